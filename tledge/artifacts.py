@@ -1,0 +1,202 @@
+"""What is carried from room to room: frozen facts that are stored as JSON.
+
+Paths inside an artifact are strings relative to the folder that holds it, so that a run or a bundle can be moved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a graph; `shape` holds a size or the name of a dynamic dimension (`batch`, `sequence`)."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One ONNX file; `path` is relative to the folder that holds the artifact."""
+
+    path: str
+    size_bytes: int
+    opset: int
+    ir_version: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ParityCase:
+    """One comparison of a graph with torch on the same inputs.
+
+    `max_abs_diff` is the largest absolute difference over all outputs, `allowed` the limit at that element
+    (`atol + rtol * |torch|`), and `same_decision` whether both gave the same answers.
+    """
+
+    name: str
+    batch: int
+    sequence: int
+    padded: bool
+    max_abs_diff: float
+    allowed: float
+    same_decision: bool
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyRatio:
+    """Paired, interleaved comparison with a reference: median ratio and its bootstrap 95 % interval; below 1 is faster."""
+
+    reference: str
+    ratio: float
+    low: float
+    high: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """The graph that one scheme gave, with what was measured of it.
+
+    `metrics` are those of the validation rows, `test_metrics` those of the test rows. `latency_ms` is the median of one
+    run at `latency_at` (such as `batch 1, length 32, 1 thread`). `agreement` is the share of validation rows with the
+    same answer as fp32. `reason` says why the variant was chosen or not.
+    """
+
+    name: str
+    scheme: str
+    graph: Graph
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    test_metrics: Mapping[str, float] = field(default_factory=dict)
+    agreement: float | None = None
+    latency_ms: float | None = None
+    latency_at: str = ""
+    against_fp32: LatencyRatio | None = None
+    chosen: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Latencies of one candidate at one setting, in milliseconds.
+
+    `percentiles_ms` maps `p50`, `p90` ... to a value; a percentile without enough samples is in `missing` with the
+    number of samples it needs. `against` is the paired ratio to the reference of the same interleaved run.
+    """
+
+    candidate: str
+    batch: int
+    sequence: int
+    threads: int
+    samples: int
+    mean_ms: float
+    percentiles_ms: Mapping[str, float]
+    missing: Mapping[str, int] = field(default_factory=dict)
+    against: LatencyRatio | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a candidate costs beside its latency, taken in a fresh process of its own.
+
+    `load_ms` is the time to open the session, `first_run_ms` that of the first run after it; `peak_memory_mb` is the
+    process's peak resident size and `base_memory_mb` what the interpreter and its libraries took before the load (MB
+    of 10^6 bytes, like `size_mb`).
+    """
+
+    candidate: str
+    size_mb: float
+    load_ms: float
+    first_run_ms: float
+    peak_memory_mb: float
+    base_memory_mb: float
+    nodes_by_provider: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Where a measurement was made."""
+
+    cpu: str
+    architecture: str
+    cpu_flags: tuple[str, ...]
+    cores: int
+    quota_cores: float | None
+    memory_mb: float
+    system: str
+    python: str
+    onnxruntime: str
+    providers: tuple[str, ...]
+    load_average: float | None
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchResult:
+    """One `tledge bench`: every candidate at every setting, interleaved, and the machine."""
+
+    machine: Machine
+    latencies: tuple[Latency, ...]
+    footprints: tuple[Footprint, ...]
+    notes: tuple[str, ...] = ()
+    created: str = ""
+
+
+def to_dict(artifact: Any) -> dict[str, Any]:
+    """A dataclass as plain JSON types; tuples become lists."""
+    return typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(artifact))))
+
+
+def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
+    """A dataclass from what `to_dict` gave; unknown keys are ignored, so that a newer writer can be read.
+
+    Raises:
+        KeyError, TypeError, ValueError: `data` has not the shape of `cls`.
+    """
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return cls(**{name: _value(hints[name], data[name]) for name in names if name in data})
+
+
+def _value(hint: Any, data: Any) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if data is None:
+        return None
+    if origin in (types.UnionType, typing.Union):
+        classes = [arg for arg in args if dataclasses.is_dataclass(arg)]
+        return _value(classes[0], data) if classes and isinstance(data, Mapping) else data
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast("type[Any]", hint), data)
+    if origin is tuple:
+        inner = args if args[-1:] != (Ellipsis,) else (args[0],) * len(data)
+        return tuple(_value(arg, item) for arg, item in zip(inner, data, strict=True))
+    if origin is not None and issubclass(origin, Mapping):
+        return {key: _value(args[1], item) for key, item in data.items()}
+    return data
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON (a dataclass or plain types) aside and rename it, so that a reader never sees half a file."""
+    plain = dataclasses.asdict(data) if dataclasses.is_dataclass(data) and not isinstance(data, type) else data
+    aside = path.with_name(path.name + ".partial")
+    aside.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(aside, path)
+
+
+def read_json(path: Path) -> Any:
+    """The plain types in a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,56 @@
+"""Metrics and the functions they rest on, in numpy alone, so that a device can compute them too.
+
+The tests hold each against scikit-learn. `predicted` and `truth` are label indices, `(rows,) int64`; `logits` are
+`(rows, labels) float32`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def softmax(logits: Array) -> npt.NDArray[np.float64]:
+    """Probabilities along the last axis, float64, same shape."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return np.asarray(exponentials / exponentials.sum(axis=-1, keepdims=True))
+
+
+def sigmoid(logits: Array) -> npt.NDArray[np.float64]:
+    """The logistic function of each element, float64, same shape, without overflow."""
+    return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))))
+
+
+def accuracy(predicted: Array, truth: Array) -> float:
+    """The share of rows that got their label."""
+    return float(np.mean(predicted == truth))
+
+
+def balanced_accuracy(predicted: Array, truth: Array) -> float:
+    """The mean, over the labels that occur in `truth`, of the share of their rows that got them."""
+    return float(np.mean([np.mean(predicted[truth == label] == label) for label in np.unique(truth)]))
+
+
+def f1(predicted: Array, truth: Array) -> float:
+    """The F1 score of label 1 in binary arrays; 0 where neither array has a one."""
+    hits = int(np.sum((predicted == 1) & (truth == 1)))
+    ones = int(np.sum(predicted == 1) + np.sum(truth == 1))
+    return 2 * hits / ones if ones else 0.0
+
+
+def macro_f1(predicted: Array, truth: Array, *, n_labels: int) -> float:
+    """The mean over all labels of each label's F1 score."""
+    scores = [f1((predicted == i).astype(int), (truth == i).astype(int)) for i in range(n_labels)]
+    return float(np.mean(scores))
+
+
+def log_loss(logits: Array, truth: Array) -> float:
+    """The mean negative log-probability of the true label, in nats."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return float(-np.mean(log_probabilities[np.arange(len(truth)), truth]))

@@ -1,0 +1,63 @@
+"""The tasks: one file a task, found by its name. Nothing here imports torch.
+
+A task module holds these names, and `tests/contracts/test_tasks.py` puts each through the same checks:
+
+======================  ===============================================================================================
+`INPUT`                 the module of `tledge.inputs` that turns a row's input into tensors
+`INPUT_COLUMN`          the column that holds the input, such as `text`
+`LABEL_COLUMN`          the column that holds the label
+`METRIC`                the metric that picks epochs and variants; higher is better
+`LOSS`                  the module of `tledge.losses` that trains it
+`OPTIMUM_TASK`          the ecosystem's name of the task, used for model classes and in `config.json`
+`PROBLEM_TYPE`          the ecosystem's `problem_type` in `config.json`
+`parse_label`           a raw cell to a tuple of label names
+`targets`               label indices of rows to the array that metrics and losses take
+`decode`                raw outputs to one answer a row, as plain JSON types
+`decisions`             raw outputs to an array that says which label(s) each row got
+`score`                 raw outputs and targets to metrics
+======================  ===============================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from tledge import plugins
+
+Outputs = Mapping[str, npt.NDArray[Any]]
+
+
+class Task(Protocol):
+    """What a task module provides; see the table above."""
+
+    INPUT: str
+    INPUT_COLUMN: str
+    LABEL_COLUMN: str
+    METRIC: str
+    LOSS: str
+    OPTIMUM_TASK: str
+    PROBLEM_TYPE: str
+
+    @staticmethod
+    def parse_label(value: object, separator: str) -> tuple[str, ...]: ...
+    @staticmethod
+    def targets(labels: Sequence[Sequence[int]], n_labels: int) -> npt.NDArray[Any]: ...
+    @staticmethod
+    def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]: ...
+    @staticmethod
+    def decisions(outputs: Outputs) -> npt.NDArray[np.int64]: ...
+    @staticmethod
+    def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]: ...
+
+
+def load(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        RecipeError: there is no such task; the message lists the known ones.
+    """
+    return cast("Task", plugins.load("tledge.tasks", name))
