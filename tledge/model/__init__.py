@@ -1,0 +1,1 @@
+"""Backbones, heads, what is frozen, and features of frozen backbones."""

@@ -1,0 +1,1 @@
+"""Pretrained bodies, one file a family."""

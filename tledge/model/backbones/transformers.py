@@ -1,0 +1,151 @@
+"""Text backbones from transformers: a hub id, a local folder, or a folder inside an installed package."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import cached_file
+from transformers.utils import logging as transformers_logging
+
+from tledge import package_files
+from tledge.errors import ModelError
+
+# What sentence-transformers calls its pooling modes, and what they are called here.
+_SENTENCE_POOLING = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "last",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A pretrained body with its tokenizer; `pooling` is the one its own files speak for."""
+
+    reference: str
+    module: nn.Module
+    config: Any
+    tokenizer: Any
+    pooling: str
+
+
+def load(reference: str, *, revision: str | None = None) -> Backbone:
+    """The backbone of a reference, in eval mode, float32.
+
+    Raises:
+        ModelError: nothing loadable is there; the message says where was looked and what to do.
+    """
+    place = _place(reference)
+    transformers_logging.disable_progress_bar()
+    options = {} if revision is None else {"revision": revision}
+    try:
+        config = AutoConfig.from_pretrained(place, **options)
+        module, info = AutoModel.from_pretrained(
+            place, config=config, output_loading_info=True, dtype=torch.float32, **options
+        )
+        tokenizer = AutoTokenizer.from_pretrained(place, **options)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(_explain(reference, error)) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(
+            f"model.backbone: {reference!r} has no tokenizer.json and none can be made from its files: "
+            "a device needs a fast tokenizer; convert it with transformers' convert_slow_tokenizer"
+        )
+    pooling = _own_pooling(place, config, module, set(info["missing_keys"]), options)
+    return Backbone(reference, module.eval(), config, tokenizer, pooling)
+
+
+def without_weights(config: Any) -> nn.Module:
+    """The module of a config, for weights to be loaded into."""
+    return AutoModel.from_config(config).eval()
+
+
+def config_of(reference: str, *, revision: str | None = None) -> Any:
+    """The config of a reference.
+
+    Raises:
+        ModelError: no config is there.
+    """
+    try:
+        return AutoConfig.from_pretrained(_place(reference), **({} if revision is None else {"revision": revision}))
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(_explain(reference, error)) from error
+
+
+def weights_digest(module: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers with their names, hexadecimal: the identity of what a module computes."""
+    digest = hashlib.sha256()
+    for name, chunk in _tensors(module):
+        digest.update(name.encode())
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _tensors(module: nn.Module) -> Iterator[tuple[str, memoryview]]:
+    for name, tensor in sorted(module.state_dict().items()):
+        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        yield f"{name}:{tensor.dtype}:{tuple(tensor.shape)}", memoryview(flat.numpy())
+
+
+def _place(reference: str) -> str:
+    """What transformers can open: a folder, or the hub id as it is."""
+    if reference.startswith("package:"):
+        folder = package_files.resolve(reference, error=ModelError)
+        if not folder.is_dir():
+            raise ModelError(f"model.backbone: {reference!r} is a file; expected a folder with config.json")
+        return str(folder)
+    path = Path(reference).expanduser()
+    if path.is_file():
+        raise ModelError(f"model.backbone: {reference!r} is a file; expected a folder with config.json")
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise ModelError(
+                f"model.backbone: the folder {reference!r} has no config.json; expected a Hugging Face model folder"
+            )
+        return str(path)
+    if path.is_absolute() or reference.startswith((".", "~")):
+        raise ModelError(f"model.backbone: there is no folder {reference!r}")
+    return reference
+
+
+def _explain(reference: str, error: Exception) -> str:
+    first = str(error).strip().partition("\n")[0] or type(error).__name__
+    return (
+        f"model.backbone: cannot load {reference!r}: {first} "
+        "(expected a hub id that this machine can reach, a local folder with config.json, or package:NAME/PATH)"
+    )
+
+
+def _own_pooling(place: str, config: Any, module: nn.Module, missing: set[str], options: dict[str, str]) -> str:
+    """The pooling that a checkpoint's files speak for: its own sentence-transformers setting, the last token for
+    decoders, the pooler where the checkpoint holds its weights, else the mean."""
+    try:
+        file = cached_file(
+            place,
+            "1_Pooling/config.json",
+            _raise_exceptions_for_missing_entries=False,
+            _raise_exceptions_for_connection_errors=False,
+            **options,
+        )
+    except OSError:
+        file = None
+    if file is not None:
+        declared = json.loads(Path(file).read_text(encoding="utf-8"))
+        modes = [mode for key, mode in _SENTENCE_POOLING.items() if declared.get(key)]
+        if len(modes) == 1:
+            return modes[0]
+    architectures = " ".join(getattr(config, "architectures", None) or [])
+    if "CausalLM" in architectures or "LMHeadModel" in architectures or getattr(config, "is_decoder", False):
+        return "last"
+    pooler = getattr(module, "pooler", None)
+    if pooler is not None and not any(name.startswith("pooler.") for name in missing):
+        return "pooler"
+    return "mean"

@@ -1,0 +1,214 @@
+"""A backbone, a pooling and a head: the model that is fine-tuned, saved as a checkpoint and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from transformers import AutoConfig, PreTrainedModel
+
+from tledge.errors import ModelError
+from tledge.model.backbones import transformers as text_backbones
+
+POOLINGS = ("mean", "cls", "last", "pooler")
+
+
+class TextClassifier(PreTrainedModel):
+    """A transformers backbone with a classification head.
+
+    The parameters are named as transformers' own `...ForSequenceClassification` names them (`bert.*`, `classifier.*`),
+    and frozen parts stay in eval mode, so that training on cached features and training through the frozen backbone
+    compute the same.
+    """
+
+    # The wrapper has no attention of its own; the backbone has already chosen its implementation.
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    supports_gradient_checkpointing = True
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        config: Any,
+        pooling: str,
+        n_labels: int,
+        dropout_prob: float = 0.1,
+        head_hidden_size: int | None = None,
+    ) -> None:
+        """Put a fresh head on a backbone.
+
+        Args:
+            backbone: gives `last_hidden_state`, `(batch, sequence, hidden)`.
+            config: the backbone's transformers config.
+            pooling: one of `mean`, `cls`, `last`, `pooler`.
+            n_labels: outputs of the head.
+            dropout_prob: dropout on the pooled features, in training.
+            head_hidden_size: width of one hidden tanh layer; `None` for a linear head.
+
+        Raises:
+            ModelError: the pooling is `pooler` and the backbone has none.
+        """
+        super().__init__(config)
+        if pooling == "pooler" and getattr(backbone, "pooler", None) is None:
+            raise ModelError(
+                f"model.pooling: {config.model_type!r} has no pooler; expected one of mean, cls, last or auto"
+            )
+        if pooling != "pooler" and getattr(backbone, "pooler", None) is not None:
+            backbone.pooler = None  # not run, not stored, not exported
+        self.base_model_prefix = backbone.base_model_prefix or "backbone"
+        setattr(self, self.base_model_prefix, backbone)
+        self.pooling = pooling
+        self.dropout = nn.Dropout(dropout_prob)
+        hidden = config.hidden_size
+        if head_hidden_size is None:
+            self.classifier: nn.Module = nn.Linear(hidden, n_labels)
+        else:
+            self.classifier = nn.Sequential(
+                nn.Linear(hidden, head_hidden_size), nn.Tanh(), nn.Dropout(dropout_prob), nn.Linear(head_hidden_size, n_labels)
+            )
+        for layer in self.classifier.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+                nn.init.zeros_(layer.bias)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The pretrained body."""
+        return getattr(self, self.base_model_prefix)
+
+    def train(self, mode: bool = True) -> TextClassifier:
+        """Set the mode of what trains; modules whose parameters are all frozen stay in eval mode."""
+        super().train(mode)
+        if mode:
+            for module in self.modules():
+                parameters = list(module.parameters())
+                if parameters and not any(p.requires_grad for p in parameters):
+                    module.eval()
+        return self
+
+    def features(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        """One feature vector for each text, `(batch, hidden)`.
+
+        Args:
+            input_ids: `(batch, sequence) int64`.
+            attention_mask: `(batch, sequence) int64`, 0 on padding.
+            token_type_ids: `(batch, sequence) int64`, for backbones that have segments.
+        """
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        if getattr(self.config, "use_cache", None):
+            inputs["use_cache"] = False
+        result = self.backbone(**inputs)
+        if self.pooling == "pooler":
+            return result.pooler_output
+        return pool(result.last_hidden_state, attention_mask, self.pooling)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Logits, `(batch, labels)`, of features `(batch, hidden)`."""
+        return self.classifier(self.dropout(features))
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """`{"logits": (batch, labels)}`; the arguments are those of `features`."""
+        return {"logits": self.head(self.features(input_ids, attention_mask, token_type_ids))}
+
+
+def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
+    """Token features `(batch, sequence, hidden)` to one vector a row, `(batch, hidden)`.
+
+    `mean` averages the tokens that are not padding, `cls` takes the first and `last` the last of them, on whichever
+    side the padding is.
+    """
+    if pooling == "mean":
+        mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    positions = torch.arange(hidden.shape[1], device=hidden.device)
+    if pooling == "cls":
+        index = attention_mask.argmax(dim=1)
+    else:
+        index = (positions * attention_mask).argmax(dim=1)
+    return hidden.gather(1, index[:, None, None].expand(-1, 1, hidden.shape[2])).squeeze(1)
+
+
+def build(
+    backbone: text_backbones.Backbone,
+    *,
+    task: str,
+    problem_type: str,
+    labels: Sequence[str],
+    pooling: str,
+    max_length: int,
+    dropout_prob: float,
+    head_hidden_size: int | None,
+) -> TextClassifier:
+    """A classifier on a pretrained backbone, its config filled with the labels in the ecosystem's words.
+
+    Raises:
+        ModelError: the pooling does not fit the backbone, or `max_length` is more than it can read.
+    """
+    limit = getattr(backbone.config, "max_position_embeddings", None)
+    if limit is not None and max_length > limit:
+        raise ModelError(f"model.max_length: got {max_length}, but {backbone.reference!r} reads at most {limit} tokens")
+    config = backbone.config
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    config.problem_type = problem_type
+    family = type(backbone.module).__name__.removesuffix("Model")
+    config.architectures = [f"{family}ForSequenceClassification"]
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = backbone.tokenizer.pad_token_id or backbone.tokenizer.eos_token_id
+    config.tledge = {
+        "task": task,
+        "pooling": pooling,
+        "max_length": max_length,
+        "head": {"dropout_prob": dropout_prob, "hidden_size": head_hidden_size},
+    }
+    return _from_config(config, backbone.module)
+
+
+def save(model: TextClassifier, folder: Path, tokenizer: Any) -> None:
+    """Write a checkpoint: config.json, model.safetensors and the tokenizer's files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.save_pretrained(folder)
+    save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    tokenizer.model_max_length = model.config.tledge["max_length"]
+    tokenizer.save_pretrained(folder)
+
+
+def load(folder: Path) -> TextClassifier:
+    """The classifier of a checkpoint folder, in eval mode.
+
+    Raises:
+        ModelError: the folder is not a checkpoint of tledge, or its weights do not fit.
+    """
+    try:
+        config = AutoConfig.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder} is not a checkpoint: {str(error).partition(chr(10))[0]}") from error
+    if not isinstance(getattr(config, "tledge", None), dict):
+        raise ModelError(f"{folder}/config.json has no 'tledge' entry; expected a checkpoint that tledge wrote")
+    model = _from_config(config, text_backbones.without_weights(config))
+    try:
+        load_model(model, str(folder / "model.safetensors"))
+    except (OSError, RuntimeError) as error:
+        raise ModelError(f"{folder}/model.safetensors does not fit config.json: {str(error)[:300]}") from error
+    return model.eval()
+
+
+def _from_config(config: Any, backbone: nn.Module) -> TextClassifier:
+    facts = config.tledge
+    return TextClassifier(
+        backbone,
+        config=config,
+        pooling=facts["pooling"],
+        n_labels=len(config.id2label),
+        dropout_prob=facts["head"]["dropout_prob"],
+        head_hidden_size=facts["head"]["hidden_size"],
+    ).eval()

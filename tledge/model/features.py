@@ -1,0 +1,178 @@
+"""Features of a frozen backbone, computed once and kept on disk.
+
+Two kinds share one layout: pooled `features`, one vector a row, and `activations` at a freeze boundary, one vector a
+token. Both are flat arrays of vectors with row offsets, in a folder named by the hash of everything that they depend
+on: the weights that ran, the pooling, the tokenizer and the rows themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from tledge.artifacts import write_json
+from tledge.errors import ModelError
+from tledge.progress import Progress
+
+CHUNK = 4096  # rows that are encoded and sorted by length together: bounds memory, and short rows meet short rows
+BATCH_TOKENS = 4096  # tokens of one pass through the backbone
+
+Compute = Callable[[dict[str, Tensor]], Tensor]
+"""Input tensors to `(batch, hidden)` features or `(batch, sequence, hidden)` activations."""
+
+
+class Encoder(Protocol):
+    """Raw texts to input tensors; `identity` names what the result depends on."""
+
+    identity: str
+
+    def encode(self, values: Sequence[Any]) -> dict[str, npt.NDArray[Any]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Vectors on disk: `vectors` is `(vectors, hidden)`, float32 for features and float16 for activations; row i owns
+    those from `offsets[i]` to `offsets[i + 1]`."""
+
+    vectors: npt.NDArray[Any]
+    offsets: npt.NDArray[np.int64]
+    key: str
+    reused: bool
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+def cached(
+    compute: Compute,
+    encoder: Encoder,
+    texts: Sequence[str],
+    *,
+    identity: str,
+    hidden_size: int,
+    per_token: bool,
+    folder: Path,
+    progress: Progress,
+    description: str,
+    device: torch.device,
+) -> Features:
+    """The features of all texts, from the folder if they are there, else computed and kept.
+
+    Args:
+        compute: the frozen part of the model, run in inference mode.
+        encoder: texts to tensors.
+        texts: the rows; a column on disk will do.
+        identity: names the weights and the pooling that `compute` runs.
+        hidden_size: width of a vector.
+        per_token: one vector for each token instead of one for each row.
+        folder: the cache; each set of features is a folder in it.
+        progress: shown by rows.
+        description: what the progress bar says.
+        device: where `compute` runs.
+
+    Raises:
+        ModelError: activations do not fit float16.
+    """
+    key = _key(texts, identity, encoder.identity, per_token)
+    home = folder / key
+    if not (home / "features.json").exists():
+        aside = folder / f"{key}.{os.getpid()}.partial"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        try:
+            _compute(compute, encoder, texts, aside, hidden_size, per_token, progress, description, device)
+            write_json(aside / "features.json", {"identity": identity, "rows": len(texts), "per_token": per_token})
+            shutil.rmtree(home, ignore_errors=True)
+            os.replace(aside, home)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+        reused = False
+    else:
+        reused = True
+    return Features(
+        np.load(home / "vectors.npy", mmap_mode="r"), np.load(home / "offsets.npy", mmap_mode="r"), key, reused
+    )
+
+
+def _key(texts: Iterable[str], *parts: object) -> str:
+    digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode())
+    for text in texts:
+        raw = text.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "little"))
+        digest.update(raw)
+    return digest.hexdigest()[:32]
+
+
+def _compute(
+    compute: Compute,
+    encoder: Encoder,
+    texts: Sequence[str],
+    folder: Path,
+    hidden_size: int,
+    per_token: bool,
+    progress: Progress,
+    description: str,
+    device: torch.device,
+) -> None:
+    lengths = _lengths(encoder, texts) if per_token else np.ones(len(texts), np.int64)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    dtype = np.float16 if per_token else np.float32
+    vectors = open_memmap(folder / "vectors.npy", mode="w+", dtype=dtype, shape=(int(offsets[-1]), hidden_size))
+    with progress(description, total=len(texts)) as advance, torch.inference_mode():
+        for rows, inputs in _batches(encoder, texts):
+            tensors = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
+            result = compute(tensors).float().cpu()
+            if per_token:
+                mask = torch.from_numpy(inputs["attention_mask"]).bool()
+                for row, hidden, keep in zip(rows, result, mask, strict=True):
+                    vectors[offsets[row] : offsets[row + 1]] = _float16(hidden[keep])
+            else:
+                vectors[rows] = result.numpy()
+            advance(len(rows))
+    vectors.flush()
+    np.save(folder / "offsets.npy", offsets)
+
+
+def _lengths(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    lengths = [encoder.encode(texts[start : start + CHUNK])["attention_mask"].sum(1) for start in range(0, len(texts), CHUNK)]
+    return np.concatenate(lengths).astype(np.int64)
+
+
+def _batches(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[list[int], dict[str, npt.NDArray[Any]]]]:
+    """Rows of like length together, cut to their own padding."""
+    for start in range(0, len(texts), CHUNK):
+        encoded = encoder.encode(texts[start : start + CHUNK])
+        lengths = encoded["attention_mask"].sum(1)
+        order = np.argsort(lengths, kind="stable")
+        at = 0
+        while at < len(order):
+            size = max(1, BATCH_TOKENS // int(lengths[order[min(at + 63, len(order) - 1)]]))
+            rows = order[at : at + min(size, 64)]
+            yield [start + int(r) for r in rows], _trim({name: array[rows] for name, array in encoded.items()})
+            at += len(rows)
+
+
+def _trim(inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Without the columns that are padding in every row."""
+    used = np.flatnonzero(inputs["attention_mask"].any(axis=0))
+    return {name: array[:, used[0] : used[-1] + 1] for name, array in inputs.items()}
+
+
+def _float16(hidden: Tensor) -> npt.NDArray[np.float16]:
+    if not bool((hidden.abs() < torch.finfo(torch.float16).max).all()):
+        raise ModelError(
+            "activations at the freeze boundary do not fit float16, so they cannot be cached: set finetune.cache: false"
+        )
+    return hidden.half().numpy()

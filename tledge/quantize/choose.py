@@ -1,0 +1,86 @@
+"""Which variant ships: the fastest one within the budget, with a reason for every other. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tledge.artifacts import Variant
+from tledge.errors import QuantizeError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a variant may cost; `None` is no limit. Sizes are in MB of 10^6 bytes."""
+
+    metric: str
+    max_metric_drop: float
+    latency_ms: float | None = None
+    size_mb: float | None = None
+
+
+def choose(variants: Sequence[Variant], limits: Limits) -> tuple[Variant, ...]:
+    """The same variants, with `chosen` and `reason` filled in.
+
+    The first variant is fp32, the reference. Another one is eligible when its metric on the validation rows dropped by
+    at most `max_metric_drop`, it keeps the limits of latency and size, and it is faster than fp32: the whole 95 %
+    interval of the paired ratio lies below 1. The eligible one with the smallest ratio is chosen, and fp32 where none
+    is and fp32 itself keeps the limits.
+
+    Raises:
+        QuantizeError: no variant, fp32 included, keeps the limits.
+    """
+    fp32 = variants[0]
+    losses = {v.name: _why_not(v, fp32, limits) for v in variants}
+    eligible = [v for v in variants if not losses[v.name]]
+    if not eligible:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in losses.items())
+        raise QuantizeError(f"no variant keeps the budget ({reasons}): widen `budget` or train a smaller model")
+    best = min(eligible, key=lambda v: v.against_fp32.ratio if v.against_fp32 else 1.0)
+    return tuple(
+        dataclasses.replace(v, chosen=v is best, reason=_reason(v, best, fp32, losses[v.name], limits))
+        for v in variants
+    )
+
+
+def _why_not(variant: Variant, fp32: Variant, limits: Limits) -> str:
+    """Why a variant is not eligible; empty when it is."""
+    reasons = []
+    size_mb = variant.graph.size_bytes / 1e6
+    if limits.size_mb is not None and size_mb > limits.size_mb:
+        reasons.append(f"{size_mb:.1f} MB is over the budget of {limits.size_mb:g} MB")
+    if limits.latency_ms is not None and variant.latency_ms is not None and variant.latency_ms > limits.latency_ms:
+        reasons.append(f"{variant.latency_ms:.2f} ms is over the budget of {limits.latency_ms:g} ms")
+    if variant is not fp32:
+        drop = fp32.metrics[limits.metric] - variant.metrics[limits.metric]
+        if drop > limits.max_metric_drop + 1e-12:
+            reasons.append(f"{limits.metric} drops by {drop:.4f}, more than the {limits.max_metric_drop:g} allowed")
+        ratio = variant.against_fp32
+        if ratio is not None and ratio.low > 1:
+            reasons.append(f"slower than fp32 here ({_times(ratio.ratio, ratio.low, ratio.high)} of its time)")
+        elif ratio is None or ratio.high >= 1:
+            reasons.append(
+                "not timed against fp32"
+                if ratio is None
+                else f"not faster than fp32 here ({_times(ratio.ratio, ratio.low, ratio.high)} of its time)"
+            )
+    return ", ".join(reasons)
+
+
+def _reason(variant: Variant, best: Variant, fp32: Variant, loss: str, limits: Limits) -> str:
+    if variant is best:
+        if variant is fp32:
+            return "no other variant is faster within the budget"
+        change = variant.metrics[limits.metric] - fp32.metrics[limits.metric]
+        ratio = variant.against_fp32
+        assert ratio is not None
+        return (
+            f"fastest within the budget: {_times(ratio.ratio, ratio.low, ratio.high)} of fp32's time, "
+            f"{limits.metric} {change:+.4f}"
+        )
+    return loss or f"within the budget, but {best.name} is faster"
+
+
+def _times(ratio: float, low: float, high: float) -> str:
+    return f"{ratio:.2f} (95 % interval {low:.2f} to {high:.2f})"

@@ -1,0 +1,1 @@
+"""Training: Hugging Face's Trainer with tledge's losses, scores and resume."""

@@ -1,0 +1,274 @@
+"""Train one module with the Hugging Face Trainer: best epoch by the validation metric, resumable after a kill."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors.torch import load_model, save_model
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from tledge.artifacts import from_dict, read_json, write_json
+from tledge.errors import TrainError
+from tledge.progress import Advance, Progress
+from tledge.recipe.schema import Finetune
+
+COMPLETE = "complete"  # the last file of a checkpoint: without it, a kill came while the others were written
+
+Loss = Callable[..., Tensor]
+Score = Callable[[Mapping[str, npt.NDArray[Any]], npt.NDArray[Any]], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One point of a learning curve; `validation_metric` is the task's own."""
+
+    epoch: float
+    train_loss: float | None
+    validation_loss: float
+    validation_metric: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What one phase of training gave. `seconds` is the time of this process, so it is short after a resume."""
+
+    phase: str
+    note: str
+    steps: int
+    best_epoch: float
+    best_metric: float
+    curve: tuple[Epoch, ...]
+    seconds: float
+    device: str
+
+
+def fit(
+    module: nn.Module,
+    train: Dataset[Any],
+    validation: Dataset[Any],
+    *,
+    phase: str,
+    note: str,
+    loss: Loss,
+    score: Score,
+    metric: str,
+    label_weights: Tensor | None,
+    groups: list[dict[str, Any]],
+    epochs: float,
+    settings: Finetune,
+    seed: int,
+    folder: Path,
+    progress: Progress,
+) -> Fitted:
+    """Train a module in place and leave it with the weights of its best epoch.
+
+    A checkpoint is kept after each epoch in `folder`; called again on the same folder, training goes on from the last
+    whole one and gives what an undisturbed run gives.
+
+    Args:
+        module: its forward takes a batch's tensors and gives `{"logits": (batch, labels)}`.
+        train: rows that train; items come in ready batches with a tensor `labels`.
+        validation: rows that are scored after each epoch.
+        phase: the name of this training, in progress and records.
+        note: a line about it for the report.
+        loss: a function of `tledge.losses`.
+        score: outputs and targets to metrics; `metric` is the one to maximise.
+        metric: a key of what `score` gives.
+        label_weights: `(labels,) float32`, or `None`.
+        groups: parameter groups with their learning rates.
+        epochs: passes over `train`.
+        settings: the recipe's `finetune`.
+        seed: of the row order and of dropout.
+        folder: where checkpoints, TensorBoard logs and the result are kept.
+        progress: shown by optimizer steps.
+
+    Raises:
+        TrainError: the settings do not fit this machine, or the loss is no longer a finite number.
+    """
+    done = folder / "fitted.json"
+    if done.exists():
+        load_model(module, str(folder / "model.safetensors"))
+        return from_dict(Fitted, read_json(done))
+    started = time.monotonic()
+    set_seed(seed)
+    arguments = _arguments(settings, epochs, metric, seed, folder, max(group["lr"] for group in groups))
+
+    def compute_loss(outputs: Mapping[str, Tensor], labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        return loss(
+            outputs["logits"],
+            labels,
+            label_weights=label_weights,
+            label_smoothing=settings.label_smoothing,
+            n_items=num_items_in_batch,
+        )
+
+    # A module that takes any keyword would otherwise be handed the loss's own arguments.
+    module.accepts_loss_kwargs = False  # type: ignore[assignment]
+    optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    with ExitStack() as stack:
+        trainer = Trainer(
+            model=module,
+            args=arguments,
+            train_dataset=train,
+            eval_dataset=validation,
+            data_collator=_ready,
+            compute_loss_func=compute_loss,
+            compute_metrics=lambda p: score({"logits": np.asarray(p.predictions)}, np.asarray(p.label_ids)),
+            optimizers=(optimizer_class(groups, **options), None),
+            callbacks=[_Watch(stack, progress, phase), _Complete()],
+        )
+        trainer.remove_callback(PrinterCallback)
+        if settings.early_stopping_patience is not None:
+            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
+        trainer.train(resume_from_checkpoint=last_complete(folder / "checkpoints"))
+    fitted = _fitted(trainer, phase, note, metric, time.monotonic() - started)
+    if trainer.is_world_process_zero():
+        save_model(module, str(folder / "model.safetensors"))
+        write_json(done, fitted)
+    return fitted
+
+
+def last_complete(checkpoints: Path) -> str | None:
+    """The newest checkpoint that was written to its end; half-written ones are removed."""
+    found: list[tuple[int, Path]] = []
+    for path in checkpoints.glob("checkpoint-*"):
+        if (path / COMPLETE).exists():
+            found.append((int(path.name.rpartition("-")[2]), path))
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+    return str(max(found)[1]) if found else None
+
+
+def balanced_weights(targets: npt.NDArray[Any], n_labels: int) -> Tensor:
+    """Weights `(labels,) float32` inverse to each label's frequency, averaging to one over the rows.
+
+    `targets` is `(rows,) int64` (scikit-learn's "balanced" formula) or `(rows, labels)` ones and zeros, where the
+    weight of a label is the number of rows without it by the number with it.
+    """
+    if targets.ndim == 1:
+        counts = np.bincount(targets, minlength=n_labels)
+        return torch.tensor(len(targets) / (n_labels * np.maximum(counts, 1)), dtype=torch.float32)
+    positive = targets.sum(axis=0)
+    return torch.tensor((len(targets) - positive) / np.maximum(positive, 1), dtype=torch.float32)
+
+
+def _arguments(
+    settings: Finetune, epochs: float, metric: str, seed: int, folder: Path, learning_rate: float
+) -> TrainingArguments:
+    accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
+    try:
+        return TrainingArguments(
+            output_dir=str(folder / "checkpoints"),
+            num_train_epochs=epochs,
+            per_device_train_batch_size=settings.batch_size,
+            per_device_eval_batch_size=max(64, settings.batch_size),
+            gradient_accumulation_steps=settings.gradient_accumulation_steps,
+            optim=settings.optimizer,
+            learning_rate=learning_rate,
+            lr_scheduler_type=settings.schedule,
+            warmup_steps=settings.warmup_ratio,
+            max_grad_norm=settings.max_grad_norm,
+            bf16=settings.precision == "bf16",
+            fp16=settings.precision == "fp16",
+            use_cpu=not accelerated,
+            eval_strategy="epoch",
+            save_strategy="epoch",
+            logging_strategy="epoch",
+            save_total_limit=2,
+            load_best_model_at_end=True,
+            metric_for_best_model=metric,
+            greater_is_better=True,
+            restore_callback_states_from_checkpoint=settings.early_stopping_patience is not None,
+            logging_nan_inf_filter=False,
+            remove_unused_columns=False,
+            label_names=["labels"],
+            dataloader_pin_memory=accelerated,
+            report_to=settings.report_to or "none",
+            disable_tqdm=True,
+            seed=seed,
+            data_seed=seed,
+        )
+    except (ValueError, RuntimeError, ImportError) as error:
+        raise TrainError(f"finetune: {str(error).strip().partition(chr(10))[0]}") from error
+
+
+def _ready(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The datasets give whole batches already."""
+    return batch
+
+
+def _fitted(trainer: Trainer, phase: str, note: str, metric: str, seconds: float) -> Fitted:
+    curve: list[Epoch] = []
+    train_loss: float | None = None
+    for entry in trainer.state.log_history:
+        if "eval_loss" in entry:
+            curve.append(Epoch(entry["epoch"], train_loss, entry["eval_loss"], entry[f"eval_{metric}"]))
+            train_loss = None
+        elif "loss" in entry:
+            train_loss = entry["loss"]
+    best = max(curve, key=lambda point: point.validation_metric)
+    return Fitted(
+        phase=phase,
+        note=note,
+        steps=trainer.state.global_step,
+        best_epoch=best.epoch,
+        best_metric=best.validation_metric,
+        curve=tuple(curve),
+        seconds=seconds,
+        device=str(trainer.args.device),
+    )
+
+
+class _Complete(TrainerCallback):
+    """Marks a checkpoint as whole, after everything else of it is on disk."""
+
+    def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+
+
+class _Watch(TrainerCallback):
+    """Shows progress, and stops when the loss is no longer a number."""
+
+    def __init__(self, stack: ExitStack, progress: Progress, phase: str) -> None:
+        self._stack, self._progress, self._phase = stack, progress, phase
+        self._advance: Advance | None = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if state.is_world_process_zero:
+            bar = self._progress(f"Training ({self._phase})", total=state.max_steps)
+            self._advance = self._stack.enter_context(bar)
+            self._advance(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if self._advance is not None:
+            self._advance(1)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:  # noqa: ARG002
+        for name in ("loss", "eval_loss"):
+            if name in logs and not math.isfinite(logs[name]):
+                raise TrainError(
+                    f"training ({self._phase}): {name} is {logs[name]} in epoch {state.epoch:.2f}; expected a finite "
+                    "number: lower finetune.learning_rate, or use precision bf16 or fp32"
+                )
