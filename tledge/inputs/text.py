@@ -1,0 +1,229 @@
+"""Texts to token ids, with the `tokenizers` library and the two files that every checkpoint and bundle holds.
+
+The tensors equal those of transformers' `AutoTokenizer` called with `padding=True, truncation=True` on the same
+folder, without needing transformers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer
+
+from tledge.errors import BundleError, InputError
+
+Ids = npt.NDArray[np.int64]
+
+_KNOWN_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+_NO_LIMIT = 10**9  # transformers writes 10^30 for "no limit"
+
+
+class TextInput:
+    """The tokenizer of a checkpoint or bundle.
+
+    ::
+
+        inputs = TextInput.load(Path("bundle"))
+        inputs.encode(["a text", "another, longer text"])   # {"input_ids": (2, 7), "attention_mask": (2, 7)}
+
+    `max_length` is the number of tokens, special ones included, at which texts are cut; `input_names` are the
+    tensors that `encode` gives, in order. Nothing changes after loading: one object serves many threads.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        max_length: int,
+        input_names: tuple[str, ...],
+        pad_id: int,
+        pad_type_id: int = 0,
+        pad_left: bool = False,
+    ) -> None:
+        self.max_length = max_length
+        self.input_names = input_names
+        self._tokenizer = tokenizer
+        self._padding = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": pad_type_id}
+        self._pad_left = pad_left
+
+    @classmethod
+    def load(cls, folder: Path) -> TextInput:
+        """The tokenizer described by `tokenizer.json` and `tokenizer_config.json` in a folder.
+
+        Without a padding token (GPT-2) the end-of-text token pads; the attention mask hides it.
+
+        Raises:
+            BundleError: a file is missing or damaged, or does not say where texts are cut or what pads them.
+        """
+        config = _read_object(folder / "tokenizer_config.json")
+        graph = _read_object(folder / "tokenizer.json")
+        try:
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # the library raises bare Exception
+            reason = str(error).partition("\n")[0][:200]
+            raise BundleError(f"{folder / 'tokenizer.json'} is not a tokenizer: {reason}") from error
+        max_length = _max_length(config, graph, folder)
+        n_special = tokenizer.num_special_tokens_to_add(False)
+        if max_length <= n_special:
+            raise BundleError(
+                f"{folder / 'tokenizer_config.json'}: model_max_length is {max_length}, but {n_special} "
+                f"special tokens surround each text; set it to {n_special + 1} or more"
+            )
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_length, direction=config.get("truncation_side", "right"))
+        tokenizer.encode_special_tokens = bool(config.get("split_special_tokens", False))
+        return cls(
+            tokenizer,
+            max_length=max_length,
+            input_names=_input_names(config, folder),
+            pad_id=_pad_id(tokenizer, config, graph, folder),
+            pad_type_id=int(config.get("pad_token_type_id", 0)),
+            pad_left=config.get("padding_side", "right") == "left",
+        )
+
+    def check(self, value: object) -> None:
+        """Nothing for a text that can be encoded.
+
+        Raises:
+            InputError: `value` is not a `str`, or it holds half a surrogate pair.
+        """
+        if not isinstance(value, str):
+            raise InputError(f"expected a text (str), got {type(value).__name__}: {_shortened(value)}")
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"the text holds half a surrogate pair at character {error.start}, which is no Unicode text; "
+                "decode it with errors='replace' first"
+            ) from error
+
+    def encode(self, values: Sequence[str]) -> dict[str, Ids]:
+        """One tensor for each of `input_names`, `(batch, sequence), int64`.
+
+        `sequence` is the longest text of the batch in tokens, at most `max_length`; shorter ones are padded on
+        the tokenizer's padding side. An empty batch gives `(0, 0)`.
+
+        Raises:
+            InputError: a value is not a text, or gives no token at all.
+        """
+        # One text at a time: the library's own batches start threads, and a later fork then prints a warning.
+        encodings = [self._encode_one(value) for value in values]
+        length = max((len(encoding.ids) for encoding in encodings), default=0)
+        rows = {
+            "input_ids": [encoding.ids for encoding in encodings],
+            "attention_mask": [encoding.attention_mask for encoding in encodings],
+            "token_type_ids": [encoding.type_ids for encoding in encodings],
+        }
+        return {name: self._padded(rows[name], length, self._padding[name]) for name in self.input_names}
+
+    def dummy(self, batch: int, sequence: int, seed: int = 0) -> dict[str, Ids]:
+        """Random tokens of exactly that many rows and tokens, without padding, for latency and parity.
+
+        The ids are drawn from the vocabulary without its special tokens, the same for the same `seed`.
+
+        Raises:
+            InputError: `sequence` is more than `max_length`.
+        """
+        if not 1 <= sequence <= self.max_length:
+            raise InputError(
+                f"the length must be 1 to {self.max_length} tokens for this model, got {sequence}"
+            )
+        added = self._tokenizer.get_added_tokens_decoder()
+        special = {token_id for token_id, token in added.items() if token.special}
+        ids = np.array(sorted(set(self._tokenizer.get_vocab().values()) - special), dtype=np.int64)
+        tensors = {
+            "input_ids": np.random.default_rng(seed).choice(ids, size=(batch, sequence)),
+            "attention_mask": np.ones((batch, sequence), dtype=np.int64),
+            "token_type_ids": np.zeros((batch, sequence), dtype=np.int64),
+        }
+        return {name: tensors[name] for name in self.input_names}
+
+    def _encode_one(self, value: str) -> Any:
+        self.check(value)
+        encoding = self._tokenizer.encode(value)
+        if not encoding.ids:
+            raise InputError(
+                f"the text {_shortened(value)} is empty for this model's tokenizer: it gives no token"
+            )
+        return encoding
+
+    def _padded(self, rows: Sequence[Sequence[int]], length: int, padding: int) -> Ids:
+        result = np.full((len(rows), length), padding, dtype=np.int64)
+        for target, row in zip(result, rows, strict=True):
+            if self._pad_left:
+                target[length - len(row) :] = row
+            else:
+                target[: len(row)] = row
+        return result
+
+
+Input = TextInput
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{path} is missing: expected a folder with a saved tokenizer") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(data, Mapping):
+        raise BundleError(f"{path}: expected a JSON object, got {type(data).__name__}")
+    return data
+
+
+def _max_length(config: Mapping[str, Any], graph: Mapping[str, Any], folder: Path) -> int:
+    limits = (config.get("model_max_length"), (graph.get("truncation") or {}).get("max_length"))
+    for limit in limits:
+        if isinstance(limit, (int, float)) and 0 < limit < _NO_LIMIT:
+            return int(limit)
+    raise BundleError(
+        f"{folder / 'tokenizer_config.json'}: expected model_max_length, the most tokens of a text, "
+        f"got {limits[0]!r}"
+    )
+
+
+def _input_names(config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    names = tuple(config.get("model_input_names") or _KNOWN_NAMES[:2])
+    unknown = [name for name in names if name not in _KNOWN_NAMES]
+    if unknown:
+        raise BundleError(
+            f"{folder / 'tokenizer_config.json'}: model_input_names has {', '.join(map(repr, unknown))}; "
+            f"a text gives {', '.join(_KNOWN_NAMES)}"
+        )
+    return names
+
+
+def _pad_id(tokenizer: Tokenizer, config: Mapping[str, Any], graph: Mapping[str, Any], folder: Path) -> int:
+    map_path = folder / "special_tokens_map.json"
+    special = _read_object(map_path) if map_path.exists() else {}
+    token = (
+        _content(config.get("pad_token"))
+        or _content(special.get("pad_token"))
+        or (graph.get("padding") or {}).get("pad_token")
+        or _content(config.get("eos_token"))
+        or _content(special.get("eos_token"))
+    )
+    if token is None:
+        raise BundleError(
+            f"{folder / 'tokenizer_config.json'} names neither a pad_token nor an eos_token to pad with"
+        )
+    token_id = tokenizer.token_to_id(token)
+    if token_id is None:
+        raise BundleError(f"{folder / 'tokenizer.json'} does not hold the padding token {token!r}")
+    return int(token_id)
+
+
+def _content(token: Any) -> str | None:
+    """The text of a special token, which is stored as itself or as an object with `content`."""
+    return token.get("content") if isinstance(token, Mapping) else token
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
