@@ -20,6 +20,7 @@ class Input(Protocol):
     """What turns raw values into input tensors."""
 
     max_length: int
+    identity: str
     input_names: tuple[str, ...]
 
     def encode(self, values: Sequence[Any]) -> dict[str, npt.NDArray[np.int64]]: ...

@@ -6,6 +6,7 @@ folder, without needing transformers.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ class TextInput:
         inputs.encode(["a text", "another, longer text"])   # {"input_ids": (2, 7), "attention_mask": (2, 7)}
 
     `max_length` is the number of tokens, special ones included, at which texts are cut; `input_names` are the
-    tensors that `encode` gives, in order. Nothing changes after loading: one object serves many threads.
+    tensors that `encode` gives, in order. `identity` is a hash of the files that decide what `encode` gives. Nothing changes after loading: one object serves many threads.
     """
 
     def __init__(
@@ -44,8 +45,10 @@ class TextInput:
         pad_id: int,
         pad_type_id: int = 0,
         pad_left: bool = False,
+        identity: str = "",
     ) -> None:
         self.max_length = max_length
+        self.identity = identity
         self.input_names = input_names
         self._tokenizer = tokenizer
         self._padding = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": pad_type_id}
@@ -84,6 +87,7 @@ class TextInput:
             pad_id=_pad_id(tokenizer, config, graph, folder),
             pad_type_id=int(config.get("pad_token_type_id", 0)),
             pad_left=config.get("padding_side", "right") == "left",
+            identity=hashlib.sha256(json.dumps([config, graph], sort_keys=True).encode()).hexdigest(),
         )
 
     def check(self, value: object) -> None:
