@@ -1,7 +1,7 @@
 """Texts to token ids, with the `tokenizers` library and the two files that every checkpoint and bundle holds.
 
-The tensors equal those of transformers' `AutoTokenizer` called with `padding=True, truncation=True` on the same
-folder, without needing transformers.
+The tensors equal those of transformers' `AutoTokenizer` called with `padding=True, truncation=True` on the
+same folder, without needing transformers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class TextInput:
         inputs.encode(["a text", "another, longer text"])   # {"input_ids": (2, 7), "attention_mask": (2, 7)}
 
     `max_length` is the number of tokens, special ones included, at which texts are cut; `input_names` are the
-    tensors that `encode` gives, in order. `identity` is a hash of the files that decide what `encode` gives. Nothing changes after loading: one object serves many threads.
+    tensors that `encode` gives, in order; `identity` is a hash of the files that decide what it gives.
+    Nothing changes after loading: one object serves many threads.
     """
 
     def __init__(
@@ -109,8 +110,8 @@ class TextInput:
     def encode(self, values: Sequence[str]) -> dict[str, Ids]:
         """One tensor for each of `input_names`, `(batch, sequence), int64`.
 
-        `sequence` is the longest text of the batch in tokens, at most `max_length`; shorter ones are padded on
-        the tokenizer's padding side. An empty batch gives `(0, 0)`.
+        `sequence` is the longest text of the batch in tokens, at most `max_length`; shorter ones are padded
+        on the tokenizer's padding side. An empty batch gives `(0, 0)`.
 
         Raises:
             InputError: a value is not a text, or gives no token at all.
