@@ -1,0 +1,20 @@
+"""A recipe to its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tledge.recipe import yaml12
+from tledge.recipe.schema import Recipe
+
+SCHEMA_FILE = "recipe.schema.json"
+SCHEMA_COMMENT = f"# yaml-language-server: $schema={SCHEMA_FILE}\n"
+"""A recipe's first line: with the schema's file beside it, editors complete keys and mark mistakes."""
+
+
+def save_recipe(recipe: Recipe, path: Path) -> None:
+    """Write every key with its value, defaults too, so that another version's defaults change nothing."""
+    aside = path.with_name(path.name + ".partial")
+    text = SCHEMA_COMMENT + yaml12.write(recipe.model_dump(mode="json"))
+    aside.write_text(text, encoding="utf-8", newline="\n")
+    aside.replace(path)

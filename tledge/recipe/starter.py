@@ -1,0 +1,101 @@
+"""A first recipe for one's own data: every key with its description, most defaults commented out."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tledge.recipe import keys, yaml12
+from tledge.recipe.save import SCHEMA_COMMENT
+from tledge.recipe.yaml12 import KeyPath
+
+BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+"""The starter's backbone: 22 million parameters, a good first try for short English texts."""
+
+WIDTH = 100
+LABELS_SHOWN = 20
+
+_HEADER = """\
+# A starter recipe. Lines like `#key: value` show a key's default: remove the # to change it.
+# Run it with `tledge run`.
+"""
+
+# Beside the keys that must be there, these are written out: they are what one changes first.
+_WRITTEN_OUT: tuple[KeyPath, ...] = (
+    ("data", "validation"),
+    ("data", "test"),
+    ("model", "max_length"),
+    ("finetune", "strategy"),
+    ("quantize", "schemes"),
+    ("budget", "max_metric_drop"),
+    ("bench", "length"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a look at the labelled rows told.
+
+    `columns` maps the task's columns to the file's (`text` to `review`), and `labels` each label to its number
+    of rows.
+    """
+
+    columns: Mapping[str, str]
+    labels: Mapping[str, int] = field(default_factory=dict)
+    n_rows: int = 0
+
+
+def starter(task: str, facts: Facts, *, name: str, data_path_text: str, backbone: str = BACKBONE) -> str:
+    """The text of a commented recipe that loads as it is.
+
+    Args:
+        task: The task's name.
+        facts: What was found in the data.
+        name: The run's name; characters that a name may not have become `-`.
+        data_path_text: What `data.train` says: a path relative to the recipe's folder, or with a prefix.
+        backbone: What `model.backbone` says.
+    """
+    values: dict[KeyPath, Any] = {
+        ("name",): re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-") or "my-run",
+        ("task",): task,
+        ("data", "train"): data_path_text,
+        ("data", "columns"): dict(facts.columns),
+        ("model", "backbone"): backbone,
+    }
+    entries = [
+        _entry(path, node, values, note=_found(facts) if path == ("data",) else "")
+        for path, node in keys.every()
+    ]
+    return "\n".join([SCHEMA_COMMENT + _HEADER, *entries, ""])
+
+
+def _entry(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any], *, note: str) -> str:
+    """The lines of one key: what it is, then the key with its value, or with `#` and its default."""
+    indent = "  " * (len(path) - 1)
+    comment = "".join(_comment(text, indent) for text in (node["description"], note) if text)
+    if keys.is_section(node):
+        gap = "\n" if len(path) == 1 else ""
+        return f"{gap}{comment}{indent}{path[-1]}:"
+    mark = "" if path in values or path in _WRITTEN_OUT else "#"
+    value = values.get(path, node.get("default"))
+    return f"{comment}{indent}{mark}{path[-1]}: {yaml12.inline(value)}"
+
+
+def _comment(text: str, indent: str) -> str:
+    start = f"{indent}# "
+    return (
+        textwrap.fill(text, WIDTH, initial_indent=start, subsequent_indent=start, break_long_words=False)
+        + "\n"
+    )
+
+
+def _found(facts: Facts) -> str:
+    if not facts.n_rows:
+        return ""
+    shown = [f"{label} ({count})" for label, count in list(facts.labels.items())[:LABELS_SHOWN]]
+    more = len(facts.labels) - len(shown)
+    listed = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+    return f"Found: {facts.n_rows} rows" + (f" with the labels {listed}." if listed else ".")
