@@ -25,6 +25,7 @@ def measure(
     percentile: float = 90,
     max_seconds: float = 120.0,
     warmup: int = 5,
+    description: str = "Timing",
     progress: Progress = silent,
     clock: Callable[[], int] = time.perf_counter_ns,
 ) -> dict[str, list[float]]:
@@ -39,6 +40,7 @@ def measure(
         percentile: The percentile that there shall be enough samples for, in percent.
         max_seconds: Time limit, warm-up included.
         warmup: Rounds run before and not counted; fewer when they take a tenth of the limit, at least one.
+        description: What the progress bar says.
         progress: Shows the rounds.
         clock: Nanoseconds that only grow.
 
@@ -55,7 +57,7 @@ def measure(
                 break
             for run in candidates.values():
                 run()
-        with progress(f"Timing {len(candidates)} candidates", total=rounds) as advance:
+        with progress(description, total=rounds) as advance:
             for round_ in range(rounds):
                 if round_ and clock() - start > max_seconds * 1e9:
                     break
@@ -68,8 +70,8 @@ def measure(
 def order(names: Sequence[str], round_: int) -> list[str]:
     """The names in the order in which a round runs them.
 
-    Odd rounds go backwards and every second round starts one name later (two candidates: AB BA BA AB), so that
-    within `2 * len(names)` rounds each name stands equally often at each place.
+    Odd rounds go backwards and every second round starts one name later (two candidates: AB BA BA AB): within
+    `2 * len(names)` rounds each name stands equally often at each place.
     """
     turn = round_ // 2 % len(names)
     turned = [*names[turn:], *names[:turn]]
@@ -113,6 +115,11 @@ def summarize(
         if candidate == reference
         else stats.paired_ratio(own, samples[reference], name=reference),
     )
+
+
+def setting(batch: int, sequence: int, threads: int) -> str:
+    """A setting in words: `batch 1, length 32, 1 thread`."""
+    return f"batch {batch}, length {sequence}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def key(percentile: float) -> str:

@@ -19,8 +19,8 @@ RESAMPLES = 2000
 def binomial_tail(at_most: int, trials: int, chance: float) -> float:
     """Probability of `at_most` or fewer events in `trials`, each with the given chance in (0, 1).
 
-    It equals the regularised incomplete beta function I(1 - chance; trials - at_most, at_most + 1). Each term is
-    taken as a logarithm, so that thousands of trials do not underflow.
+    It equals the regularised incomplete beta function I(1 - chance; trials - at_most, at_most + 1). Its terms
+    are taken as logarithms, so that thousands of trials do not underflow.
     """
     if at_most >= trials:
         return 1.0
@@ -42,8 +42,8 @@ def binomial_tail(at_most: int, trials: int, chance: float) -> float:
 def samples_needed(percentile: float, confidence: float = CONFIDENCE) -> int:
     """The fewest samples for which a percentile is printed: p90 64, p95 130, p97 219, p99 662, p99.9 6636.
 
-    This is early stopping of the MLPerf inference rules at tolerance 0: the smallest number of samples in which
-    seeing no more than one above the true percentile has a probability below 1 - confidence. p50 needs 6: the
+    This is early stopping of the MLPerf inference rules at tolerance 0: the fewest samples in which seeing
+    no more than one above the true percentile has a probability below 1 - confidence. p50 needs 6: the
     median is not a tail, and it is printed as it is.
 
     Args:
@@ -87,7 +87,7 @@ def percentile(samples: Sequence[float], percent: float) -> float | None:
     """The percentile of the samples in their unit, or None when there are too few for it.
 
     p50 is the plain median. Above it the estimate is that of MLPerf's early stopping: the largest sample when
-    there are just enough, one further down the more there are, and with 99 % confidence not below the true value.
+    there are just enough, then one further down, and with 99 % confidence not below the true value.
     """
     if len(samples) < samples_needed(percent):
         return None

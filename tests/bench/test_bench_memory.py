@@ -1,0 +1,77 @@
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+
+from tledge.bench import memory, placement
+from tledge.errors import BundleError
+from tledge.runtime.session import open_session
+
+
+def test_footprint_of_a_graph(tiny_graph, feeds):
+    ballast = np.ones(60_000_000)  # 480 MB in this process, which the child's peak must not inherit
+    got = memory.footprint(tiny_graph, candidate="fp32", feeds=feeds, threads=1, provider="cpu", repeats=1)
+    assert ballast[-1] == 1
+    assert got.candidate == "fp32"
+    assert got.nodes_by_provider == {"CPUExecutionProvider": 2}
+    assert got.size_mb == tiny_graph.stat().st_size / 1e6
+    assert got.load_ms > 0
+    assert got.first_run_ms > 0
+    assert 10 < got.base_memory_mb <= got.peak_memory_mb < 400
+
+
+def test_size_counts_external_data_and_nothing_else(tiny_model, tmp_path):
+    for name in ("model.onnx", "model_int8.onnx"):
+        onnx.save(
+            tiny_model,
+            tmp_path / name,
+            save_as_external_data=True,
+            location=f"{name}.data",
+            size_threshold=100,
+        )
+    graph, data = tmp_path / "model.onnx", tmp_path / "model.onnx.data"
+    assert data.stat().st_size == 64 * 64 * 4
+    assert memory.size_bytes(graph) == graph.stat().st_size + data.stat().st_size
+    (tmp_path / "model.onnx_data_1").write_bytes(b"12345")
+    assert memory.size_bytes(graph) == graph.stat().st_size + data.stat().st_size + 5
+
+
+def test_a_graph_that_cannot_be_loaded_gives_one_line(tmp_path, feeds):
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"this is no graph")
+    with pytest.raises(BundleError, match=r"cannot measure 'int8': .*broken\.onnx") as error:
+        memory.footprint(broken, candidate="int8", feeds=feeds, repeats=1)
+    assert "\n" not in str(error.value)
+    assert "Traceback" not in str(error.value)
+
+
+def test_a_graph_that_cannot_be_run_gives_one_line(tiny_graph):
+    with pytest.raises(BundleError, match=r"cannot measure 'fp32': .*'x'"):
+        memory.footprint(tiny_graph, candidate="fp32", feeds={"z": np.zeros(1)}, repeats=1)
+
+
+def test_status_file():
+    text = "Name:\tpython\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nThreads:\t1\n"
+    assert memory.parse_status(text) == (1_048_576, 2_097_152)
+    assert memory.parse_status("") == (0, 0)
+
+
+def test_memory_of_this_process_grows_with_it():
+    before = memory.resident_bytes()
+    ballast = np.ones(5_000_000)
+    assert memory.resident_bytes() >= before + 0.5 * ballast.nbytes
+    assert memory.peak_bytes() >= 0.9 * memory.resident_bytes()
+
+
+def test_nodes_are_unknown_unless_recorded(tiny_graph):
+    session = ort.InferenceSession(str(tiny_graph), providers=["CPUExecutionProvider"])
+    assert placement.nodes_by_provider(session) == {}
+    assert placement.nodes_by_provider(object()) == {}  # an onnxruntime without the record
+
+
+def test_recording_keeps_options_and_providers(tiny_graph):
+    session = open_session(tiny_graph, threads=1)
+    second = placement.recorded(session, tiny_graph)
+    assert placement.nodes_by_provider(second) == {"CPUExecutionProvider": 2}
+    assert second.get_session_options().intra_op_num_threads == 1
+    assert second.get_providers() == session.get_providers()
