@@ -8,12 +8,10 @@ tensors is the same arithmetic in a spelling that is left alone. `benchmarks/gra
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy.typing as npt
 import onnx_ir
@@ -36,7 +34,6 @@ def export(
     *,
     opset: int,
     external_data: bool,
-    log: TextIO,
 ) -> Graph:
     """Write the graph of a model and tell what it takes and gives.
 
@@ -47,7 +44,6 @@ def export(
         path: the ONNX file; its weights go beside it as `NAME.data` when `external_data`.
         opset: the ONNX operator set.
         external_data: keep the weights in a file of their own.
-        log: takes what the exporters print.
 
     Raises:
         ExportError: the exporter cannot translate the model, or one file would be too large.
@@ -55,17 +51,15 @@ def export(
     if hasattr(model, "set_attn_implementation"):
         model.set_attn_implementation("eager")
     inputs = {name: torch.from_numpy(array) for name, array in sample.items()}
-    with _noise_to(log):
-        try:
-            program = OnnxExporter().export(
-                model.cpu().eval(), inputs, OnnxConfig(dynamic=True, opset_version=opset)
-            ).program
-        except Exception as error:  # the exporters raise whatever their parts raise
-            first = str(error).strip().partition("\n")[0]
-            raise ExportError(
-                f"export: {type(model).__name__} cannot be translated to ONNX: {type(error).__name__}: {first[:300]} "
-                f"(the whole story is in {getattr(log, 'name', 'the log')})"
-            ) from error
+    try:
+        program = OnnxExporter().export(model.cpu().eval(), inputs, OnnxConfig(dynamic=True, opset_version=opset)).program
+    except Exception as error:  # the exporters raise whatever their parts raise
+        logging.getLogger(__name__).exception("export failed")
+        first = str(error).strip().partition("\n")[0]
+        raise ExportError(
+            f"export: {type(model).__name__} cannot be translated to ONNX: {type(error).__name__}: {first[:300]} "
+            "(the whole story is in the run's logs/export.log)"
+        ) from error
     name_dimensions(program)
     keep_add_before_norm(program)
     program.ir_version = IR_VERSION
@@ -144,22 +138,3 @@ def _values(program: onnx_ir.Model) -> Iterator[onnx_ir.Value]:
     for node in program.graph:
         yield from node.outputs
 
-
-@contextlib.contextmanager
-def _noise_to(log: TextIO) -> Iterator[None]:
-    """Send what the exporters print, log and warn to a file, and give the loggers back as they were."""
-    handler = logging.StreamHandler(log)
-    root, transformers = logging.getLogger(), logging.getLogger("transformers")
-    loggers = [root, transformers, logging.getLogger("torch"), logging.getLogger("torch.onnx")]
-    before = [(logger, list(logger.handlers), logger.propagate) for logger in loggers]
-    for logger in loggers:
-        logger.handlers = [handler]
-        logger.propagate = False
-    try:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), warnings.catch_warnings():
-            warnings.simplefilter("default")
-            yield
-    finally:
-        for logger, handlers, propagate in before:
-            logger.handlers, logger.propagate = handlers, propagate
-        log.flush()

@@ -11,6 +11,7 @@ from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
 
+from tledge.artifacts import read_json, write_json
 from tledge.errors import ModelError
 from tledge.model.backbones import transformers as text_backbones
 
@@ -178,8 +179,20 @@ def save(model: TextClassifier, folder: Path, tokenizer: Any) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
     save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    save_tokenizer(model, tokenizer, folder)
+
+
+def save_tokenizer(model: TextClassifier, tokenizer: Any, folder: Path) -> None:
+    """Write the tokenizer's files with the model's own length limit, in the form that older readers take too."""
     tokenizer.model_max_length = model.config.tledge["max_length"]
     tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    # transformers 5 writes a class name that version 4 does not know, and leaves the names of the inputs out.
+    facts = read_json(path) | {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": list(tokenizer.model_input_names),
+    }
+    write_json(path, facts)
 
 
 def load(folder: Path) -> TextClassifier:

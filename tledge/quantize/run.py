@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,7 +36,6 @@ def run(
     time_at: str,
     limits: Limits,
     n_calibration: int,
-    log: TextIO,
     progress: Progress = silent,
 ) -> tuple[Variant, ...]:
     """Every variant, fp32 first, scored, timed and judged.
@@ -52,7 +49,6 @@ def run(
         time_at: the setting of `time`, in words.
         limits: the budget.
         n_calibration: how many calibration rows there are.
-        log: takes what the quantizers print.
         progress: shown by schemes.
 
     Raises:
@@ -62,7 +58,7 @@ def run(
     variants = [Variant(name="fp32", scheme="fp32", graph=fp32)]
     with progress("Quantizing", total=len(schemes)) as advance:
         for scheme in schemes:
-            variants.append(_make(scheme, folder / fp32.path, n_calibration, log))
+            variants.append(_make(scheme, folder / fp32.path, n_calibration))
             advance(1)
     evaluations = {v.name: score(folder / v.graph.path, v.name) for v in variants}
     timings = time({v.name: folder / v.graph.path for v in variants})
@@ -96,14 +92,13 @@ def describe(path: Path) -> Graph:
     )
 
 
-def _make(scheme: str, source: Path, n_calibration: int, log: TextIO) -> Variant:
+def _make(scheme: str, source: Path, n_calibration: int) -> Variant:
     module = plugins.load(SCHEMES, scheme)
     if module.CALIBRATES and n_calibration == 0:
         raise RecipeError(f"quantize.schemes: {scheme} needs calibration rows; set data.calibration, 200 for example")
     target = source.with_name(f"{source.stem}_{module.SUFFIX}.onnx")
     try:
-        with contextlib.redirect_stdout(log), contextlib.redirect_stderr(log), _logging_to(log):
-            module.apply(source, target)
+        module.apply(source, target)
     except Exception as error:  # the quantizers raise whatever their parts raise
         first = str(error).strip().partition("\n")[0]
         raise QuantizeError(
@@ -123,13 +118,3 @@ def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
     shape = tuple(d.dim_param or d.dim_value for d in tensor.shape.dim)
     return TensorSpec(value.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)
 
-
-@contextlib.contextmanager
-def _logging_to(log: TextIO) -> Any:
-    root = logging.getLogger()
-    before = list(root.handlers)
-    root.handlers = [logging.StreamHandler(log)]
-    try:
-        yield
-    finally:
-        root.handlers = before

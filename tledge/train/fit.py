@@ -6,11 +6,11 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from tledge.artifacts import from_dict, read_json, write_json
-from tledge.errors import TrainError
+from tledge.errors import TrainError, did_you_mean
 from tledge.progress import Advance, Progress
 from tledge.recipe.schema import Finetune
 
@@ -76,7 +76,7 @@ def fit(
     groups: list[dict[str, Any]],
     epochs: float,
     settings: Finetune,
-    seed: int,
+    random_seed: int,
     folder: Path,
     progress: Progress,
 ) -> Fitted:
@@ -98,7 +98,7 @@ def fit(
         groups: parameter groups with their learning rates.
         epochs: passes over `train`.
         settings: the recipe's `finetune`.
-        seed: of the row order and of dropout.
+        random_seed: of the row order and of dropout.
         folder: where checkpoints, TensorBoard logs and the result are kept.
         progress: shown by optimizer steps.
 
@@ -110,8 +110,8 @@ def fit(
         load_model(module, str(folder / "model.safetensors"))
         return from_dict(Fitted, read_json(done))
     started = time.monotonic()
-    set_seed(seed)
-    arguments = _arguments(settings, epochs, metric, seed, folder, max(group["lr"] for group in groups))
+    seed(random_seed)
+    arguments = _arguments(settings, epochs, metric, random_seed, folder, max(group["lr"] for group in groups))
 
     def compute_loss(outputs: Mapping[str, Tensor], labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
         return loss(
@@ -159,6 +159,32 @@ def last_complete(checkpoints: Path) -> str | None:
     return str(max(found)[1]) if found else None
 
 
+def seed(value: int) -> None:
+    """Seed Python, numpy and torch, and ask torch for the deterministic kernels where there is a choice."""
+    set_seed(value)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def label_weights(
+    setting: Literal["balanced"] | Mapping[str, float] | None, targets: npt.NDArray[Any], labels: Sequence[str]
+) -> Tensor | None:
+    """The recipe's `finetune.class_weights` as `(labels,) float32`, `None` when there are none.
+
+    Raises:
+        TrainError: a weight for an unknown label; labels without an entry weigh 1.
+    """
+    if setting is None:
+        return None
+    if setting == "balanced":
+        return balanced_weights(targets, len(labels))
+    for name in setting:
+        if name not in labels:
+            raise TrainError(
+                f"finetune.class_weights: {name!r} is no label; known are {', '.join(labels)}{did_you_mean(name, labels)}"
+            )
+    return torch.tensor([setting.get(label, 1.0) for label in labels], dtype=torch.float32)
+
+
 def balanced_weights(targets: npt.NDArray[Any], n_labels: int) -> Tensor:
     """Weights `(labels,) float32` inverse to each label's frequency, averaging to one over the rows.
 
@@ -173,7 +199,7 @@ def balanced_weights(targets: npt.NDArray[Any], n_labels: int) -> Tensor:
 
 
 def _arguments(
-    settings: Finetune, epochs: float, metric: str, seed: int, folder: Path, learning_rate: float
+    settings: Finetune, epochs: float, metric: str, random_seed: int, folder: Path, learning_rate: float
 ) -> TrainingArguments:
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
@@ -206,8 +232,8 @@ def _arguments(
             dataloader_pin_memory=accelerated,
             report_to=settings.report_to or "none",
             disable_tqdm=True,
-            seed=seed,
-            data_seed=seed,
+            seed=random_seed,
+            data_seed=random_seed,
         )
     except (ValueError, RuntimeError, ImportError) as error:
         raise TrainError(f"finetune: {str(error).strip().partition(chr(10))[0]}") from error
