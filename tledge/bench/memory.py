@@ -107,7 +107,13 @@ def _child(command: tuple[str, ...], candidate: str) -> dict[str, Any]:
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
-            (sys.executable, "-m", "tledge.bench.child", *command),
+            (
+                sys.executable,
+                "-P",
+                "-m",
+                "tledge.bench.child",
+                *command,
+            ),  # -P: no module of the user's folder
             capture_output=True,
             text=True,
             check=False,
