@@ -341,11 +341,14 @@ def _quantize(job: Job, folder: Path) -> str:
             description=f"Scoring {variant} on {name} rows",
         )
 
-    setting = {"batch": recipe.bench.batch[0], "sequence": recipe.bench.length[0], "threads": recipe.bench.threads[0]}
+    at = recipe.bench
 
     def timed(graphs: Mapping[str, Path]) -> dict[str, tuple[float, LatencyRatio | None]]:
-        rows = bench.time_graphs(graphs, encoder.dummy, **setting, reference="fp32", progress=job.progress)
-        return {row.candidate: (row.percentiles_ms["p50"], row.against) for row in rows}
+        result = bench.run(
+            graphs, encoder.dummy, reference="fp32", batches=at.batch[:1], lengths=at.length[:1],
+            threads=at.threads[:1], max_seconds=at.max_seconds, repeats=0, progress=job.progress,
+        )
+        return {row.candidate: (row.percentiles_ms["p50"], row.against) for row in result.latencies}
 
     variants = quantize.run(
         fp32,
@@ -353,7 +356,7 @@ def _quantize(job: Job, folder: Path) -> str:
         schemes=recipe.quantize.schemes,
         score=lambda graph, name: score_on(splits.validation, "validation", graph, name),
         time=timed,
-        time_at="batch {batch}, length {sequence}, {threads} thread(s)".format(**setting),
+        time_at=bench.setting(at.batch[0], at.length[0], at.threads[0]),
         limits=quantize.Limits(
             task.METRIC, recipe.budget.max_metric_drop, recipe.budget.latency_ms, recipe.budget.size_mb
         ),

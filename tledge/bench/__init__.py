@@ -10,12 +10,13 @@ from pathlib import Path
 
 from tledge.artifacts import BenchResult, Footprint, Latency
 from tledge.bench import latency, machine, memory
+from tledge.bench.latency import setting
 from tledge.bench.notes import notes
 from tledge.evaluate import Array, Run
 from tledge.progress import Progress, silent
 from tledge.runtime.session import open_session, session_run
 
-__all__ = ["Feeds", "run"]
+__all__ = ["Feeds", "run", "setting"]
 
 Feeds = Callable[[int, int], Mapping[str, Array]]
 """Input tensors by name for a batch size and a sequence length."""
@@ -52,7 +53,7 @@ def run(
         provider: Execution provider of the graphs.
         extra: Candidates that are no graphs, by name: given the number of threads, each gives its run. A
             number of threads that is global to the process is theirs to set.
-        repeats: Fresh processes for one footprint.
+        repeats: Fresh processes for one footprint; 0 takes none.
         progress: Shows the work.
 
     Raises:
@@ -66,9 +67,8 @@ def run(
     here = machine.describe()
     created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     cost = functools.partial(memory.footprint, threads=threads[0], provider=provider, repeats=repeats)
-    footprints = _footprints(
-        graphs, functools.partial(cost, feeds=make_feeds(batches[0], lengths[0])), progress
-    )
+    costs = functools.partial(cost, feeds=make_feeds(batches[0], lengths[0]))
+    footprints = _footprints(graphs, costs, progress) if repeats else ()
     rows: list[Latency] = []
     for count in threads:
         runs = {n: session_run(open_session(p, provider=provider, threads=count)) for n, p in graphs.items()}
@@ -80,7 +80,7 @@ def run(
                 reference=reference,
                 percentile=percentile,
                 max_seconds=max_seconds,
-                description=f"Timing {latency.setting(batch, length, count)}",
+                description=f"Timing {setting(batch, length, count)}",
                 progress=progress,
             )
             row = functools.partial(latency.summarize, samples, reference=reference, percentile=percentile)

@@ -1,0 +1,5 @@
+"""`python -m tledge`."""
+
+from tledge.cli import main
+
+main()

@@ -1,0 +1,68 @@
+"""The command line: one short file a verb. Heavy packages are imported inside a command's body alone."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+from click import Abort, ClickException
+
+from tledge.cli import bench, export, finetune, init, inspect, predict, quantize, run, schema, verify
+from tledge.errors import MissingExtraError, TledgeError
+
+app = typer.Typer(
+    name="tledge",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Fine-tune a pretrained model, ship it as a small ONNX bundle, and keep the evidence that it is good enough.",
+    epilog="Exit codes: 0 done, 1 a defect of tledge, 2 command line or recipe, 3 data, 4 model, 5 training, 6 export or "
+    "parity, 7 quantization or budget, 8 bundle, 9 input, 10 a package is missing, 130 Ctrl-C.",
+)
+
+for verb in (run, finetune, export, quantize, bench, predict, verify, inspect, init, schema):
+    app.command()(verb.command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from tledge import __version__
+
+        typer.echo(f"tledge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),  # noqa: ARG001
+) -> None:
+    pass
+
+
+# Packages of the `train` extra whose absence is the user's to mend, and not a defect.
+_EXTRA = {"torch", "transformers", "accelerate", "datasets", "onnx", "onnxscript", "optimum", "pydantic", "yaml",
+          "sklearn", "jinja2", "matplotlib", "safetensors", "pyarrow", "onnx_ir"}  # fmt: skip
+
+
+def main() -> None:
+    """Run the command line and exit with a documented code."""
+    try:
+        code = app(standalone_mode=False)
+    except TledgeError as error:
+        code = _fail(error)
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        code = _fail(MissingExtraError.of(error, "train"))
+    except ClickException as error:
+        typer.echo(f"error: {error.format_message()}; try --help", err=True)
+        code = error.exit_code
+    except Abort:
+        typer.echo("stopped: what was finished is kept; the same command goes on from there", err=True)
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: TledgeError) -> int:
+    for line in str(error).splitlines():
+        typer.echo(f"error: {line}", err=True)
+    return error.exit_code

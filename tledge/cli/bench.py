@@ -1,0 +1,76 @@
+"""`tledge bench`: how fast a bundle's variants are on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tledge import artifacts
+from tledge.cli import screen
+from tledge.cli.places import bundle_of
+from tledge.cli.predict import ProviderOption
+from tledge.errors import InputError
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="A bundle or run folder.")],
+    variant: Annotated[list[str] | None, typer.Option("--variant", help="A variant to time; all by default. Repeatable.")] = None,
+    batch: Annotated[str, typer.Option("--batch", help="Rows of one run, such as 1,8.")] = "1",
+    length: Annotated[str, typer.Option("--length", help="Tokens of a row, such as 32,128.")] = "32",
+    threads: Annotated[str, typer.Option("--threads", help="Threads of one run, such as 1,2.")] = "1",
+    percentile: Annotated[float, typer.Option("--for", min=50, max=99.9, help="Take enough samples for this percentile.")] = 90,
+    max_seconds: Annotated[float, typer.Option("--max-seconds", min=0.1, help="Time limit for one setting.")] = 120,
+    provider: ProviderOption = "cpu",
+    no_torch: Annotated[bool, typer.Option("--no-torch", help="Leave torch eager out, the reference in a run folder.")] = False,
+    as_json: screen.JsonOption = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
+) -> None:
+    """Time the variants of a bundle, interleaved in one run, with torch eager as the reference where it is at hand.
+
+    Torch eager needs the run's checkpoint beside the bundle and the train extra. A percentile is printed only when
+    there are enough samples for it.
+    """
+    from tledge import pipeline
+
+    result = pipeline.bench_bundle(
+        bundle_of(bundle),
+        variants=variant,
+        batches=_numbers("--batch", batch),
+        lengths=_numbers("--length", length),
+        threads=_numbers("--threads", threads),
+        percentile=percentile,
+        max_seconds=max_seconds,
+        provider=provider,
+        with_torch=not no_torch,
+        progress=screen.bars(),
+    )
+    if as_json:
+        screen.as_json(artifacts.to_dict(result))
+    elif markdown:
+        from tledge.report import bench_markdown
+
+        typer.echo(bench_markdown(result))
+    else:
+        from tledge.bench.table import lines, rows
+
+        screen.table(*rows(result))
+        for line in [*lines(result), _machine(result.machine), *(f"note: {note}" for note in result.notes)]:
+            typer.echo(line)
+
+
+def _numbers(option: str, text: str) -> list[int]:
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise InputError(f"{option}: expected whole numbers from 1 on, such as 1,8; got {text!r}")
+    return numbers
+
+
+def _machine(machine: artifacts.Machine) -> str:
+    quota = f", quota {machine.quota_cores:g}" if machine.quota_cores else ""
+    flags = " ".join(machine.cpu_flags) or "no known inference extensions"
+    return f"on {machine.cpu}, {machine.cores} cores{quota} ({flags}), onnxruntime {machine.onnxruntime}, {machine.system}"

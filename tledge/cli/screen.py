@@ -1,0 +1,67 @@
+"""What the verbs share on the screen: progress bars on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from tledge.progress import Advance, Progress
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as finetune.epochs=5; repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
+
+
+def bars() -> Progress:
+    """Progress bars on the terminal, and nothing where standard error is not one."""
+    stream = sys.stderr  # kept: a stage sends what others print to its log
+
+    @contextmanager
+    def progress(description: str, total: int) -> Iterator[Advance]:
+        if not stream.isatty():
+            yield lambda count: None
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with RichProgress(
+            *columns, console=Console(file=stream), transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as shown:
+            bar = shown.add_task(description, total=total)
+            yield lambda count: shown.advance(bar, count)
+
+    return progress
+
+
+def say(line: str) -> None:
+    """One line about the work, on standard error."""
+    print(line, file=sys.__stderr__, flush=True)  # noqa: T201
+
+
+def as_json(data: Any) -> None:
+    """A result as one JSON document on standard output."""
+    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
+    """A table on standard output; the first column is text, the others are figures."""
+    from rich.console import Console
+    from rich.table import Table
+
+    # Where the output is no terminal, nobody's window limits the width.
+    console = Console() if sys.stdout.isatty() else Console(width=200)
+    drawn = Table(title=title or None, title_justify="left", header_style="bold")
+    for i, name in enumerate(header):
+        drawn.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        drawn.add_row(*row)
+    console.print(drawn)
