@@ -29,15 +29,23 @@ def _lines(error: ErrorDetails, values: Mapping[str, Any], place: Place) -> Iter
         for line in str(error["ctx"]["error"]).split("\n"):
             yield f"{place(tuple(line.partition(':')[0].split('.')))}: {line}"
         return
-    path, node = keys.find(error["loc"])
+    loc = error["loc"]
+    path, node = keys.find(loc)
     if error["type"] == "extra_forbidden":
-        path = error["loc"]
-        text = _unknown_key(path, node)
-    elif error["type"] == "missing":
-        text = f"missing key; {node['description']}"
-    else:
+        yield f"{place(loc)}: {keys.dotted(loc)}: {_unknown_key(loc, node)}"
+        return
+    if error["type"] == "missing":
+        yield f"{place(path)}: {keys.dotted(path)}: missing key; add it: {node['description']}"
+        return
+    value, entries = _at(values, path), keys.mapping_among_others(node)
+    if entries and isinstance(
+        value, dict
+    ):  # then pydantic's `loc` goes on with its name of the shape and a key
+        if len(loc) < len(path) + 2:
+            return  # what the other shapes say does not help
+        path, node = (*path, loc[len(path) + 1]), entries
         value = _at(values, path)
-        text = f"expected {keys.describe(node)}, got {_got(value)}{_hint(node, value)}"
+    text = f"expected {keys.describe(node)}, got {_got(value)}{_hint(node, value)}"
     yield f"{place(path)}: {keys.dotted(path)}: {text}"
 
 
@@ -50,10 +58,10 @@ def _unknown_key(path: KeyPath, section: keys.Node) -> str:
 
 def unknown_kinds(values: Mapping[str, Any], place: Place) -> list[str]:
     """One line for each name of a task or a scheme that no file has."""
-    quantize = values.get("quantize", {})
+    quantize = values.get("quantize")
     schemes = quantize.get("schemes") if isinstance(quantize, Mapping) else None
     named: list[tuple[str, KeyPath, Any]] = [("task", ("task",), values.get("task"))]
-    named += [("scheme", ("quantize", "schemes", i), name) for i, name in enumerate(schemes or [])]
+    named += [("scheme", ("quantize", "schemes", i), name) for i, name in enumerate(_items(schemes))]
     lines = []
     for kind, path, name in named:
         known = plugins.names(KINDS[kind])
@@ -63,6 +71,10 @@ def unknown_kinds(values: Mapping[str, Any], place: Place) -> list[str]:
                 f"known {kind}s are {', '.join(known)}{did_you_mean(name, known)}"
             )
     return lines
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _at(values: Any, path: KeyPath) -> Any:

@@ -78,6 +78,13 @@ def alternatives(node: Node) -> list[Node]:
     return [choice for choice in node.get("anyOf", [node]) if choice.get("type") != "null"]
 
 
+def mapping_among_others(node: Node) -> Node | None:
+    """The schema of a mapping's values, where a mapping is one of several shapes; else None."""
+    shapes = alternatives(node)
+    found = [shape["additionalProperties"] for shape in shapes if shape.get("type") == "object"]
+    return found[0] if found and len(shapes) > 1 else None
+
+
 def choices(node: Node) -> list[Any]:
     """The values that are named one by one (`probe`, `partial` ...); empty when the value is free."""
     found: list[Any] = []

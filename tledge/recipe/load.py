@@ -72,9 +72,10 @@ def _read(path: Path) -> tuple[dict[str, Any], Origins]:
         raise RecipeError(f"{path}: the file is empty; expected a recipe (`tledge init` writes a starter)")
     if not isinstance(values, dict):
         got = "a list" if isinstance(values, list) else yaml12.inline(values)[:60]
+        advice = "; put a space after the colon" if isinstance(values, str) and ":" in values else ""
         line, column = lines[()]
         raise RecipeError(
-            f"{path}:{line}:{column}: expected keys with values, such as `name: my-run`, got {got}"
+            f"{path}:{line}:{column}: expected keys with values, such as `name: my-run`, got {got}{advice}"
         )
     folder = _absolute(path).parent
     origins = {key: Origin(f"{path}:{line}", folder) for key, (line, _) in lines.items()}
@@ -142,7 +143,7 @@ def _make_absolute(values: dict[str, Any], origins: Origins) -> None:
         if value.startswith(("hub:", "package:")):
             continue
         folder = _origin(origins, path).folder
-        target = _absolute(folder / Path(value).expanduser())
+        target = _absolute(folder / os.path.expanduser(value))  # noqa: PTH111, a ~name that is no user stays
         if path != BACKBONE or _looks_local(value) or target.is_dir():
             section[str(path[1])] = str(target)
 

@@ -39,8 +39,8 @@ _WRITTEN_OUT: tuple[KeyPath, ...] = (
 class Facts:
     """What a look at the labelled rows told.
 
-    `columns` maps the task's columns to the file's (`text` to `review`), and `labels` each label to its number
-    of rows.
+    `columns` maps the task's columns to the file's (`text` to `review`), and `labels` each label to its
+    number of rows.
     """
 
     columns: Mapping[str, str]
@@ -65,10 +65,8 @@ def starter(task: str, facts: Facts, *, name: str, data_path_text: str, backbone
         ("data", "columns"): dict(facts.columns),
         ("model", "backbone"): backbone,
     }
-    entries = [
-        _entry(path, node, values, note=_found(facts) if path == ("data",) else "")
-        for path, node in keys.every()
-    ]
+    notes: dict[KeyPath, str] = {("data",): _found(facts)}
+    entries = [_entry(path, node, values, note=notes.get(path, "")) for path, node in keys.every()]
     return "\n".join([SCHEMA_COMMENT + _HEADER, *entries, ""])
 
 

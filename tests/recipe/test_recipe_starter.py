@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tledge import plugins
+from tledge.recipe import load_recipe
+from tledge.recipe.keys import every, is_section
+from tledge.recipe.starter import BACKBONE, Facts, starter
+
+FACTS = Facts(columns={"text": "review: body", "label": "no"}, labels={"yes": 10, "off": 5}, n_rows=15)
+
+
+def load(tmp_path: Path, text: str):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_recipe(path)
+
+
+@pytest.mark.parametrize("task", plugins.names("tledge.tasks"))
+def test_it_loads_with_what_was_found(tmp_path: Path, task: str) -> None:
+    recipe = load(tmp_path, starter(task, FACTS, name="mine", data_path_text="my rows.csv"))
+    assert (recipe.name, recipe.task, recipe.model.backbone) == ("mine", task, BACKBONE)
+    assert recipe.data.train == str(tmp_path / "my rows.csv")
+    assert recipe.data.columns == FACTS.columns
+
+
+def test_with_every_key_uncommented_it_means_the_same(tmp_path: Path) -> None:
+    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv", backbone="./model")
+    whole, uncommented = re.subn(r"(?m)^(\s*)#(?=\w)", r"\1", text)
+    assert uncommented > 20
+    assert load(tmp_path, whole) == load(tmp_path, text)
+    n_keys = len([path for path, _ in every()])
+    assert len(re.findall(r"(?m)^\s*#?\w+:", text)) == n_keys
+
+
+def test_every_key_has_its_description_above(tmp_path: Path) -> None:
+    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv")
+    plain = " ".join(re.sub(r"(?m)^\s*# ", "", text).split())
+    assert [path for path, node in every() if node["description"] not in plain] == []
+
+
+def test_what_was_found_is_told() -> None:
+    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv")
+    assert "# Found: 15 rows with the labels yes (10), off (5).\n" in text
+
+
+def test_many_labels_are_cut_short() -> None:
+    facts = Facts(columns={}, labels={f"label{i}": 1 for i in range(25)}, n_rows=25)
+    text = starter("text_classification", facts, name="mine", data_path_text="rows.csv")
+    assert "label19 (1) and 5 more." in " ".join(text.replace("#", "").split())
+
+
+def test_without_facts_nothing_is_said(tmp_path: Path) -> None:
+    text = starter("text_classification", Facts(columns={}), name="mine", data_path_text="hub:owner/name")
+    assert "Found" not in text
+    assert load(tmp_path, text).data.train == "hub:owner/name"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("my rows!", "my-rows"), ("_x", "x"), ("größe", "gr-e"), ("???", "my-run"), ("a.b-1", "a.b-1")],
+)
+def test_a_name_is_made_fit(tmp_path: Path, name: str, expected: str) -> None:
+    text = starter("text_classification", FACTS, name=name, data_path_text="rows.csv")
+    assert load(tmp_path, text).name == expected
+
+
+def test_lines_are_short_and_sections_apart() -> None:
+    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv")
+    assert max(map(len, text.splitlines())) <= 100
+    for path, node in every():
+        if is_section(node) and len(path) == 1:
+            assert re.search(rf"\n\n(# .*\n)+{path[0]}:\n", text)
