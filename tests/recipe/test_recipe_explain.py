@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tledge.errors import RecipeError
-from tledge.recipe import load_recipe
+from tledge.recipe import keys, load_recipe
 
 FINETUNE_KEYS = (
     "batch_size, cache, class_weights, early_stopping_patience, epochs, gradient_accumulation_steps, "
@@ -226,6 +226,36 @@ def test_long_text_is_cut(write) -> None:
 )
 def test_a_mistake_in_an_override_names_the_override(write, override: str, line: str) -> None:
     assert complaint(write(data="  labels: [a, b]\n"), override) == f"--set {override}: {line}"
+
+
+ODD = [
+    "null",
+    "true",
+    "-1",
+    "0",
+    "3",
+    "1e999",
+    "2.5",
+    "''",
+    "no",
+    "~x/y",
+    "[]",
+    "[[1], {a: b}]",
+    "{}",
+    "{0: [x]}",
+]
+
+
+@pytest.mark.parametrize("value", ODD)
+def test_whatever_a_key_is_set_to_is_taken_or_explained(write, value: str) -> None:
+    path = write()
+    for key, _ in keys.every():
+        override = f"{keys.dotted(key)}={value}"
+        try:
+            load_recipe(path, [override])
+        except RecipeError as error:
+            for line in str(error).split("\n"):
+                assert line.startswith((f"--set {override}: {keys.dotted(key)}", "recipe.yaml:"))
 
 
 def test_a_contradiction_names_the_override_that_made_it(write) -> None:

@@ -54,7 +54,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, cwd: Path | 
     for override in overrides:
         _set(values, origins, override, Path.cwd() if cwd is None else cwd)
     _make_absolute(values, origins)
-    place = lambda key: _origin(origins, key).place  # noqa: E731
+
+    def place(key: KeyPath) -> str:
+        return _origin(origins, key).place
+
     problems, recipe = [], None
     try:
         recipe = Recipe.model_validate(values)
