@@ -1,7 +1,8 @@
 """The order of the rooms: one stage after another on one run folder, each whole or not there at all.
 
-A stage writes into `STAGE.partial` and is renamed to `STAGE` when it is whole. Its `stage.json` holds a key: the hash
-of the recipe's sections that it depends on and of the stage before it. A stage whose key still holds is not run again.
+A stage writes into `STAGE.partial` and is renamed to `STAGE` when it is whole. `stages/STAGE.json` holds its key: the
+hash of the recipe's sections that it depends on and of the stage before it. A stage whose key still holds is not run
+again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "train": ("model", "finetune"),
     "export": ("export",),
     "quantize": ("quantize", "budget", "bench"),
-    "bundle": ("name",),
+    "bundle": ("name", "bundle"),
     "bench": (),
     "report": (),
 }
@@ -104,22 +105,18 @@ def run(
 def _run_stage(job: Job, name: str, key: str) -> None:
     from tledge.train.processes import is_main, main_first
 
-    home, aside = job.stage(name), job.folder / f"{name}.partial"
+    aside = job.folder / f"{name}.partial"
     with main_first():
-        if _is_whole(aside, key) and is_main():  # a kill came between the last write and the rename
-            shutil.rmtree(home, ignore_errors=True)
-            os.replace(aside, home)
-        if _is_whole(home, key):
+        if _is_whole(job, name, key):
             job.say(f"{name}: already done")
             return
         if is_main():
-            _prepare(aside, key, keep=name in _RESUMES)
+            _prepare(job, name, key)
+        started = time.monotonic()
         if name != "train":
-            started = time.monotonic()
             line = _build(job, name, aside)
             _finish(job, name, key, time.monotonic() - started, line)
             return
-    started = time.monotonic()
     line = _build(job, name, aside)
     if is_main():
         _finish(job, name, key, time.monotonic() - started, line)
@@ -134,27 +131,37 @@ def _build(job: Job, name: str, aside: Path) -> str:
             raise
 
 
-def _prepare(aside: Path, key: str, *, keep: bool) -> None:
-    marker = aside / "key"
-    if not (keep and marker.exists() and marker.read_text(encoding="utf-8") == key):
+def _is_whole(job: Job, name: str, key: str) -> bool:
+    """A stage is whole when nothing is half-written beside it and it was made for this key."""
+    return (
+        job.stage(name).exists()
+        and not (job.folder / f"{name}.partial").exists()
+        and _record(job, name).get("key") == key
+    )
+
+
+def _record(job: Job, name: str) -> dict[str, Any]:
+    path = job.folder / "stages" / f"{name}.json"
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _prepare(job: Job, name: str, key: str) -> None:
+    """An empty folder to write into; for a stage that resumes, the half-written one if it was made for this key."""
+    aside = job.folder / f"{name}.partial"
+    if not (name in _RESUMES and aside.exists() and _record(job, name).get("key") == key):
         shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        marker.write_text(key, encoding="utf-8")
+        aside.mkdir()
+    (job.folder / "stages").mkdir(exist_ok=True)
+    write_json(job.folder / "stages" / f"{name}.json", {"key": key})
 
 
 def _finish(job: Job, name: str, key: str, seconds: float, line: str) -> None:
     home, aside = job.stage(name), job.folder / f"{name}.partial"
-    (aside / "key").unlink()
-    record = {"stage": name, "key": key, "seconds": round(seconds, 1), "tledge": tledge.__version__}
-    write_json(aside / "stage.json", record)
+    record = {"key": key, "seconds": round(seconds, 1), "tledge": tledge.__version__}
+    write_json(job.folder / "stages" / f"{name}.json", record)
     shutil.rmtree(home, ignore_errors=True)
     os.replace(aside, home)
     job.say(f"{name}: {line} ({seconds:.1f} s)")
-
-
-def _is_whole(folder: Path, key: str) -> bool:
-    record = folder / "stage.json"
-    return record.exists() and bool(read_json(record)["key"] == key)
 
 
 def _key(name: str, recipe: Recipe, before: str) -> str:
@@ -371,6 +378,78 @@ def _quantize(job: Job, folder: Path) -> str:
     np.savez_compressed(folder / "test_outputs.npz", **tested[chosen.name].outputs)
     metric = tested[chosen.name].metrics[task.METRIC]
     return f"{chosen.name} chosen, test {task.METRIC} {metric:.3f}; {chosen.reason}"
+
+
+def _bundle(job: Job, folder: Path) -> str:
+    from tledge import bundle, export, model, report
+    from tledge.bench import machine
+    from tledge.runtime import open_session, session_run
+
+    recipe, task = job.recipe, tasks.load(job.recipe.task)
+    checkpoint, graphs = job.stage("train") / "checkpoint", job.stage("quantize")
+    trained, rows = read_json(job.stage("train") / "train.json"), read_json(job.stage("data") / "data.json")
+    provenance = bundle.Provenance(
+        tledge=tledge.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        backbone=_public_name(recipe.model.backbone),
+        backbone_sha256=trained["backbone_sha256"],
+        recipe_sha256=hashlib.sha256((job.folder / "recipe.yaml").read_bytes()).hexdigest(),
+        rows=rows["rows"],
+        labels=rows["label_counts"],
+        packages=machine.describe().packages,
+    )
+    variants = read_variants(graphs)
+    manifest = bundle.write(
+        folder,
+        name=recipe.name,
+        checkpoint=checkpoint,
+        variants=[(variant, graphs / variant.graph.path) for variant in variants],
+        task=recipe.task,
+        problem_type=task.PROBLEM_TYPE,
+        labels=tuple(rows["labels"]),
+        open_run=lambda path: session_run(open_session(path)),
+        provenance=provenance,
+        readme=report.model_card(_facts(job)),
+        input_kind=task.INPUT,
+        reference=export.torch_run(model.load(checkpoint)),
+        only_chosen=recipe.bundle.variants == "chosen",
+    )
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return f"{len(manifest.variants)} variant(s), {size / 1e6:.1f} MB, {manifest.chosen} is chosen"
+
+
+def _bench(job: Job, folder: Path) -> str:
+    from tledge.bench.bundled import run_bundle
+
+    settings = job.recipe.bench
+    result = run_bundle(
+        job.stage("bundle"),
+        batches=settings.batch,
+        lengths=settings.length,
+        threads=settings.threads,
+        percentile=settings.percentile,
+        max_seconds=settings.max_seconds,
+        extra=torch_eager(job.stage("train") / "checkpoint"),
+        progress=job.progress,
+    )
+    write_json(folder / "bench.json", result)
+    chosen = next(v.name for v in read_variants(job.stage("quantize")) if v.chosen)
+    first = next(row for row in result.latencies if row.candidate == chosen)
+    assert first.against is not None
+    return f"{chosen} takes {first.percentiles_ms['p50']:.2f} ms, {1 / first.against.ratio:.1f} times as fast as torch eager"
+
+
+def torch_eager(checkpoint: Path) -> dict[str, Callable[[int], Run]]:
+    """The checkpoint in torch eager as a candidate of a benchmark."""
+    from tledge import export, model
+
+    loaded = model.load(checkpoint)
+    return {"torch eager": lambda threads: export.torch_run(loaded, threads=threads)}
+
+
+def _public_name(backbone: str) -> str:
+    """A backbone's reference without the folders of the machine that trained."""
+    return Path(backbone).name if Path(backbone).is_absolute() else backbone
 
 
 def _first_texts(job: Job, count: int) -> list[str]:

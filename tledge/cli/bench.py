@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from tledge.cli import screen
 from tledge.cli.places import bundle_of
 from tledge.cli.predict import ProviderOption
 from tledge.errors import InputError
+from tledge.evaluate import Run
 
 
 def command(
@@ -32,19 +35,23 @@ def command(
     Torch eager needs the run's checkpoint beside the bundle and the train extra. A percentile is printed only when
     there are enough samples for it.
     """
-    from tledge import pipeline
+    settings = {
+        "batches": _numbers("--batch", batch),
+        "lengths": _numbers("--length", length),
+        "threads": _numbers("--threads", threads),
+    }
+    folder = bundle_of(bundle)
+    from tledge.bench.bundled import run_bundle
 
-    result = pipeline.bench_bundle(
-        bundle_of(bundle),
+    result = run_bundle(
+        folder,
         variants=variant,
-        batches=_numbers("--batch", batch),
-        lengths=_numbers("--length", length),
-        threads=_numbers("--threads", threads),
         percentile=percentile,
         max_seconds=max_seconds,
         provider=provider,
-        with_torch=not no_torch,
+        extra={} if no_torch else _torch_eager(folder.parent / "train" / "checkpoint"),
         progress=screen.bars(),
+        **settings,
     )
     if as_json:
         screen.as_json(artifacts.to_dict(result))
@@ -58,6 +65,18 @@ def command(
         screen.table(*rows(result))
         for line in [*lines(result), _machine(result.machine), *(f"note: {note}" for note in result.notes)]:
             typer.echo(line)
+
+
+def _torch_eager(checkpoint: Path) -> dict[str, Callable[[int], Run]]:
+    """Torch eager as a candidate, where a bundle lies in its run and torch is installed."""
+    if not checkpoint.exists():
+        return {}
+    if importlib.util.find_spec("torch") is None:
+        screen.say("torch is not installed, so torch eager is left out")
+        return {}
+    from tledge import pipeline
+
+    return pipeline.torch_eager(checkpoint)
 
 
 def _numbers(option: str, text: str) -> list[int]:

@@ -172,6 +172,14 @@ class Budget(Section):
     """The largest size of the graph's files, in MB of 10^6 bytes; by default any."""
 
 
+class Bundle(Section):
+    """What is shipped."""
+
+    variants: Literal["all", "chosen"] = "all"
+    """`all` keeps every variant in the bundle, so that another machine can time them and choose anew; `chosen` ships
+    the chosen one alone."""
+
+
 class Bench(Section):
     """The settings at which latency is measured; the first of each list is the one that decides."""
 
@@ -211,6 +219,7 @@ class Recipe(Section):
     export: Export = Export()
     quantize: Quantize = Quantize()
     budget: Budget = Budget()
+    bundle: Bundle = Bundle()
     bench: Bench = Bench()
 
     @model_validator(mode="after")

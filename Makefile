@@ -1,0 +1,48 @@
+# install  make .venv with everything that CI uses
+# demo     run the quickstart recipe to a finished bundle and report
+# check    lint, format, types, import walls
+# fix      mend what the linter can, and format
+# test     check, then the tests
+# device   install only what a device needs, and try the quickstart's bundle there
+# bench    the benchmarks (they take their time; run nothing else meanwhile)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEVICE := .venv-device
+
+.PHONY: install demo check fix test device bench
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,demo,dev]'
+	touch $@
+
+demo: install
+	$(BIN)/tledge run recipes/quickstart.yaml
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: install
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: check
+	$(BIN)/python -m pytest
+
+device:
+	$(PYTHON) -m venv $(DEVICE)
+	$(DEVICE)/bin/python -m pip install --quiet --constraint constraints.txt .
+	$(DEVICE)/bin/tledge verify runs/quickstart
+	$(DEVICE)/bin/tledge predict runs/quickstart/bundle "turn the lights off in the kitchen"
+	$(DEVICE)/bin/tledge bench runs/quickstart/bundle --for 50
+
+bench: install
+	for script in startup probe graph_form; do $(BIN)/python benchmarks/$$script.py || exit 1; done
