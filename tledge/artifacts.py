@@ -59,7 +59,7 @@ class ParityCase:
 
 @dataclass(frozen=True, slots=True)
 class LatencyRatio:
-    """Paired, interleaved comparison with a reference: median ratio and its bootstrap 95 % interval; below 1 is faster."""
+    """Paired, interleaved comparison with a reference: median ratio, bootstrap 95 % interval; below 1 is faster."""
 
     reference: str
     ratio: float

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import numpy.typing as npt
 
 import tledge
 from tledge import artifacts, inputs, noise, tasks
-from tledge.artifacts import BenchResult, Graph, LatencyRatio, ParityCase, Variant, read_json, write_json
+from tledge.artifacts import Graph, LatencyRatio, Variant, read_json, write_json
 from tledge.errors import MissingExtraError, TledgeError
 from tledge.evaluate import Evaluation, Run, score
 from tledge.progress import Progress, silent
@@ -248,8 +247,13 @@ def _train(job: Job, folder: Path) -> str:
     )
     fitted = []
     for phase in model.phases(
-        classifier, encoder, train_rows, validation_rows, recipe.finetune,
-        cache=cache_folder() / "features", progress=job.progress,
+        classifier,
+        encoder,
+        train_rows,
+        validation_rows,
+        recipe.finetune,
+        cache=cache_folder() / "features",
+        progress=job.progress,
     ):
         fitted.append(
             train.fit(
@@ -300,8 +304,11 @@ def _export(job: Job, folder: Path) -> str:
     sample["attention_mask"][0, -3:] = 0
     with job.progress("Exporting to ONNX", total=1) as advance:
         graph = export.export(
-            classifier, sample, folder / "model.onnx",
-            opset=recipe.export.opset, external_data=recipe.export.external_data,
+            classifier,
+            sample,
+            folder / "model.onnx",
+            opset=recipe.export.opset,
+            external_data=recipe.export.external_data,
         )
         advance(1)
     write_json(folder / "graph.json", graph)
@@ -327,7 +334,9 @@ def _export(job: Job, folder: Path) -> str:
 
 
 def _quantize(job: Job, folder: Path) -> str:
-    from tledge import bench, data, quantize
+    from tledge import bench, data
+    from tledge.quantize import run as quantize
+    from tledge.quantize.choose import Limits
     from tledge.runtime import open_session, session_run
 
     recipe, task = job.recipe, tasks.load(job.recipe.task)
@@ -352,8 +361,15 @@ def _quantize(job: Job, folder: Path) -> str:
 
     def timed(graphs: Mapping[str, Path]) -> dict[str, tuple[float, LatencyRatio | None]]:
         result = bench.run(
-            graphs, encoder.dummy, reference="fp32", batches=at.batch[:1], lengths=at.length[:1],
-            threads=at.threads[:1], max_seconds=at.max_seconds, repeats=0, progress=job.progress,
+            graphs,
+            encoder.dummy,
+            reference="fp32",
+            batches=at.batch[:1],
+            lengths=recipe.bench_lengths[:1],
+            threads=at.threads[:1],
+            max_seconds=at.max_seconds,
+            repeats=0,
+            progress=job.progress,
         )
         return {row.candidate: (row.percentiles_ms["p50"], row.against) for row in result.latencies}
 
@@ -363,17 +379,16 @@ def _quantize(job: Job, folder: Path) -> str:
         schemes=recipe.quantize.schemes,
         score=lambda graph, name: score_on(splits.validation, "validation", graph, name),
         time=timed,
-        time_at=bench.setting(at.batch[0], at.length[0], at.threads[0]),
-        limits=quantize.Limits(
-            task.METRIC, recipe.budget.max_metric_drop, recipe.budget.latency_ms, recipe.budget.size_mb
-        ),
+        time_at=bench.setting(at.batch[0], recipe.bench_lengths[0], at.threads[0]),
+        limits=Limits(task.METRIC, recipe.budget.max_metric_drop, recipe.budget.latency_ms, recipe.budget.size_mb),
         n_calibration=len(splits.calibration),
         progress=job.progress,
     )
     tested = {v.name: score_on(splits.test, "test", folder / v.graph.path, v.name) for v in variants}
-    write_json(folder / "variants.json", [
-        artifacts.to_dict(v) | {"test_metrics": tested[v.name].metrics} for v in variants
-    ])
+    write_json(
+        folder / "variants.json",
+        [artifacts.to_dict(v) | {"test_metrics": tested[v.name].metrics} for v in variants],
+    )
     chosen = next(v for v in variants if v.chosen)
     np.savez_compressed(folder / "test_outputs.npz", **tested[chosen.name].outputs)
     metric = tested[chosen.name].metrics[task.METRIC]
@@ -425,7 +440,7 @@ def _bench(job: Job, folder: Path) -> str:
     result = run_bundle(
         job.stage("bundle"),
         batches=settings.batch,
-        lengths=settings.length,
+        lengths=job.recipe.bench_lengths,
         threads=settings.threads,
         percentile=settings.percentile,
         max_seconds=settings.max_seconds,

@@ -12,7 +12,7 @@ FINETUNE_KEYS = (
     "head_learning_rate, label_smoothing, learning_rate, max_grad_norm, optimizer, precision, probe_epochs, "
     "report_to, schedule, strategy, unfreeze, warmup_ratio, weight_decay"
 )
-TOP_KEYS = "bench, budget, data, export, finetune, model, name, quantize, seed, task"
+TOP_KEYS = "bench, budget, bundle, data, export, finetune, model, name, quantize, seed, task"
 
 
 def complaint(path: str, *overrides: str) -> str:
@@ -81,13 +81,11 @@ def complaint(path: str, *overrides: str) -> str:
         ),
         (
             "bench:\n  batch: 1",
-            "8: bench.batch: expected a list of at least one, each item a whole number of 1 or "
-            "more, got 1; write [1]",
+            "8: bench.batch: expected a list of at least one, each item a whole number of 1 or more, got 1; write [1]",
         ),
         (
             "bench:\n  batch: []",
-            "8: bench.batch: expected a list of at least one, each item a whole number of 1 or more, "
-            "got an empty list",
+            "8: bench.batch: expected a list of at least one, each item a whole number of 1 or more, got an empty list",
         ),
         (
             "bench:\n  batch:\n    - 1\n    - 0",
@@ -134,13 +132,11 @@ def test_a_mistake_is_one_line_with_its_place(write, more: str, line: str) -> No
     [
         (
             "  validation: 1.5\n",
-            "5: data.validation: expected text, a number above 0 and below 1, or a whole number "
-            "of 1 or more, got 1.5",
+            "5: data.validation: expected text, a number above 0 and below 1, or a whole number of 1 or more, got 1.5",
         ),
         (
             "  test: [a]\n",
-            "5: data.test: expected text, a number above 0 and below 1, or a whole number of 1 "
-            "or more, got a list",
+            "5: data.test: expected text, a number above 0 and below 1, or a whole number of 1 or more, got a list",
         ),
         ("  labels: [no, 1]\n", "5: data.labels.1: expected text, got 1; write it in quotes: '1'"),
         ("  labels: [a, b, a]\n", "5: data.labels: 'a' is there twice; name it once"),
@@ -151,8 +147,7 @@ def test_a_mistake_is_one_line_with_its_place(write, more: str, line: str) -> No
         ("  delimiter: ', '\n", "5: data.delimiter: expected one character, or null, got ', ' (text)"),
         (
             "  validation: 0.5\n  test: 0.5\n",
-            "6: data.test: test (0.5) and validation (0.5) leave no training rows; make their "
-            "sum smaller than 1",
+            "6: data.test: test (0.5) and validation (0.5) leave no training rows; make their sum smaller than 1",
         ),
         (
             "  label_names:\n    0: 1\n",
@@ -188,9 +183,7 @@ def test_every_mistake_has_its_line(write) -> None:
         "got 'a b' (text)"
     )
     assert lines[1].startswith("recipe.yaml: task: missing key; add it: What is learnt: the name of a task")
-    assert lines[2].startswith(
-        "recipe.yaml:2: data.train: missing key; add it: A CSV, TSV, JSONL or Parquet file;"
-    )
+    assert lines[2].startswith("recipe.yaml:2: data.train: missing key; add it: A CSV, TSV, JSONL or Parquet file;")
     assert lines[3].startswith("recipe.yaml:3: model.backbone: missing key; add it: A hub id")
     assert lines[4:] == [
         "recipe.yaml:4: model.backbon: unknown key; known keys are backbone, head, max_length, "
@@ -218,8 +211,7 @@ def test_long_text_is_cut(write) -> None:
         ("name.x=5", "name has no keys inside; set it whole, as in --set name=VALUE"),
         (
             "data.labels=[a",
-            "not valid YAML: expected ',' or ']', but got '<stream end>'; a closing bracket or "
-            "a comma is missing",
+            "not valid YAML: expected ',' or ']', but got '<stream end>'; a closing bracket or a comma is missing",
         ),
         ("data.labels=[a, 5]", "data.labels.1: expected text, got 5; write it in quotes: '5'"),
     ],

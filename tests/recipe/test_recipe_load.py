@@ -23,13 +23,11 @@ def test_the_smallest_recipe_has_the_defaults(write) -> None:
     recipe = load_recipe(write())
     assert (recipe.name, recipe.seed, recipe.model.backbone) == ("mine", 42, "owner/name")
     assert recipe.finetune.strategy == "probe"
-    assert recipe.bench.length == [32, 128]
+    assert (recipe.bench.length, recipe.bench_lengths) == (None, [32, 128])
 
 
 def test_numbers_and_words_of_yaml_12(write) -> None:
-    path = write(
-        "finetune:\n  learning_rate: 1e-3", data="  labels: [yes, no]\n  label_names: {1: on, 0: off}\n"
-    )
+    path = write("finetune:\n  learning_rate: 1e-3", data="  labels: [yes, no]\n  label_names: {1: on, 0: off}\n")
     recipe = load_recipe(path)
     assert recipe.finetune.learning_rate == 0.001
     assert recipe.data.labels == ["yes", "no"]
@@ -42,10 +40,7 @@ def test_an_empty_section_means_its_defaults(write) -> None:
 
 
 def test_validation_takes_a_share_a_count_or_a_file(write) -> None:
-    got = [
-        load_recipe(write(), [f"data.validation={value}"]).data.validation
-        for value in ("0.3", "300", "v.csv")
-    ]
+    got = [load_recipe(write(), [f"data.validation={value}"]).data.validation for value in ("0.3", "300", "v.csv")]
     assert repr(got) == repr([0.3, 300, str(Path("v.csv").absolute())])
 
 
@@ -58,9 +53,7 @@ def test_a_byte_order_mark_is_no_key(write) -> None:
 @pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n"])
 def test_an_empty_file(write, text: str) -> None:
     path = write(whole=text)
-    assert complaint(path) == (
-        "recipe.yaml: the file is empty; expected a recipe (`tledge init` writes a starter)"
-    )
+    assert complaint(path) == ("recipe.yaml: the file is empty; expected a recipe (`tledge init` writes a starter)")
 
 
 @pytest.mark.parametrize(
@@ -76,9 +69,7 @@ def test_a_file_without_keys(write, text: str, got: str) -> None:
 
 def test_no_such_file(write) -> None:
     write()
-    assert complaint("recpe.yaml") == (
-        "recpe.yaml: no such file, expected a recipe; did you mean 'recipe.yaml'?"
-    )
+    assert complaint("recpe.yaml") == ("recpe.yaml: no such file, expected a recipe; did you mean 'recipe.yaml'?")
     assert complaint("elsewhere/x.yaml") == "elsewhere/x.yaml: no such file, expected a recipe"
 
 
@@ -94,16 +85,11 @@ def test_a_file_that_is_no_text(write) -> None:
 
 
 def test_a_syntax_error_has_line_and_column(write) -> None:
-    assert complaint(write("finetune:\n  epochs: 3\n   cache: true")).startswith(
-        "recipe.yaml:9:9: not valid YAML: "
-    )
+    assert complaint(write("finetune:\n  epochs: 3\n   cache: true")).startswith("recipe.yaml:9:9: not valid YAML: ")
 
 
 def test_a_key_twice(write) -> None:
-    assert (
-        complaint(write("name: again"))
-        == "recipe.yaml:7:1: 'name' is there twice (first on line 1); keep one"
-    )
+    assert complaint(write("name: again")) == "recipe.yaml:7:1: 'name' is there twice (first on line 1); keep one"
 
 
 class TestOverrides:
@@ -166,9 +152,7 @@ class TestPaths:
         assert got == str(tmp_path / "~nobody-of-that-name" / "x.csv")
 
     @pytest.mark.parametrize("backbone", ["owner/name", "bert-base-uncased"])
-    def test_a_backbone_is_a_hub_id_unless_the_folder_exists(
-        self, path: Path, tmp_path: Path, backbone: str
-    ) -> None:
+    def test_a_backbone_is_a_hub_id_unless_the_folder_exists(self, path: Path, tmp_path: Path, backbone: str) -> None:
         path.write_text(path.read_text().replace("owner/name", backbone))
         assert load_recipe(path).model.backbone == backbone
         (tmp_path / backbone).mkdir(parents=True)
@@ -178,9 +162,7 @@ class TestPaths:
         assert load_recipe(path).model.backbone == str(tmp_path / "recipes" / backbone)
 
     @pytest.mark.parametrize("backbone", ["./model", "../recipes/model"])
-    def test_a_backbone_that_looks_like_a_path_is_one(
-        self, path: Path, tmp_path: Path, backbone: str
-    ) -> None:
+    def test_a_backbone_that_looks_like_a_path_is_one(self, path: Path, tmp_path: Path, backbone: str) -> None:
         path.write_text(path.read_text().replace("owner/name", backbone))
         assert load_recipe(path).model.backbone == str(tmp_path / "recipes" / "model")
 
@@ -188,8 +170,7 @@ class TestPaths:
 class TestSave:
     def test_what_is_saved_loads_the_same_from_anywhere(self, write, tmp_path: Path) -> None:
         path = write(
-            "finetune:\n  strategy: partial\n  unfreeze: '*.layer.5.*'\n  class_weights: {yes: "
-            "1e-3, 1e-3: 2}",
+            "finetune:\n  strategy: partial\n  unfreeze: '*.layer.5.*'\n  class_weights: {yes: 1e-3, 1e-3: 2}",
             data="  labels: ['1e-3', yes, 'null']\n  delimiter: \"\\t\"\n  validation: 200\n",
         )
         recipe = load_recipe(path, ["data.test=t.csv"])

@@ -67,19 +67,16 @@ def test_lines_of_keys_and_items() -> None:
         ),
         (
             "a:\n\tb: 1",
-            "f:2:1: not valid YAML: found character '\\t' that cannot start any token; "
-            "indent with spaces, not tabs",
+            "f:2:1: not valid YAML: found character '\\t' that cannot start any token; indent with spaces, not tabs",
         ),
         (
             "a: [1, 2\nb: 3",
-            "f:2:2: not valid YAML: expected ',' or ']', but got ':'; "
-            "a closing bracket or a comma is missing",
+            "f:2:2: not valid YAML: expected ',' or ']', but got ':'; a closing bracket or a comma is missing",
         ),
         ("a: 'b", "f:1:6: not valid YAML: found unexpected end of stream; a closing quote is missing"),
         (
             "a: 1\n---\nb: 2",
-            "f:2:1: not valid YAML: but found another document; a recipe is one document, "
-            "remove the line ---",
+            "f:2:1: not valid YAML: but found another document; a recipe is one document, remove the line ---",
         ),
         ("a: 1\nb: x\x07y", "f:2:5: not valid YAML: a control character; remove it"),
         ("[" * 5000, "f:1:1: not a recipe: values are nested too deeply"),

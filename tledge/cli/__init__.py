@@ -16,8 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help starts in half the time
     help="Fine-tune a pretrained model, ship it as a small ONNX bundle, and keep the evidence that it is good enough.",
-    epilog="Exit codes: 0 done, 1 a defect of tledge, 2 command line or recipe, 3 data, 4 model, 5 training, 6 export or "
-    "parity, 7 quantization or budget, 8 bundle, 9 input, 10 a package is missing, 130 Ctrl-C.",
+    epilog="Exit codes: 0 done, 1 a defect of tledge, 2 command line or recipe, 3 data, 4 model, 5 training, 6 export "
+    "or parity, 7 quantization or budget, 8 bundle, 9 input, 10 a package is missing, 130 Ctrl-C.",
 )
 
 for verb in (run, finetune, export, quantize, bench, predict, verify, inspect, init, schema):
@@ -35,7 +35,7 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),  # noqa: ARG001
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
 ) -> None:
     pass
 

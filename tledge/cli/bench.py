@@ -19,14 +19,20 @@ from tledge.evaluate import Run
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle or run folder.")],
-    variant: Annotated[list[str] | None, typer.Option("--variant", help="A variant to time; all by default. Repeatable.")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="A variant to time; all by default. Repeatable.")
+    ] = None,
     batch: Annotated[str, typer.Option("--batch", help="Rows of one run, such as 1,8.")] = "1",
     length: Annotated[str, typer.Option("--length", help="Tokens of a row, such as 32,128.")] = "32",
     threads: Annotated[str, typer.Option("--threads", help="Threads of one run, such as 1,2.")] = "1",
-    percentile: Annotated[float, typer.Option("--for", min=50, max=99.9, help="Take enough samples for this percentile.")] = 90,
+    percentile: Annotated[
+        float, typer.Option("--for", min=50, max=99.9, help="Take enough samples for this percentile.")
+    ] = 90,
     max_seconds: Annotated[float, typer.Option("--max-seconds", min=0.1, help="Time limit for one setting.")] = 120,
     provider: ProviderOption = "cpu",
-    no_torch: Annotated[bool, typer.Option("--no-torch", help="Leave torch eager out, the reference in a run folder.")] = False,
+    no_torch: Annotated[
+        bool, typer.Option("--no-torch", help="Leave torch eager out, the reference in a run folder.")
+    ] = False,
     as_json: screen.JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
 ) -> None:
@@ -92,4 +98,6 @@ def _numbers(option: str, text: str) -> list[int]:
 def _machine(machine: artifacts.Machine) -> str:
     quota = f", quota {machine.quota_cores:g}" if machine.quota_cores else ""
     flags = " ".join(machine.cpu_flags) or "no known inference extensions"
-    return f"on {machine.cpu}, {machine.cores} cores{quota} ({flags}), onnxruntime {machine.onnxruntime}, {machine.system}"
+    return (
+        f"on {machine.cpu}, {machine.cores} cores{quota} ({flags}), onnxruntime {machine.onnxruntime}, {machine.system}"
+    )

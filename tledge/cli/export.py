@@ -7,7 +7,10 @@ from tledge.cli.run import OutOption, RecipeArgument, stages
 
 
 def command(
-    run: RecipeArgument, overrides: screen.SetOption = None, out: OutOption = None, as_json: screen.JsonOption = False
+    run: RecipeArgument,
+    overrides: screen.SetOption = None,
+    out: OutOption = None,
+    as_json: screen.JsonOption = False,
 ) -> None:
     """Export the checkpoint of a run to ONNX, check parity with torch, and bundle the fp32 graph.
 

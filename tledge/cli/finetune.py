@@ -7,7 +7,10 @@ from tledge.cli.run import OutOption, RecipeArgument, stages
 
 
 def command(
-    recipe: RecipeArgument, overrides: screen.SetOption = None, out: OutOption = None, as_json: screen.JsonOption = False
+    recipe: RecipeArgument,
+    overrides: screen.SetOption = None,
+    out: OutOption = None,
+    as_json: screen.JsonOption = False,
 ) -> None:
     """Read the data and train: the stages data and train of a recipe.
 

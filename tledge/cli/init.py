@@ -14,7 +14,9 @@ from tledge.errors import RecipeError
 def command(
     data: Annotated[str, typer.Argument(help="A CSV, TSV, JSONL or Parquet file, or hub:... or package:...")],
     task: Annotated[str | None, typer.Option("--task", help="The task; by default what the labels look like.")] = None,
-    backbone: Annotated[str | None, typer.Option("--backbone", help="A hub id, a folder, or package:NAME/PATH.")] = None,
+    backbone: Annotated[
+        str | None, typer.Option("--backbone", help="A hub id, a folder, or package:NAME/PATH.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="The recipe to write.")] = Path("recipe.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
@@ -43,5 +45,7 @@ def command(
     )
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
-    typer.echo(f"{seen.n_rows} rows, columns {', '.join(seen.columns)}; {len(seen.labels)} labels in {seen.label_column!r}")
+    typer.echo(
+        f"{seen.n_rows} rows, columns {', '.join(seen.columns)}; {len(seen.labels)} labels in {seen.label_column!r}"
+    )
     typer.echo(f"wrote {out}; read it, then: tledge run {out}")

@@ -13,9 +13,15 @@ from tledge.errors import RecipeError
 
 
 def command(
-    what: Annotated[str, typer.Argument(help="A bundle or run folder, or a backbone: hub id, folder, package:NAME/PATH.")],
-    strategy: Annotated[str | None, typer.Option("--strategy", help="probe, partial or full: mark what would train.")] = None,
-    unfreeze: Annotated[str | None, typer.Option("--unfreeze", help="A number of last blocks, or a name pattern.")] = None,
+    what: Annotated[
+        str, typer.Argument(help="A bundle or run folder, or a backbone: hub id, folder, package:NAME/PATH.")
+    ],
+    strategy: Annotated[
+        str | None, typer.Option("--strategy", help="probe, partial or full: mark what would train.")
+    ] = None,
+    unfreeze: Annotated[
+        str | None, typer.Option("--unfreeze", help="A number of last blocks, or a name pattern.")
+    ] = None,
     as_json: screen.JsonOption = False,
 ) -> None:
     """Show a backbone's blocks and what a freeze setting would train, or a bundle's variants and inputs."""

@@ -18,9 +18,13 @@ ProviderOption = Annotated[str, typer.Option("--provider", help="The onnxruntime
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle or run folder.")],
-    texts: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="Texts; - reads lines from standard input.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="TEXT", help="Texts; - reads lines from standard input.")
+    ] = None,
     file: Annotated[Path | None, typer.Option("--file", help="A file with one text a line, or .jsonl objects.")] = None,
-    variant: Annotated[str | None, typer.Option("--variant", help="The variant to run; the chosen one by default.")] = None,
+    variant: Annotated[
+        str | None, typer.Option("--variant", help="The variant to run; the chosen one by default.")
+    ] = None,
     provider: ProviderOption = "cpu",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of one run.")] = None,
 ) -> None:

@@ -13,7 +13,8 @@ from tledge.cli.run import OutOption, RecipeArgument, stages
 def command(
     run: RecipeArgument,
     scheme: Annotated[
-        list[str] | None, typer.Option("--scheme", help="A scheme to try instead of the recipe's; repeatable.")
+        list[str] | None,
+        typer.Option("--scheme", help="A scheme to try instead of the recipe's; repeatable."),
     ] = None,
     overrides: screen.SetOption = None,
     out: OutOption = None,

@@ -37,7 +37,10 @@ def reference() -> str:
     from tledge.cli import app
 
     verbs = get_command(app).commands  # type: ignore[attr-defined]
-    parts = [INTRO, _block(CliRunner().invoke(app, ["--help"], prog_name="tledge", terminal_width=100).output)]
+    parts = [
+        INTRO,
+        _block(CliRunner().invoke(app, ["--help"], prog_name="tledge", terminal_width=100).output),
+    ]
     for verb in verbs:
         output = CliRunner().invoke(app, [verb, "--help"], prog_name="tledge", terminal_width=100).output
         parts.append(f"## tledge {verb}\n\n{_block(output)}")

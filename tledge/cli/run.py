@@ -15,7 +15,10 @@ OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; r
 
 
 def command(
-    recipe: RecipeArgument, overrides: screen.SetOption = None, out: OutOption = None, as_json: screen.JsonOption = False
+    recipe: RecipeArgument,
+    overrides: screen.SetOption = None,
+    out: OutOption = None,
+    as_json: screen.JsonOption = False,
 ) -> None:
     """Run all stages of a recipe: data, train, export, quantize, bundle, bench, report.
 

@@ -14,7 +14,11 @@ from tledge.progress import Advance, Progress
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the recipe, such as finetune.epochs=5; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the recipe, such as finetune.epochs=5; repeatable.",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for machines.")]
 
@@ -34,7 +38,11 @@ def bars() -> Progress:
 
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with RichProgress(
-            *columns, console=Console(file=stream), transient=True, redirect_stdout=False, redirect_stderr=False
+            *columns,
+            console=Console(file=stream),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         ) as shown:
             bar = shown.add_task(description, total=total)
             yield lambda count: shown.advance(bar, count)
@@ -44,7 +52,7 @@ def bars() -> Progress:
 
 def say(line: str) -> None:
     """One line about the work, on standard error."""
-    print(line, file=sys.__stderr__, flush=True)  # noqa: T201
+    print(line, file=sys.__stderr__, flush=True)
 
 
 def as_json(data: Any) -> None:

@@ -14,7 +14,8 @@ from tledge.errors import BundleError
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A bundle or run folder.")], as_json: screen.JsonOption = False
+    bundle: Annotated[Path, typer.Argument(help="A bundle or run folder.")],
+    as_json: screen.JsonOption = False,
 ) -> None:
     """Check a bundle: files against their hashes, format, operator sets, and golden vectors run again."""
     from tledge.runtime.verify import verify
@@ -27,4 +28,6 @@ def command(
             typer.echo(f"{'ok    ' if check.passed else 'FAILED'} {check.name}: {check.detail}")
     failed = [check.name for check in result.checks if not check.passed]
     if failed:
-        raise BundleError(f"{bundle} does not verify: {', '.join(failed)} failed; do not ship it, and copy or make it again")
+        raise BundleError(
+            f"{bundle} does not verify: {', '.join(failed)} failed; do not ship it, and copy or make it again"
+        )

@@ -52,7 +52,9 @@ def export(
         model.set_attn_implementation("eager")
     inputs = {name: torch.from_numpy(array) for name, array in sample.items()}
     try:
-        program = OnnxExporter().export(model.cpu().eval(), inputs, OnnxConfig(dynamic=True, opset_version=opset)).program
+        program = (
+            OnnxExporter().export(model.cpu().eval(), inputs, OnnxConfig(dynamic=True, opset_version=opset)).program
+        )
     except Exception as error:  # the exporters raise whatever their parts raise
         logging.getLogger(__name__).exception("export failed")
         first = str(error).strip().partition("\n")[0]
@@ -107,7 +109,7 @@ def save(program: onnx_ir.Model, path: Path, *, external_data: bool) -> None:
     size = sum(v.const_value.nbytes for v in program.graph.initializers.values() if v.const_value is not None)
     if size >= SINGLE_FILE_LIMIT and not external_data:
         raise ExportError(
-            f"export: the weights take {size / 1e9:.1f} GB, more than one ONNX file can hold: set export.external_data: true"
+            f"export: the weights take {size / 1e9:.1f} GB, more than one file can hold: set export.external_data: true"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx_ir.save(program, path, external_data=f"{path.name}.data" if external_data else None)
@@ -137,4 +139,3 @@ def _values(program: onnx_ir.Model) -> Iterator[onnx_ir.Value]:
     yield from program.graph.outputs
     for node in program.graph:
         yield from node.outputs
-

@@ -34,7 +34,11 @@ def cases(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, dict[st
     longest = encoder.max_length
     for length in sorted({min(n, longest) for n in (2, 3, 17, longest // 2 + 1, longest)}):
         for batch in (1, 3):
-            yield f"random tokens, batch {batch}, length {length}", encoder.dummy(batch, length, seed=length), False
+            yield (
+                f"random tokens, batch {batch}, length {length}",
+                encoder.dummy(batch, length, seed=length),
+                False,
+            )
     for i, text in enumerate(texts[:3]):
         yield f"text {i + 1} alone", encoder.encode([text]), False
     if len(texts) > 1:
@@ -93,8 +97,8 @@ def require(found: Sequence[ParityCase], reference_outputs: Sequence[Array], *, 
         worst = max(failed, key=lambda case: case.max_abs_diff / case.allowed)
         raise ParityError(
             f"parity: the graph differs from torch by {worst.max_abs_diff:.3g} at {worst.name!r} (allowed "
-            f"{worst.allowed:.3g}); {len(failed)} of {len(found)} cases failed; see {where}; look at the operators that "
-            "export.log names, try another export.opset, or set export.atol if the difference is harmless"
+            f"{worst.allowed:.3g}); {len(failed)} of {len(found)} cases failed; see {where}; look at the operators "
+            "that export.log names, try another export.opset, or set export.atol if the difference is harmless"
         )
     spread = max(float(np.ptp(output, axis=0).max()) for output in reference_outputs)
     if spread < 1e-6:
@@ -124,7 +128,11 @@ def _compare(
         limit = atol + rtol * np.abs(reference.astype(np.float64))
         at = np.unravel_index(np.argmax(difference - limit), difference.shape)
         if difference[at] - limit[at] > excess:
-            excess, allowed, worst = float(difference[at] - limit[at]), float(limit[at]), float(difference[at])
+            excess, allowed, worst = (
+                float(difference[at] - limit[at]),
+                float(limit[at]),
+                float(difference[at]),
+            )
     same = excess < np.inf and bool(np.array_equal(decisions(expected), decisions(got)))
     return ParityCase(name, batch, sequence, padded, worst, allowed, same, excess <= 0)
 

@@ -1,4 +1,6 @@
-"""The losses, one file an idea, found by name. Each is a pure function
+"""The losses, one file an idea, found by name.
+
+Each is a pure function
 
     loss(logits, targets, *, label_weights=None, label_smoothing=0.0, n_items=None) -> scalar tensor
 

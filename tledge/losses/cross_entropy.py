@@ -25,7 +25,5 @@ def loss(
         n_items: what the sum is divided by; the batch's rows when `None`.
     """
     weight = None if label_weights is None else label_weights.to(logits.device)
-    total = F.cross_entropy(
-        logits.float(), targets, weight=weight, label_smoothing=label_smoothing, reduction="sum"
-    )
+    total = F.cross_entropy(logits.float(), targets, weight=weight, label_smoothing=label_smoothing, reduction="sum")
     return total / (targets.shape[0] if n_items is None else n_items)

@@ -7,6 +7,19 @@ from tledge.model.freeze import Block, Freeze, describe, freeze
 from tledge.model.ladder import Phase, Rows, phases
 
 __all__ = [
-    "Backbone", "Block", "Freeze", "Phase", "Rows", "TextClassifier", "build", "describe", "freeze", "load",
-    "load_backbone", "phases", "save", "save_tokenizer", "weights_digest",
+    "Backbone",
+    "Block",
+    "Freeze",
+    "Phase",
+    "Rows",
+    "TextClassifier",
+    "build",
+    "describe",
+    "freeze",
+    "load",
+    "load_backbone",
+    "phases",
+    "save",
+    "save_tokenizer",
+    "weights_digest",
 ]

@@ -7,7 +7,7 @@ return what they are given. The list keeps its length, so that a backbone which 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -79,10 +79,8 @@ def activations(model: TextClassifier, boundary: int, inputs: dict[str, Tensor])
     """What block `boundary - 1` gives for these inputs, `(batch, sequence, hidden)`; the blocks above are not run."""
     _, blocks = block_list(model.backbone)
     with _stop_after(blocks[boundary - 1]) as caught:
-        try:
+        with suppress(_Reached):
             model.features(**inputs)
-        except _Reached:
-            pass
     return caught[0]
 
 

@@ -70,7 +70,10 @@ class TextClassifier(PreTrainedModel):
             self.classifier: nn.Module = nn.Linear(hidden, n_labels)
         else:
             self.classifier = nn.Sequential(
-                nn.Linear(hidden, head_hidden_size), nn.Tanh(), nn.Dropout(dropout_prob), nn.Linear(head_hidden_size, n_labels)
+                nn.Linear(hidden, head_hidden_size),
+                nn.Tanh(),
+                nn.Dropout(dropout_prob),
+                nn.Linear(head_hidden_size, n_labels),
             )
         for layer in self.classifier.modules():
             if isinstance(layer, nn.Linear):
@@ -131,10 +134,8 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
     positions = torch.arange(hidden.shape[1], device=hidden.device)
-    if pooling == "cls":
-        index = attention_mask.argmax(dim=1)
-    else:
-        index = (positions * attention_mask).argmax(dim=1)
+    first, last = attention_mask.argmax(dim=1), (positions * attention_mask).argmax(dim=1)
+    index = first if pooling == "cls" else last
     return hidden.gather(1, index[:, None, None].expand(-1, 1, hidden.shape[2])).squeeze(1)
 
 

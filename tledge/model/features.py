@@ -43,8 +43,11 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Vectors on disk: `vectors` is `(vectors, hidden)`, float32 for features and float16 for activations; row i owns
-    those from `offsets[i]` to `offsets[i + 1]`."""
+    """Vectors on disk.
+
+    `vectors` is `(vectors, hidden)`, float32 for features and float16 for activations; row i owns those from
+    `offsets[i]` to `offsets[i + 1]`.
+    """
 
     vectors: npt.NDArray[Any]
     offsets: npt.NDArray[np.int64]
@@ -102,7 +105,10 @@ def cached(
     else:
         reused = True
     return Features(
-        np.load(home / "vectors.npy", mmap_mode="r"), np.load(home / "offsets.npy", mmap_mode="r"), key, reused
+        np.load(home / "vectors.npy", mmap_mode="r"),
+        np.load(home / "offsets.npy", mmap_mode="r"),
+        key,
+        reused,
     )
 
 
@@ -146,7 +152,9 @@ def _compute(
 
 
 def _lengths(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-    lengths = [encoder.encode(texts[start : start + CHUNK])["attention_mask"].sum(1) for start in range(0, len(texts), CHUNK)]
+    lengths = [
+        encoder.encode(texts[start : start + CHUNK])["attention_mask"].sum(1) for start in range(0, len(texts), CHUNK)
+    ]
     return np.concatenate(lengths).astype(np.int64)
 
 
@@ -160,7 +168,10 @@ def _batches(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[list[int]
         while at < len(order):
             size = max(1, BATCH_TOKENS // int(lengths[order[min(at + 63, len(order) - 1)]]))
             rows = order[at : at + min(size, 64)]
-            yield [start + int(r) for r in rows], _trim({name: array[rows] for name, array in encoded.items()})
+            yield (
+                [start + int(r) for r in rows],
+                _trim({name: array[rows] for name, array in encoded.items()}),
+            )
             at += len(rows)
 
 

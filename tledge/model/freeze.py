@@ -21,8 +21,11 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """What a strategy froze. `boundary` is the number of leading blocks that nothing trains in or before, `None` when
-    something before the blocks trains."""
+    """What a strategy froze.
+
+    `boundary` is the number of leading blocks that nothing trains in or before, `None` when something before the
+    blocks trains.
+    """
 
     trainable: int
     total: int

@@ -133,11 +133,18 @@ class _Ladder:
         groups = _groups(self.model.classifier, head_rate or PROBE_LEARNING_RATE, self.settings.weight_decay)
         if not self.settings.cache:
             return Phase(
-                "probe", self.model, self._texts(self.train), self._texts(self.validation), epochs, groups,
+                "probe",
+                self.model,
+                self._texts(self.train),
+                self._texts(self.validation),
+                epochs,
+                groups,
                 "the frozen backbone runs in every epoch",
             )
         self.model.eval()
-        data = [self._features(rows, name) for rows, name in ((self.train, "training"), (self.validation, "validation"))]
+        data = [
+            self._features(rows, name) for rows, name in ((self.train, "training"), (self.validation, "validation"))
+        ]
         sets = [
             _Batches(lambda rows, f=f: {"features": torch.from_numpy(f.vectors[rows])}, r.targets)
             for f, r in zip(data, (self.train, self.validation), strict=True)
@@ -154,7 +161,12 @@ class _Ladder:
         above, sets = self._above(plan.boundary)
         try:
             yield Phase(
-                strategy, above, sets[0], sets[1], self.settings.epochs or FINETUNE_EPOCHS, self._groups(),
+                strategy,
+                above,
+                sets[0],
+                sets[1],
+                self.settings.epochs or FINETUNE_EPOCHS,
+                self._groups(),
                 f"activations of the {plan.boundary} frozen blocks are cached",
             )
         finally:
@@ -164,8 +176,13 @@ class _Ladder:
         """Head and unfrozen parameters, on texts."""
         freeze(self.model.backbone, strategy, self.settings.unfreeze)
         return Phase(
-            strategy, self.model, self._texts(self.train), self._texts(self.validation),
-            self.settings.epochs or FINETUNE_EPOCHS, self._groups(), "the whole model runs in every epoch",
+            strategy,
+            self.model,
+            self._texts(self.train),
+            self._texts(self.validation),
+            self.settings.epochs or FINETUNE_EPOCHS,
+            self._groups(),
+            "the whole model runs in every epoch",
         )
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -214,8 +231,16 @@ class _Ladder:
         device = torch.device("cuda") if torch.cuda.is_available() else parameter.device
         self.model.to(device)
         return features.cached(
-            compute, self.encoder, rows.texts, identity=identity, hidden_size=self.model.config.hidden_size,
-            per_token=per_token, folder=self.cache, progress=self.progress, description=description, device=device,
+            compute,
+            self.encoder,
+            rows.texts,
+            identity=identity,
+            hidden_size=self.model.config.hidden_size,
+            per_token=per_token,
+            folder=self.cache,
+            progress=self.progress,
+            description=description,
+            device=device,
         )
 
 

@@ -38,9 +38,7 @@ def _lines(error: ErrorDetails, values: Mapping[str, Any], place: Place) -> Iter
         yield f"{place(path)}: {keys.dotted(path)}: missing key; add it: {node['description']}"
         return
     value, entries = _at(values, path), keys.mapping_among_others(node)
-    if entries and isinstance(
-        value, dict
-    ):  # then pydantic's `loc` goes on with its name of the shape and a key
+    if entries and isinstance(value, dict):  # then pydantic's `loc` goes on with its name of the shape and a key
         if len(loc) < len(path) + 2:
             return  # what the other shapes say does not help
         path, node = (*path, loc[len(path) + 1]), entries

@@ -94,9 +94,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         beside = [str(file) for file in path.parent.glob("*.y*ml")]
-        raise RecipeError(
-            f"{path}: no such file, expected a recipe{did_you_mean(str(path), beside)}"
-        ) from None
+        raise RecipeError(f"{path}: no such file, expected a recipe{did_you_mean(str(path), beside)}") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise RecipeError(f"{path}:{line}: not UTF-8 text; save the recipe as UTF-8") from None
@@ -110,9 +108,7 @@ def _set(values: dict[str, Any], origins: Origins, override: str, folder: Path) 
     key, equals, text = override.partition("=")
     path: tuple[str, ...] = tuple(key.strip().split("."))
     if not equals or not all(path):
-        raise RecipeError(
-            f"{origin.place}: expected KEY=VALUE with a dotted key, such as --set finetune.epochs=5"
-        )
+        raise RecipeError(f"{origin.place}: expected KEY=VALUE with a dotted key, such as --set finetune.epochs=5")
     section = values
     for depth, step in enumerate(path[:-1], start=1):
         if section.get(step) is None:
@@ -121,9 +117,7 @@ def _set(values: dict[str, Any], origins: Origins, override: str, folder: Path) 
         section = section[step]
         if not isinstance(section, dict):
             whole = dotted(path[:depth])
-            raise RecipeError(
-                f"{origin.place}: {whole} has no keys inside; set it whole, as in --set {whole}=VALUE"
-            )
+            raise RecipeError(f"{origin.place}: {whole} has no keys inside; set it whole, as in --set {whole}=VALUE")
     section[path[-1]], _ = yaml12.read(text, lambda *_: origin.place)
     for known in [known for known in origins if known[: len(path)] == path]:
         del origins[known]

@@ -185,8 +185,8 @@ class Bench(Section):
 
     batch: Annotated[list[Rows], Field(min_length=1)] = [1]
     """Batch sizes: texts in one run."""
-    length: Annotated[list[Rows], Field(min_length=1)] = [32, 128]
-    """Sequence lengths in tokens."""
+    length: Annotated[list[Rows], Field(min_length=1)] | None = None
+    """Sequence lengths in tokens; by default 32 and `model.max_length`."""
     threads: Annotated[list[Rows], Field(min_length=1)] = [1]
     """Threads of one run (onnxruntime's intra-op pool)."""
     percentile: Literal[50, 90, 95, 97, 99] = 90
@@ -229,6 +229,12 @@ class Recipe(Section):
             raise ValueError("\n".join(problems))
         return self
 
+    @property
+    def bench_lengths(self) -> list[int]:
+        """The sequence lengths to measure: those asked for, or 32 and the longest."""
+        longest = self.model.max_length
+        return list(self.bench.length or sorted({min(32, longest), longest}))
+
     def _contradictions(self) -> Iterator[str]:
         """What single keys cannot tell; each text starts with the key to mend."""
         strategy, unfreeze = self.finetune.strategy, self.finetune.unfreeze
@@ -247,6 +253,11 @@ class Recipe(Section):
             yield (
                 f"data.test: test ({test}) and validation ({validation}) leave no training "
                 "rows; make their sum smaller than 1"
+            )
+        if max(self.bench_lengths) > self.model.max_length:
+            yield (
+                f"bench.length: {max(self.bench_lengths)} is more than model.max_length, {self.model.max_length}; "
+                "the model never sees a longer text"
             )
         lists = {"data.labels": self.data.labels or [], "quantize.schemes": self.quantize.schemes}
         for key, values in lists.items():

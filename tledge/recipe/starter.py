@@ -84,10 +84,7 @@ def _entry(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any], *, not
 
 def _comment(text: str, indent: str) -> str:
     start = f"{indent}# "
-    return (
-        textwrap.fill(text, WIDTH, initial_indent=start, subsequent_indent=start, break_long_words=False)
-        + "\n"
-    )
+    return textwrap.fill(text, WIDTH, initial_indent=start, subsequent_indent=start, break_long_words=False) + "\n"
 
 
 def _found(facts: Facts) -> str:

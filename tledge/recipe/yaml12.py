@@ -85,9 +85,7 @@ def write(values: Any) -> str:
 
 def inline(value: Any) -> str:
     """One value on one line, such as `[1, 8]`."""
-    text = yaml.dump(
-        value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6
-    )
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**6)
     return text.removesuffix("...\n").strip()
 
 

@@ -39,8 +39,10 @@ def targets(labels: Sequence[Sequence[int]], n_labels: int) -> npt.NDArray[np.fl
 
 
 def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """One answer a row from `logits`, `(rows, labels) float32`: labels whose probability reaches 0.5, and all
-    probabilities."""
+    """One answer a row from `logits`, `(rows, labels) float32`.
+
+    The labels whose probability reaches 0.5, and all probabilities.
+    """
     probabilities = metrics.sigmoid(outputs["logits"])
     return [
         {

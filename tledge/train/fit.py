@@ -166,7 +166,9 @@ def seed(value: int) -> None:
 
 
 def label_weights(
-    setting: Literal["balanced"] | Mapping[str, float] | None, targets: npt.NDArray[Any], labels: Sequence[str]
+    setting: Literal["balanced"] | Mapping[str, float] | None,
+    targets: npt.NDArray[Any],
+    labels: Sequence[str],
 ) -> Tensor | None:
     """The recipe's `finetune.class_weights` as `(labels,) float32`, `None` when there are none.
 
@@ -180,7 +182,8 @@ def label_weights(
     for name in setting:
         if name not in labels:
             raise TrainError(
-                f"finetune.class_weights: {name!r} is no label; known are {', '.join(labels)}{did_you_mean(name, labels)}"
+                f"finetune.class_weights: {name!r} is no label; known are {', '.join(labels)}"
+                f"{did_you_mean(name, labels)}"
             )
     return torch.tensor([setting.get(label, 1.0) for label in labels], dtype=torch.float32)
 

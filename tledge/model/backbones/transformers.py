@@ -125,8 +125,11 @@ def _explain(reference: str, error: Exception) -> str:
 
 
 def _own_pooling(place: str, config: Any, module: nn.Module, missing: set[str], options: dict[str, str]) -> str:
-    """The pooling that a checkpoint's files speak for: its own sentence-transformers setting, the last token for
-    decoders, the pooler where the checkpoint holds its weights, else the mean."""
+    """The pooling that a checkpoint's files speak for.
+
+    Its own sentence-transformers setting, the last token for decoders, the pooler where the checkpoint holds its
+    weights, else the mean.
+    """
     try:
         file = cached_file(
             place,

@@ -1,4 +1,6 @@
-"""The schemes, one file each, found by name. A scheme module holds
+"""The schemes, one file each, found by name.
+
+A scheme module holds
 
 ==============  =======================================================================================
 `SUFFIX`        the ecosystem's suffix of the graph's file: `onnx/model_SUFFIX.onnx`

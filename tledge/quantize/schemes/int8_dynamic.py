@@ -13,7 +13,11 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 SUFFIX = "int8"
 CALIBRATES = False
 
-OPERATORS = ["MatMul", "Gemm", "Gather"]  # Gather, or the embedding stays float32: half of a small model's size
+OPERATORS = [
+    "MatMul",
+    "Gemm",
+    "Gather",
+]  # Gather, or the embedding stays float32: half of a small model's size
 
 
 def apply(source: Path, target: Path) -> None:
