@@ -56,9 +56,7 @@ def wordpiece(tmp_path):
     return save_wordpiece(tmp_path / "wordpiece", token_types=True)
 
 
-def save_wordpiece(
-    folder, *, token_types=False, padding_side="right", truncation_side="right", max_length=12
-):
+def save_wordpiece(folder, *, token_types=False, padding_side="right", truncation_side="right", max_length=12):
     from transformers import PreTrainedTokenizerFast
 
     vocabulary = {word: i for i, word in enumerate(SPECIAL + WORDS)}
@@ -70,9 +68,7 @@ def save_wordpiece(
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
-    names = (
-        ["input_ids", "token_type_ids", "attention_mask"] if token_types else ["input_ids", "attention_mask"]
-    )
+    names = ["input_ids", "token_type_ids", "attention_mask"] if token_types else ["input_ids", "attention_mask"]
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="[UNK]",
@@ -155,9 +151,7 @@ def test_end_of_text_pads_where_no_padding_token_is_named(tmp_path):
 
 def test_padding_token_stored_as_an_object(tmp_path):
     folder = save_bpe(tmp_path / "t", pad_token={"content": "<|endoftext|>", "special": True})
-    np.testing.assert_array_equal(
-        TextInput.load(folder).encode(["a", "bc"])["attention_mask"], [[1, 0], [1, 1]]
-    )
+    np.testing.assert_array_equal(TextInput.load(folder).encode(["a", "bc"])["attention_mask"], [[1, 0], [1, 1]])
 
 
 def test_text_without_any_token_is_refused(tmp_path):
@@ -225,9 +219,7 @@ def test_threads_share_one_object(wordpiece):
     text = TextInput.load(wordpiece)
     expected = [text.encode([t])["input_ids"].tolist() for t in TEXTS]
     with ThreadPoolExecutor(8) as pool:
-        results = list(
-            pool.map(lambda i: text.encode([TEXTS[i % len(TEXTS)]])["input_ids"].tolist(), range(400))
-        )
+        results = list(pool.map(lambda i: text.encode([TEXTS[i % len(TEXTS)]])["input_ids"].tolist(), range(400)))
     assert results == [expected[i % len(TEXTS)] for i in range(400)]
 
 

@@ -60,9 +60,7 @@ def test_errors_of_a_run_are_mapped(tmp_path):
 )
 def test_graph_for_a_newer_onnxruntime(tmp_path, changes, reason):
     path = graph(tmp_path / "g.onnx", **changes)
-    with pytest.raises(
-        BundleError, match=f"needs a newer onnxruntime than {ort.__version__}: .*{reason}"
-    ) as error:
+    with pytest.raises(BundleError, match=f"needs a newer onnxruntime than {ort.__version__}: .*{reason}") as error:
         open_session(path)
     assert str(path) in one_line(error)
 
@@ -85,9 +83,7 @@ def test_providers_by_short_and_full_name(tmp_path):
     path = graph(tmp_path / "g.onnx")
     for name in ("cpu", "CPU", "CPUExecutionProvider"):
         assert open_session(path, provider=name).get_providers() == ["CPUExecutionProvider"]
-    with pytest.raises(
-        InputError, match=r"'cpuu' is not known; available are .*cpu.*did you mean 'cpu'"
-    ) as error:
+    with pytest.raises(InputError, match=r"'cpuu' is not known; available are .*cpu.*did you mean 'cpu'") as error:
         open_session(path, provider="cpuu")
     one_line(error)
     assert set(PROVIDERS.values()) <= set(ort.get_all_providers())
@@ -109,9 +105,7 @@ def test_provider_that_cannot_start_never_falls_back(tmp_path, monkeypatch):
             return ["CPUExecutionProvider"]
 
     path = graph(tmp_path / "g.onnx")
-    monkeypatch.setattr(
-        ort, "get_available_providers", lambda: ["AzureExecutionProvider", "CPUExecutionProvider"]
-    )
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["AzureExecutionProvider", "CPUExecutionProvider"])
     monkeypatch.setattr(ort, "InferenceSession", Fallen)
     with pytest.raises(InputError, match="could not start here"):
         open_session(path, provider="AzureExecutionProvider")

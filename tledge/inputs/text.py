@@ -135,9 +135,7 @@ class TextInput:
             InputError: `sequence` is more than `max_length`.
         """
         if not 1 <= sequence <= self.max_length:
-            raise InputError(
-                f"the length must be 1 to {self.max_length} tokens for this model, got {sequence}"
-            )
+            raise InputError(f"the length must be 1 to {self.max_length} tokens for this model, got {sequence}")
         added = self._tokenizer.get_added_tokens_decoder()
         special = {token_id for token_id, token in added.items() if token.special}
         ids = np.array(sorted(set(self._tokenizer.get_vocab().values()) - special), dtype=np.int64)
@@ -152,9 +150,7 @@ class TextInput:
         self.check(value)
         encoding = self._tokenizer.encode(value)
         if not encoding.ids:
-            raise InputError(
-                f"the text {_shortened(value)} is empty for this model's tokenizer: it gives no token"
-            )
+            raise InputError(f"the text {_shortened(value)} is empty for this model's tokenizer: it gives no token")
         return encoding
 
     def _padded(self, rows: Sequence[Sequence[int]], length: int, padding: int) -> Ids:
@@ -188,8 +184,7 @@ def _max_length(config: Mapping[str, Any], graph: Mapping[str, Any], folder: Pat
         if isinstance(limit, (int, float)) and 0 < limit < _NO_LIMIT:
             return int(limit)
     raise BundleError(
-        f"{folder / 'tokenizer_config.json'}: expected model_max_length, the most tokens of a text, "
-        f"got {limits[0]!r}"
+        f"{folder / 'tokenizer_config.json'}: expected model_max_length, the most tokens of a text, got {limits[0]!r}"
     )
 
 
@@ -215,9 +210,7 @@ def _pad_id(tokenizer: Tokenizer, config: Mapping[str, Any], graph: Mapping[str,
         or _content(special.get("eos_token"))
     )
     if token is None:
-        raise BundleError(
-            f"{folder / 'tokenizer_config.json'} names neither a pad_token nor an eos_token to pad with"
-        )
+        raise BundleError(f"{folder / 'tokenizer_config.json'} names neither a pad_token nor an eos_token to pad with")
     token_id = tokenizer.token_to_id(token)
     if token_id is None:
         raise BundleError(f"{folder / 'tokenizer.json'} does not hold the padding token {token!r}")

@@ -1,5 +1,7 @@
-"""The device side: a bundle is opened and run with onnxruntime, tokenizers and numpy alone."""
+"""The device side: a bundle is opened, run and verified with onnxruntime, tokenizers and numpy alone."""
 
+from tledge.runtime.predictor import Predictor
 from tledge.runtime.session import open_session, session_run
+from tledge.runtime.verify import Check, Verification, verify
 
-__all__ = ["open_session", "session_run"]
+__all__ = ["Check", "Predictor", "Verification", "open_session", "session_run", "verify"]

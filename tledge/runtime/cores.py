@@ -20,9 +20,7 @@ def available_cores() -> int:
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 
 
-def quota_cores(
-    *, mount: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
-) -> float | None:
+def quota_cores(*, mount: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float | None:
     """The CPU quota of this process's control group in cores, such as 1.5; `None` where there is none.
 
     Reads both versions of Linux control groups; a group is bound by its parents too, so the smallest counts.

@@ -1,0 +1,124 @@
+"""A tiny bundle, made of a tiny tokenizer and a bag-of-words graph, for every room that needs one."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from tledge import artifacts, bundle
+from tledge.artifacts import Graph, TensorSpec, Variant
+from tledge.runtime import open_session, session_run
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "train", "late", "x", ".", ",", "!", "the", "is"]
+LABELS = ("negative", "neutral", "positive")
+IDS = ("input_ids", "attention_mask")
+
+
+def save_checkpoint(folder):
+    """A folder with the files that a bundle takes over."""
+    folder.mkdir(parents=True)
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.add_special_tokens(WORDS[:4])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    artifacts.write_json(
+        folder / "tokenizer_config.json",
+        {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_input_names": list(IDS),
+            "model_max_length": 16,
+            "pad_token": "[PAD]",
+            "name_or_path": "/home/somebody/secret",
+        },
+    )
+    artifacts.write_json(
+        folder / "config.json",
+        {"model_type": "bert", "id2label": dict(enumerate(LABELS)), "_name_or_path": "/home/somebody/secret"},
+    )
+    return folder
+
+
+def save_graph(path, weights, **changes):
+    """A graph whose logits are the mean of the words' weights, `(words, labels) float32`."""
+    tensors = [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.array([1]), "axis")]
+    tensors.append(numpy_helper.from_array(np.array([2]), "last"))
+    nodes = [
+        helper.make_node("Gather", ["weights", "input_ids"], ["words"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["mask3"]),
+        helper.make_node("Mul", ["words", "mask3"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "axis"], ["sum"], keepdims=0),
+        helper.make_node("ReduceSum", ["mask", "axis"], ["count"], keepdims=1),
+        helper.make_node("Div", ["sum", "count"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "sequence"]) for name in IDS]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)])]
+    graph = helper.make_graph(nodes, "bag", inputs, outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", changes.get("opset", 17))])
+    model.ir_version = changes.get("ir_version", 8)
+    onnx.save(model, path)
+    return Graph(
+        path=path.name,
+        size_bytes=path.stat().st_size,
+        opset=model.opset_import[0].version,
+        ir_version=model.ir_version,
+        inputs=tuple(TensorSpec(name, "int64", ("batch", "sequence")) for name in IDS),
+        outputs=(TensorSpec("logits", "float32", ("batch", len(LABELS))),),
+    )
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """What a tiny bundle is made of: `tiny.write(folder, **changes)` makes one; see the attributes."""
+    checkpoint = save_checkpoint(tmp_path / "made" / "checkpoint")
+    graphs = tmp_path / "made" / "graphs"
+    graphs.mkdir()
+    weights = np.random.default_rng(7).normal(size=(len(WORDS), len(LABELS))).astype(np.float32)
+    step = np.abs(weights).max() / 127
+    fp32 = save_graph(graphs / "model.onnx", weights)
+    int8 = save_graph(graphs / "model_int8.onnx", (np.round(weights / step) * step).astype(np.float32))
+    variants = [
+        (Variant("fp32", "fp32", fp32, metrics={"accuracy": 0.9}), graphs / "model.onnx"),
+        (
+            Variant("int8", "int8_dynamic", int8, test_metrics={"accuracy": 0.8}, chosen=True, reason="small"),
+            graphs / "model_int8.onnx",
+        ),
+    ]
+
+    def reference(tensors):
+        mask = tensors["attention_mask"][..., None]
+        return {"logits": ((weights[tensors["input_ids"]] * mask).sum(1) / mask.sum(1)).astype(np.float32)}
+
+    def write(folder, **changes):
+        arguments = {
+            "name": "tiny",
+            "checkpoint": checkpoint,
+            "variants": variants,
+            "task": "text_classification",
+            "problem_type": "single_label_classification",
+            "labels": LABELS,
+            "open_run": lambda path: session_run(open_session(path, threads=1)),
+            "provenance": bundle.Provenance(tledge="0.1.0", created="2026-11-21T12:00:00+00:00", rows={"train": 3}),
+            "readme": "# A tiny model\n",
+            "reference": reference,
+        }
+        return bundle.write(folder, **(arguments | changes))
+
+    return SimpleNamespace(
+        checkpoint=checkpoint, graphs=graphs, weights=weights, variants=variants, reference=reference, write=write,
+        save_graph=save_graph,
+    )
+
+
+@pytest.fixture
+def tiny_bundle(tiny, tmp_path):
+    """The folder of a bundle with the variants fp32 and int8, of which int8 is chosen."""
+    tiny.write(tmp_path / "bundle")
+    return tmp_path / "bundle"

@@ -1,0 +1,151 @@
+"""The manifest `bundle.json`: what a bundle is, takes and gives. `docs/bundle-format.md` is its specification."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from tledge import artifacts
+from tledge.artifacts import TensorSpec, Variant
+from tledge.errors import BundleError
+
+FORMAT_VERSION = 1
+FILE = "bundle.json"
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """What the graphs take: the module of `tledge.inputs` that prepares it, its length limit, and the tensors."""
+
+    kind: str
+    max_length: int
+    tensors: tuple[TensorSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """The self-test: the file of golden vectors, the sentences in it, and each variant's tolerance.
+
+    A tolerance is a share of the largest absolute value among a variant's golden outputs.
+    """
+
+    file: str
+    sentences: tuple[str, ...]
+    tolerance: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Where a bundle comes from.
+
+    `created` is a UTC time in ISO 8601; `rows` counts the rows of each split and `labels` the rows of each label in
+    each split; `packages` are versions.
+    """
+
+    tledge: str
+    created: str
+    backbone: str = ""
+    backbone_sha256: str = ""
+    recipe_sha256: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a bundle is, takes and gives.
+
+    `labels` are in the order of the outputs. Paths of graphs are relative to the bundle. `chosen` names the variant
+    that runs unless another is asked for, and `metrics` are its test metrics. `opset` and `ir_version` are the
+    largest among the graphs: what an onnxruntime must be able to read. `files` has the SHA-256 of every file but
+    the manifest.
+    """
+
+    format_version: int
+    name: str
+    task: str
+    problem_type: str
+    labels: tuple[str, ...]
+    input: InputSpec
+    outputs: tuple[TensorSpec, ...]
+    variants: tuple[Variant, ...]
+    chosen: str
+    metrics: Mapping[str, float]
+    opset: int
+    ir_version: int
+    golden: Golden
+    provenance: Provenance
+    files: Mapping[str, str]
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name, which must exist."""
+        return next(variant for variant in self.variants if variant.name == name)
+
+
+def load(path: str | Path) -> Manifest:
+    """The manifest of the bundle in a folder.
+
+    Raises:
+        BundleError: the folder is not a bundle, its manifest is damaged, or its format is newer than this reader.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise BundleError(f"{folder} is not a bundle: it {what}; expected a folder with {FILE}")
+    try:
+        data = artifacts.read_json(folder / FILE)
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder} is not a bundle: it has no {FILE}") from error
+    except json.JSONDecodeError as error:
+        raise BundleError(f"{folder / FILE} is not JSON: {error}") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{folder / FILE} cannot be read: {error}") from error
+    return parse(data, str(folder / FILE))
+
+
+def parse(data: Any, where: str) -> Manifest:
+    """A manifest from plain JSON types; `where` names it in errors.
+
+    Raises:
+        BundleError: as for `load`.
+    """
+    version = data.get("format_version") if isinstance(data, Mapping) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise BundleError(
+            f"{where} is not a bundle's manifest: expected a format_version of 1 or more, got {version!r}"
+        )
+    if version > FORMAT_VERSION:
+        raise BundleError(
+            f"{where}: this bundle has format {version}, this tledge reads up to {FORMAT_VERSION}; upgrade tledge"
+        )
+    try:
+        manifest = artifacts.from_dict(Manifest, data)
+        _require_sound(manifest)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{where} is damaged: {str(error).replace('.__init__()', ' is')}") from error
+    return manifest
+
+
+def _require_sound(manifest: Manifest) -> None:
+    if not manifest.labels or not all(isinstance(label, str) for label in manifest.labels):
+        raise ValueError("labels must be a list of names")
+    for spec in manifest.outputs:
+        width = spec.shape[-1] if spec.shape else 0
+        if spec.name == "logits" and isinstance(width, int) and width != len(manifest.labels):
+            raise ValueError(f"there are {len(manifest.labels)} labels for {width} outputs")
+    names = [variant.name for variant in manifest.variants]
+    if manifest.chosen not in names:
+        raise ValueError(f"the chosen variant {manifest.chosen!r} is not among {', '.join(names)}")
+    paths = [variant.graph.path for variant in manifest.variants] + [manifest.golden.file, *manifest.files]
+    for path in paths:
+        if not _is_inside(path):
+            raise ValueError(f"the path {path!r} leads out of the bundle")
+
+
+def _is_inside(path: str) -> bool:
+    pure = PurePosixPath(path)
+    return not (pure.is_absolute() or ".." in pure.parts or "\\" in path or ":" in path or not pure.parts)

@@ -1,0 +1,201 @@
+"""Write a bundle: graphs, the ecosystem's files, golden vectors, and the manifest that vouches for them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePath
+
+from tledge import inputs
+from tledge.artifacts import Variant, read_json, write_json
+from tledge.bundle import checksum, golden, manifest
+from tledge.bundle.golden import Run
+from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, Provenance
+from tledge.errors import BundleError
+
+ECOSYSTEM_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+"""What a bundle takes over from its checkpoint; the last is not in every checkpoint."""
+
+_PRIVATE = (
+    "_name_or_path",
+    "name_or_path",
+)  # transformers' note of where the model was loaded from: a local path
+
+
+def write(
+    folder: Path,
+    *,
+    name: str,
+    checkpoint: Path,
+    variants: Sequence[tuple[Variant, Path]],
+    task: str,
+    problem_type: str,
+    labels: Sequence[str],
+    open_run: Callable[[Path], Run],
+    provenance: Provenance,
+    readme: str,
+    input_kind: str = "text",
+    reference: Run | None = None,
+    only_chosen: bool = False,
+) -> Manifest:
+    """Assemble a bundle in a folder and give its manifest.
+
+    Everything is written aside first. A folder that is there already keeps what is not a bundle's; an older bundle
+    in it is replaced. The manifest comes last, so that a killed write leaves no bundle rather than half of one.
+
+    Args:
+        folder: The bundle.
+        name: What the bundle is called, such as the recipe's name.
+        checkpoint: The folder that has `config.json` and the tokenizer's files.
+        variants: Each variant with its graph's file; weights kept beside a graph are in `NAME.data`. Exactly one is
+            `chosen`. In the bundle a graph is `onnx/` and the name in `Variant.graph.path`.
+        task: The task's name.
+        problem_type: The ecosystem's name of the kind of problem.
+        labels: Label names in the order of the outputs.
+        open_run: Opens a graph's file for running, to compute the golden vectors.
+        provenance: Where it comes from.
+        readme: The model card, Markdown.
+        input_kind: The module of `tledge.inputs`.
+        reference: One pass of the torch model, for the golden vectors.
+        only_chosen: Leave the other variants out.
+
+    Raises:
+        BundleError: the checkpoint lacks a file, or a variant fails its golden vectors.
+    """
+    chosen = [variant for variant, _ in variants if variant.chosen]
+    assert len(chosen) == 1, f"one variant must be chosen, got {[v.name for v in chosen]}"
+    included = [(variant, file) for variant, file in variants if variant.chosen or not only_chosen]
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        _copy_ecosystem_files(checkpoint, aside, chosen[0])
+        (aside / "README.md").write_text(readme, encoding="utf-8")
+        placed = tuple(_place(variant, file, aside) for variant, file in included)
+        vectors = _golden(aside, placed, input_kind, open_run, reference)
+        result = _manifest(
+            aside,
+            name=name,
+            task=task,
+            problem_type=problem_type,
+            labels=tuple(labels),
+            input_kind=input_kind,
+            variants=placed,
+            vectors=vectors,
+            provenance=provenance,
+        )
+        write_json(aside / manifest.FILE, result)
+        _move(aside, folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return result
+
+
+def replace_readme(folder: Path, text: str) -> Manifest:
+    """Put another model card into a bundle, and its hash into the manifest, which is returned.
+
+    Raises:
+        BundleError: the folder is not a bundle.
+    """
+    before = manifest.load(folder)
+    path = folder / "README.md"
+    aside = path.with_name(".README.md.partial")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+    after = dataclasses.replace(before, files={**before.files, path.name: checksum.sha256(path)})
+    write_json(folder / manifest.FILE, after)
+    return after
+
+
+def _copy_ecosystem_files(checkpoint: Path, target: Path, chosen: Variant) -> None:
+    target.mkdir(parents=True)
+    for name in ECOSYSTEM_FILES:
+        source = checkpoint / name
+        if source.is_file():
+            shutil.copyfile(source, target / name)
+        elif name != "special_tokens_map.json":
+            raise BundleError(f"{checkpoint} has no {name}; expected a checkpoint")
+    for name in ("config.json", "tokenizer_config.json"):
+        facts = {key: value for key, value in read_json(target / name).items() if key not in _PRIVATE}
+        if name == "config.json":
+            facts["transformers.js_config"] = {"dtype": _dtype(chosen)}
+        write_json(target / name, facts)
+
+
+def _dtype(variant: Variant) -> str:
+    """What transformers.js calls a graph, after its file's name: `model_int8.onnx` is `int8`, `model.onnx` `fp32`."""
+    return PurePath(variant.graph.path).stem.removeprefix("model").removeprefix("_") or "fp32"
+
+
+def _place(variant: Variant, file: Path, target: Path) -> Variant:
+    """Copy a graph, and its weights if they are apart, and give the variant with the path inside the bundle."""
+    path = Path("onnx") / PurePath(variant.graph.path).name
+    (target / "onnx").mkdir(exist_ok=True)
+    shutil.copyfile(file, target / path)
+    weights = file.with_name(file.name + ".data")
+    if weights.exists():
+        assert path.name == file.name, "a graph names the file of its weights, so neither may be renamed"
+        shutil.copyfile(weights, target / "onnx" / weights.name)
+    return dataclasses.replace(variant, graph=dataclasses.replace(variant.graph, path=path.as_posix()))
+
+
+def _golden(
+    folder: Path,
+    variants: Sequence[Variant],
+    input_kind: str,
+    open_run: Callable[[Path], Run],
+    reference: Run | None,
+) -> Golden:
+    runs = {variant.name: open_run(folder / variant.graph.path) for variant in variants}
+    schemes = {variant.name: variant.scheme for variant in variants}
+    return golden.make(folder / golden.FILE, inputs.load(input_kind, folder), runs, reference, schemes)
+
+
+def _manifest(
+    folder: Path,
+    *,
+    name: str,
+    task: str,
+    problem_type: str,
+    labels: tuple[str, ...],
+    input_kind: str,
+    variants: tuple[Variant, ...],
+    vectors: Golden,
+    provenance: Provenance,
+) -> Manifest:
+    chosen = next(variant for variant in variants if variant.chosen)
+    max_length = inputs.load(input_kind, folder).max_length
+    return Manifest(
+        format_version=FORMAT_VERSION,
+        name=name,
+        task=task,
+        problem_type=problem_type,
+        labels=labels,
+        input=InputSpec(input_kind, max_length, chosen.graph.inputs),
+        outputs=chosen.graph.outputs,
+        variants=variants,
+        chosen=chosen.name,
+        metrics=chosen.test_metrics,
+        opset=max(variant.graph.opset for variant in variants),
+        ir_version=max(variant.graph.ir_version for variant in variants),
+        golden=vectors,
+        provenance=provenance,
+        files=checksum.hashes(folder),
+    )
+
+
+def _move(aside: Path, folder: Path) -> None:
+    """Make the folder written aside the bundle, in one step where nothing is there yet."""
+    if not folder.exists():
+        os.replace(aside, folder)
+        return
+    with contextlib.suppress(BundleError):
+        old = manifest.load(folder)
+        (folder / manifest.FILE).unlink()
+        for name in old.files:
+            (folder / name).unlink(missing_ok=True)
+    for name in [*checksum.names(aside), manifest.FILE]:
+        (folder / name).parent.mkdir(exist_ok=True)
+        os.replace(aside / name, folder / name)

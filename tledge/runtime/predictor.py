@@ -1,0 +1,120 @@
+"""Predict with a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tledge import bundle, inputs, tasks
+from tledge.bundle import Manifest
+from tledge.errors import BundleError, InputError, RecipeError, did_you_mean
+from tledge.evaluate import Run
+from tledge.runtime.session import open_session, session_run
+
+
+class Predictor:
+    """A bundle, opened for predicting.
+
+    ============================================  =====================================================
+    `Predictor.load("bundle")`                    open the variant that was chosen when it was bundled
+    `Predictor.load("bundle", variant="fp32")`    open another variant
+    `predictor.predict("a text")`                 one answer: `{"label": ..., "score": ..., ...}`
+    `predictor.predict(["a text", "more"])`       a list of answers, in order
+    `predictor.predict_iter(lines)`               answers as they come, for long streams
+    `predictor.labels`, `.task`, `.variant`       the label names in order, and what is running
+    `predictor.manifest`                          everything else that the bundle says of itself
+    ============================================  =====================================================
+
+    One predictor serves many threads.
+    """
+
+    def __init__(self, manifest: Manifest, variant: str, encoder: inputs.Input, run: Run) -> None:
+        self.manifest = manifest
+        self.variant = variant
+        self.task = manifest.task
+        self.labels = manifest.labels
+        self._task = _task(manifest)
+        self._encoder = encoder
+        self._run = run
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        variant: str | None = None,
+        provider: str = "cpu",
+        threads: int | None = None,
+    ) -> Predictor:
+        """Open a bundle. Its hashes are not compared here: `tledge verify` does that.
+
+        Args:
+            path: The bundle's folder.
+            variant: The name of a variant; by default the one chosen when the bundle was made.
+            provider: Where it runs: `cpu`, `cuda`, `openvino` ... or onnxruntime's own name.
+            threads: Threads of one run; by default the cores that this process may use.
+
+        Raises:
+            BundleError: the folder is not a bundle, or is damaged.
+            InputError: the variant or the provider is not there.
+        """
+        folder = Path(path)
+        manifest = bundle.load(folder)
+        name = manifest.chosen if variant is None else variant
+        known = [each.name for each in manifest.variants]
+        if name not in known:
+            raise InputError(f"{folder} has no variant {name!r}; it has {', '.join(known)}{did_you_mean(name, known)}")
+        encoder = inputs.load(manifest.input.kind, folder)
+        session = open_session(folder / manifest.variant(name).graph.path, provider=provider, threads=threads)
+        return cls(manifest, name, encoder, session_run(session))
+
+    def predict(self, values: Any, *, batch_size: int = 1) -> Any:
+        """The answer for one value, or a list of answers for several; an answer is a dict of plain JSON types.
+
+        Args:
+            values: One text, or any iterable of texts.
+            batch_size: Values in one run. The default of 1 is what the stored metrics were measured with, and it
+                matters: a dynamically quantized graph takes its scales from the whole batch, so that an answer can
+                depend on its neighbours; and a CPU gains little from a batch that it must pad.
+
+        Raises:
+            InputError: a value is not a text; nothing is then predicted for any.
+        """
+        if _is_one(values):
+            return next(self.predict_iter([values]))
+        listed = list(values)
+        for i, value in enumerate(listed):
+            self._check(i, value)
+        return list(self.predict_iter(listed, batch_size=batch_size))
+
+    def predict_iter(self, values: Iterable[Any], *, batch_size: int = 1) -> Iterator[dict[str, Any]]:
+        """Answers one after another, without holding more than one batch of values.
+
+        Raises:
+            InputError: as for `predict`, when the value's turn comes.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size must be 1 or more, got {batch_size}")
+        rest = iter(values)
+        while batch := list(islice(rest, batch_size)):
+            yield from self._task.decode(self._run(self._encoder.encode(batch)), self.labels)
+
+    def _check(self, i: int, value: Any) -> None:
+        try:
+            self._encoder.check(value)
+        except InputError as error:
+            raise InputError(f"value {i}: {error}") from error
+
+
+def _is_one(values: Any) -> bool:
+    """Whether this is one value rather than several; what is neither goes on as one, and is refused by name."""
+    return isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable)
+
+
+def _task(manifest: Manifest) -> tasks.Task:
+    try:
+        return tasks.load(manifest.task)
+    except RecipeError as error:
+        raise BundleError(f"the bundle's task is unknown here: {error}; upgrade tledge") from error

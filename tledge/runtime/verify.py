@@ -1,0 +1,97 @@
+"""Verify a bundle: its files, whether this onnxruntime opens it, and whether it still gives its answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tledge import bundle, inputs
+from tledge.artifacts import Variant
+from tledge.bundle import Manifest, checksum, golden
+from tledge.bundle.golden import Vectors
+from tledge.errors import BundleError
+from tledge.runtime.session import open_session, session_run
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at; `detail` says what was found, and by name what is wrong."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Every check of one bundle."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all checks passed."""
+        return all(check.passed for check in self.checks)
+
+
+def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
+    """What holds of a bundle on this machine; a bundle that does not hold is told in the checks, not raised.
+
+    ====================  =====================================================================================
+    `manifest`            `bundle.json` is there, whole, and of a format that this version reads
+    `files`               no file is missing, extra or changed
+    `golden inputs`       preprocessing gives exactly the stored tensors
+    `opens VARIANT`       this onnxruntime reads the graph: its operator set, IR version and operators
+    `golden VARIANT`      the graph gives the stored outputs within the variant's tolerance
+    ====================  =====================================================================================
+
+    Args:
+        path: The bundle's folder.
+        provider: Where the golden vectors are run.
+
+    Raises:
+        InputError: the provider is not there.
+    """
+    folder = Path(path)
+    try:
+        manifest = bundle.load(folder)
+    except BundleError as error:
+        return Verification((Check("manifest", False, str(error)),))
+    checks = [Check("manifest", True, f"format {manifest.format_version}"), _files(folder, manifest)]
+    try:
+        vectors = golden.read(folder, manifest.golden)
+        encoder = inputs.load(manifest.input.kind, folder)
+        problems = golden.check_inputs(vectors, manifest.golden, encoder)
+    except BundleError as error:
+        vectors, problems = None, [str(error)]
+    checks.append(
+        _check("golden inputs", problems, f"{len(manifest.golden.sentences)} sentences give the stored tokens")
+    )
+    for variant in manifest.variants:
+        checks += _variant(folder, manifest, variant, vectors, provider)
+    return Verification(tuple(checks))
+
+
+def _files(folder: Path, manifest: Manifest) -> Check:
+    problems = checksum.compare(folder, manifest.files).lines()
+    return _check("files", problems, f"{len(manifest.files)} files are as they were written")
+
+
+def _variant(folder: Path, manifest: Manifest, variant: Variant, vectors: Vectors | None, provider: str) -> list[Check]:
+    graph = variant.graph
+    try:
+        run = session_run(open_session(folder / graph.path, provider=provider))
+    except BundleError as error:
+        return [Check(f"opens {variant.name}", False, str(error))]
+    checks = [Check(f"opens {variant.name}", True, f"opset {graph.opset}, IR version {graph.ir_version}")]
+    if vectors is not None:
+        problems = golden.check_outputs(vectors, manifest.golden, variant.name, run)
+        if variant.scheme == "fp32" and golden.has_reference(vectors):
+            problems += golden.check_outputs(vectors, manifest.golden, variant.name, run, source=golden.REFERENCE)
+        share = manifest.golden.tolerance.get(variant.name, 0)
+        checks.append(_check(f"golden {variant.name}", problems, f"within {share:.1%} of the largest output"))
+    return checks
+
+
+def _check(name: str, problems: list[str], otherwise: str) -> Check:
+    return Check(name, not problems, "; ".join(problems) if problems else otherwise)
