@@ -1,0 +1,172 @@
+"""The model card of a bundle: its README.md, as the Hugging Face hub reads it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from tledge.report import format as fmt
+from tledge.report import summary
+from tledge.report.facts import Facts
+from tledge.report.text import bench_markdown, bullets, code, escape, table, variants_table
+
+_USAGE = """\
+```python
+from tledge import Predictor
+
+predictor = Predictor.load({path})  # the folder of this file
+
+answer = predictor.predict({example})
+print(answer)
+
+answers = predictor.predict([{example}, "another text"])
+for each in answers:
+    print({answer}, each["scores"])
+```"""
+
+
+def model_card(
+    facts: Facts,
+    *,
+    license: str | None = None,
+    base_model: str | None = None,
+    path: str = "bundle",
+    example: str = "a text",
+) -> str:
+    """The README.md of a bundle: front matter, measured results, usage, training, limits and labels.
+
+    It holds no row of the data.
+
+    Args:
+        facts: What is known of the run; what is empty is said to be not measured.
+        license: The hub's identifier of the license, such as `apache-2.0`; left out by default.
+        base_model: The hub id of the backbone; left out by default.
+        path: The bundle's folder in the usage example.
+        example: The text in the usage example.
+    """
+    blocks = [
+        _front_matter(facts, license, base_model),
+        f"# {escape(facts.recipe)}",
+        f"{escape(summary.verdict(facts))}",
+        "## Measured results",
+        variants_table(facts),
+        _how_measured(facts),
+        bench_markdown(facts.bench, heading=False) if facts.bench else "",
+        "## Usage",
+        "Install the package with `pip install tledge`, or open a graph in `onnx/` with any ONNX runtime.",
+        _usage(facts, path, example),
+        "## Training",
+        bullets(_training(facts)),
+        "## Limits",
+        bullets(_limits(facts)),
+        f"## Labels ({len(facts.labels)})",
+        _labels(facts),
+        f"Made with tledge {escape(facts.version)}, {escape(facts.created)}.",
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _front_matter(facts: Facts, license_id: str | None, base_model: str | None) -> str:
+    variant = summary.chosen(facts)
+    tags = ["onnx", "onnxruntime", "tledge", *([variant.scheme] if variant and variant.scheme != "fp32" else [])]
+    lines = [
+        "library_name: onnx",
+        *([f"pipeline_tag: {_yaml(facts.pipeline_tag)}"] if facts.pipeline_tag else []),
+        *([f"license: {_yaml(license_id)}"] if license_id else []),
+        *([f"base_model: {_yaml(base_model)}"] if base_model else []),
+        "tags:",
+        *(f"- {_yaml(tag)}" for tag in tags),
+        "metrics:",
+        f"- {_yaml(facts.metric)}",
+    ]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _yaml(text: str) -> str:
+    """A YAML string: plain where that is safe, else in JSON's quotes, which YAML reads too."""
+    plain = re.fullmatch(r"[a-z][a-z0-9_.-]*", text) and text not in _YAML_WORDS
+    return text if plain else json.dumps(text)
+
+
+_YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+
+
+def _usage(facts: Facts, path: str, example: str) -> str:
+    answer = 'each["labels"]' if facts.many_labels else 'each["label"]'
+    return _USAGE.format(path=json.dumps(path), example=json.dumps(example, ensure_ascii=False), answer=answer)
+
+
+def _how_measured(facts: Facts) -> str:
+    variant = summary.chosen(facts)
+    found = summary.quality(facts, variant) if variant else None
+    sentences = []
+    if found is not None and found.low is not None and found.high is not None:
+        sentences.append(
+            f"The {fmt.metric_name(facts.metric)} of {escape(variant.name if variant else '')} on "
+            f"{fmt.rows(found.rows or 0)} of the {found.split} split has a 95 % interval of {fmt.metric(found.low)} to "
+            f"{fmt.metric(found.high)}."
+        )
+    if facts.baseline is not None:
+        sentences.append(f"Always answering the most frequent label gives {fmt.metric(facts.baseline)}.")
+    if variant is not None and variant.latency_ms is not None:
+        at = f" at {escape(variant.latency_at)}" if variant.latency_at else ""
+        sentences.append(f"Latencies are medians{at}, measured interleaved on one machine; yours will differ.")
+    if facts.parity:
+        passed = sum(case.passed for case in facts.parity)
+        worst = max(case.max_abs_diff for case in facts.parity)
+        sentences.append(
+            f"The fp32 graph agreed with torch in {passed} of {len(facts.parity)} cases; the largest difference was "
+            f"{fmt.difference(worst)}."
+        )
+    return " ".join(sentences)
+
+
+def _training(facts: Facts) -> list[str]:
+    training, rows = facts.training, facts.data.rows
+    found = [f"Task: {escape(facts.task)}"]
+    if training.backbone:
+        found.append(
+            f"Backbone: {code(training.backbone)}" + (f", {training.pooling} pooling" * bool(training.pooling))
+        )
+    if training.strategy:
+        found.append(f"Strategy: {escape(training.strategy)}")
+    if training.parameters is not None:
+        trained = training.trained_parameters
+        of = f", {fmt.parameters(trained)} of them trained" if trained is not None else ""
+        found.append(f"Parameters: {fmt.parameters(training.parameters)}{of}")
+    if training.max_length is not None:
+        found.append(f"Longest input: {fmt.count(training.max_length)} tokens; longer ones are cut")
+    if rows:
+        found.append("Rows: " + ", ".join(f"{fmt.count(number)} {name}" for name, number in rows.items()))
+    if training.seed is not None:
+        found.append(f"Seed: {training.seed}")
+    return found
+
+
+def _limits(facts: Facts) -> list[str]:
+    other = "may get some of them" if facts.many_labels else "gets one of them"
+    found = [f"It knows only the labels below: an input that fits none {other} all the same."]
+    found += [escape(text) for text in summary.warnings(facts)]
+    weak = sorted((s for s in facts.label_scores if s.f1 is not None), key=lambda s: s.f1 or 0.0)[:3]
+    if weak:
+        named = ", ".join(f"{code(s.label)} ({fmt.metric(s.f1)}, {fmt.rows(s.count)})" for s in weak)
+        found.append(f"Weakest labels by F1 on the test rows: {named}.")
+    pairs = summary.confusions(facts, 3)
+    if pairs:
+        found.append(
+            "Most often confused: "
+            + ", ".join(f"{code(p.truth)} as {code(p.predicted)} ({p.count} of {p.rows})" for p in pairs)
+            + "."
+        )
+    return found
+
+
+def _labels(facts: Facts) -> str:
+    scores = {score.label: score for score in facts.label_scores}
+    if not scores:
+        return ", ".join(code(label) for label in facts.labels)
+    rows = [
+        (code(s.label), fmt.count(s.count), fmt.metric(s.precision), fmt.metric(s.recall), fmt.metric(s.f1))
+        for s in (scores[label] for label in facts.labels if label in scores)
+    ]
+    return table(("label", "test rows", "precision", "recall", "F1"), rows)

@@ -1,0 +1,331 @@
+"""The geometry of the plots: where lines, dots, ticks and labels stand in an SVG's own units.
+
+The templates draw it, so that colours follow the reader's light or dark theme. The plots are narrow enough that their
+text stays readable on a phone.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tledge.artifacts import Variant
+from tledge.report import format as fmt
+from tledge.report.facts import Epoch, Facts
+from tledge.report.summary import Quality, quality
+
+WIDTH, HEIGHT = 360, 260
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 352, 16, 220
+FRAME = {"left": _LEFT, "right": _RIGHT, "top": _TOP, "bottom": _BOTTOM}
+"""The plot's area inside its axes."""
+LINES_RIGHT = 282
+"""Lines end here, so that their names fit beside them."""
+_CHAR, _LINE = 7.2, 14
+"""Width of a character and height of a line of label text, a little generous."""
+_MAX_RADIUS = 17
+
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]
+Label = tuple[float, float, str, Box | None]
+"""Where a label's first line starts, its anchor, and the line that leads to it from further away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A place on an axis and what is written there."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line: its points, and the height of the name beside its end."""
+
+    name: str
+    points: tuple[Point, ...]
+    label_y: float
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A point that is named."""
+
+    x: float
+    y: float
+    text: str
+    label_x: float
+    label_y: float
+    anchor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A plot of lines over epochs; `phases` are the borders between parts of training."""
+
+    title: str
+    description: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    series: tuple[Series, ...]
+    phases: tuple[Tick, ...] = ()
+    best: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One variant: its place, its radius, and its label of two lines."""
+
+    name: str
+    detail: str
+    x: float
+    y: float
+    radius: float
+    chosen: bool
+    label_x: float
+    label_y: float
+    anchor: str
+    leader: tuple[float, float, float, float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dots:
+    """The metric of variants over their latency; a dot's area is the size.
+
+    `note` warns where the dots differ by less than the interval of one of them.
+    """
+
+    description: str
+    x_title: str
+    y_title: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    dots: tuple[Dot, ...]
+    left_out: tuple[str, ...]
+    note: str = ""
+
+
+def learning_curves(facts: Facts) -> tuple[Lines, ...]:
+    """The losses and the validation metric by epoch; nothing for what has fewer than two points."""
+    epochs, borders = _line_up(facts.training.curve)
+    metric = fmt.metric_name(facts.metric)
+    losses = {
+        "training": _points(epochs, [each.train_loss for each in facts.training.curve]),
+        "validation": _points(epochs, [each.validation_loss for each in facts.training.curve]),
+    }
+    metrics = {"validation": _points(epochs, [each.validation_metric for each in facts.training.curve])}
+    found = (
+        _lines("Loss", losses, borders, number=fmt.number),
+        _lines(fmt.capital(metric), metrics, borders, number=fmt.metric, mark_best=True),
+    )
+    return tuple(plot for plot in found if plot is not None)
+
+
+def tradeoff(facts: Facts) -> Dots | None:
+    """Every variant that has a latency and a metric; `None` where no variant has both."""
+    placed = []
+    for variant in facts.variants:
+        found = quality(facts, variant)
+        if found is not None and variant.latency_ms is not None and math.isfinite(found.value):
+            placed.append((variant, variant.latency_ms, found))
+    if not placed:
+        return None
+    shown = {variant.name for variant, _, _ in placed}
+    splits = sorted({found.split for _, _, found in placed})
+    values = [found.value for _, _, found in placed]
+    margin = max(max(values) - min(values), 0.01) * 0.35
+    x_scale = _Scale(0, max(ms for _, ms, _ in placed) * 1.12, _LEFT, _RIGHT)
+    y_scale = _Scale(min(values) - margin, max(values) + margin, _BOTTOM, _TOP)
+    largest = max(variant.graph.size_bytes for variant, _, _ in placed) or 1
+    dots = [
+        (
+            variant,
+            x_scale(ms),
+            y_scale(found.value),
+            max(3.0, _MAX_RADIUS * math.sqrt(variant.graph.size_bytes / largest)),
+        )
+        for variant, ms, found in placed
+    ]
+    at = next((variant.latency_at for variant, _, _ in placed if variant.latency_at), "")
+    metric = fmt.metric_name(facts.metric)
+    return Dots(
+        description="; ".join(
+            f"{variant.name}: {fmt.milliseconds(ms)} ms, {metric} {fmt.metric(found.value)}, "
+            f"{fmt.size(variant.graph.size_bytes)}"
+            for variant, ms, found in placed
+        ),
+        x_title=f"median latency, ms{f' ({at})' if at else ''}",
+        y_title=f"{fmt.capital(metric)} on {' or '.join(splits)} rows",
+        x_ticks=x_scale.ticks(6),
+        y_ticks=y_scale.ticks(5),
+        dots=_labelled(dots),
+        left_out=tuple(variant.name for variant in facts.variants if variant.name not in shown),
+        note=_note([found for _, _, found in placed]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """A linear scale from `low ... high` to the plot's `start ... end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
+
+    def ticks(self, most: int, *, whole: bool = False) -> tuple[Tick, ...]:
+        """At most that many round values inside the scale, each written with the decimals of their step."""
+        span = self.high - self.low
+        power = 10.0 ** math.floor(math.log10(span / most))
+        step = next(s for s in (power, 2 * power, 5 * power, 10 * power) if span / s <= most)
+        step = max(step, 1.0) if whole else step
+        decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+        first = math.ceil(self.low / step - 1e-9)
+        values = [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        return tuple(Tick(self(value), f"{value:.{decimals}f}") for value in values)
+
+
+def _line_up(curve: Sequence[Epoch]) -> tuple[list[float], list[tuple[float, str]]]:
+    """Epochs counted through all phases, and where each phase starts; no phases where there is only one."""
+    epochs: list[float] = []
+    starts: list[tuple[float, str]] = []
+    before, phase = 0.0, None
+    for point in curve:
+        if phase != point.phase:
+            before, phase = epochs[-1] if epochs else 0.0, point.phase
+            starts.append((before, point.phase))
+        epochs.append(before + point.epoch)
+    return epochs, starts if len(starts) > 1 else []
+
+
+def _points(epochs: Sequence[float], values: Sequence[float | None]) -> list[Point]:
+    pairs = zip(epochs, values, strict=True)
+    return [(epoch, value) for epoch, value in pairs if value is not None and math.isfinite(value)]
+
+
+def _lines(
+    title: str,
+    series: dict[str, list[Point]],
+    borders: Sequence[tuple[float, str]],
+    *,
+    number: Callable[[float], str],
+    mark_best: bool = False,
+) -> Lines | None:
+    drawn = {name: points for name, points in series.items() if len(points) > 1}
+    if not drawn:
+        return None
+    every = [point for points in drawn.values() for point in points]
+    low, high = min(y for _, y in every), max(y for _, y in every)
+    margin = (high - low) * 0.08 or 0.05
+    x_scale = _Scale(min(x for x, _ in every), max(x for x, _ in every), _LEFT, LINES_RIGHT)
+    y_scale = _Scale(max(0.0, low - margin) if low >= 0 else low - margin, high + margin, _BOTTOM, _TOP)
+    label_ys = _apart([y_scale(points[-1][1]) for points in drawn.values()])
+    best = max(next(iter(drawn.values())), key=lambda point: point[1]) if mark_best else None
+    told = [
+        f"{name} from {number(points[0][1])} at epoch {points[0][0]:g} to {number(points[-1][1])} at {points[-1][0]:g}"
+        for name, points in drawn.items()
+    ]
+    if best is not None:
+        told.append(f"best {number(best[1])} at epoch {best[0]:g}")
+    return Lines(
+        title=title,
+        description=f"{title} by epoch: {'; '.join(told)}",
+        x_ticks=x_scale.ticks(6, whole=True),
+        y_ticks=y_scale.ticks(5),
+        series=tuple(
+            Series(name, tuple((x_scale(x), y_scale(y)) for x, y in points), label_y)
+            for (name, points), label_y in zip(drawn.items(), label_ys, strict=True)
+        ),
+        phases=tuple(Tick(x_scale(max(at, x_scale.low)), name) for at, name in borders),
+        best=_mark(x_scale(best[0]), y_scale(best[1]), f"best {number(best[1])}") if best else None,
+    )
+
+
+def _mark(x: float, y: float, text: str) -> Mark:
+    """A mark with its text below, leaning away from the plot's nearer side."""
+    left = x < (_LEFT + LINES_RIGHT) / 2
+    return Mark(x, y, text, x - 4 if left else x + 4, y + 22, "start" if left else "end")
+
+
+def _apart(heights: Sequence[float]) -> list[float]:
+    """Heights of labels, moved down where they would touch the one above and up again at the bottom."""
+    order = sorted(range(len(heights)), key=lambda i: heights[i])
+    placed = list(heights)
+    for above, below in itertools.pairwise(order):
+        placed[below] = max(placed[below], placed[above] + _LINE)
+    over = max(0.0, max(placed) - _BOTTOM)
+    return [round(y - over, 1) for y in placed]
+
+
+def _note(found: Sequence[Quality]) -> str:
+    values = [each.value for each in found]
+    low = max((each.low for each in found if each.low is not None), default=None)
+    if len(found) < 2 or low is None or low > min(values):
+        return ""
+    return "The variants differ by less than the 95 % interval of one of them."
+
+
+def _labelled(dots: Sequence[tuple[Variant, float, float, float]]) -> tuple[Dot, ...]:
+    """The dots with their labels, each at the first place around its dot that is free and inside the plot.
+
+    The chosen one is labelled first. Where no place is free the one that overlaps least is taken.
+    """
+    taken: list[Box] = [(x - r, y - r, x + r, y + r) for _, x, y, r in dots]
+    labels: dict[str, Label] = {}
+    for variant, x, y, radius in sorted(dots, key=lambda dot: not dot[0].chosen):
+        width = _CHAR * max(len(_name(variant)), len(fmt.size(variant.graph.size_bytes)))
+        spots = [_spot(x, y, radius, width, place) for place in range(len(_PLACES))]
+        box, label = min(spots, key=lambda spot: _overlap(spot[0], taken))
+        taken.append(box)
+        labels[variant.name] = label
+    return tuple(
+        Dot(
+            _name(variant),
+            fmt.size(variant.graph.size_bytes),
+            x,
+            y,
+            round(radius, 1),
+            variant.chosen,
+            *labels[variant.name],
+        )
+        for variant, x, y, radius in dots
+    )
+
+
+_PLACES = (  # side: -1 left, 0 middle, 1 right; then how far down from the dot, 2 with a leading line
+    *((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)),
+    *((0, 2), (-1, 2), (1, 2), (0, -2), (-1, -2), (1, -2)),
+)
+
+
+def _spot(x: float, y: float, radius: float, width: float, place: int) -> tuple[Box, Label]:
+    side, down = _PLACES[place]
+    far = abs(down) == 2
+    label_x = x + side * (12 if far else radius + 4)
+    left = label_x - (width, width / 2, 0)[side + 1]
+    beside = side != 0 and not far
+    middle = y + down * (_LINE if beside else (radius + 4 + _LINE + (16 if far else 0)) / abs(down or 1))
+    box = (left, middle - _LINE, left + width, middle + _LINE)
+    toward = math.copysign(1, down)
+    leader = (x, y + toward * radius, round(x + side * 10, 1), round(middle - toward * (_LINE + 1), 1)) if far else None
+    return box, (round(label_x, 1), round(middle - 2, 1), ("end", "middle", "start")[side + 1], leader)
+
+
+def _overlap(box: Box, taken: Sequence[Box]) -> float:
+    """The area shared with boxes that are taken, and ten times the area outside the plot."""
+    left, top, right, bottom = box
+    area = (right - left) * (bottom - top)
+    inside = max(0.0, min(right, WIDTH) - max(left, _LEFT)) * max(0.0, min(bottom, _BOTTOM) - max(top, 0))
+    shared = sum(
+        max(0.0, min(right, r) - max(left, l_)) * max(0.0, min(bottom, b) - max(top, t)) for l_, t, r, b in taken
+    )
+    return shared + 10 * (area - inside)
+
+
+def _name(variant: Variant) -> str:
+    return f"{variant.name} (ships)" if variant.chosen else variant.name

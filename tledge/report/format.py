@@ -1,0 +1,139 @@
+"""Numbers as text: every figure of every report is formatted here."""
+
+from __future__ import annotations
+
+import math
+
+from tledge.artifacts import LatencyRatio
+
+NOT_MEASURED = "not measured"
+
+_METRIC_NAMES = {
+    "f1": "F1",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "exact_match": "exact match",
+    "log_loss": "log loss",
+    "balanced_accuracy": "balanced accuracy",
+}
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def metric(value: float | None) -> str:
+    """A metric with three decimals, and with more where three would turn a value below 1 into 1.000."""
+    if value is None or math.isnan(value):
+        return NOT_MEASURED
+    if value < 1:
+        for digits in (3, 4, 5):
+            if round(value, digits) < 1:
+                return f"{value:.{digits}f}"
+    return f"{value:.3f}"
+
+
+def metric_name(name: str) -> str:
+    """A metric's name in words: `micro F1` for `micro_f1`."""
+    return _METRIC_NAMES.get(name, name.replace("_", " "))
+
+
+def capital(text: str) -> str:
+    """The text with a capital first letter and the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def milliseconds(value: float) -> str:
+    """Milliseconds with about three digits, without the unit: `0.123`, `4.56`, `78.9`, `1,234`."""
+    for below, digits in ((1, 3), (10, 2), (100, 1)):
+        if round(value, digits) < below:
+            return f"{value:.{digits}f}"
+    return f"{value:,.0f}"
+
+
+def megabytes(value: float) -> str:
+    """A size in MB with one decimal and the unit; below 0.1 MB with two significant digits."""
+    return f"{value:,.1f} MB" if value >= 0.1 else f"{value:.2g} MB"
+
+
+def size(size_bytes: int) -> str:
+    """Bytes as MB of 10^6 bytes."""
+    return megabytes(size_bytes / 1e6)
+
+
+def count(value: int) -> str:
+    """A whole number with a comma between thousands."""
+    return f"{value:,}"
+
+
+def rows(value: int) -> str:
+    """A number of rows: `1 row`, `2,330 rows`."""
+    return f"{value:,} row" if value == 1 else f"{value:,} rows"
+
+
+def parameters(value: int) -> str:
+    """A number of parameters: `22.7 million`, `5,775`."""
+    for unit, name in ((1e9, "billion"), (1e6, "million")):
+        if value >= unit:
+            return f"{value / unit:.1f} {name}"
+    return f"{value:,}"
+
+
+def share(part: float, whole: float) -> str:
+    """A part in percent: `0.025 %`, `12 %`, `100 %`."""
+    percent = 100 * part / whole
+    return f"{percent:.2g} %" if 0 < percent < 10 else f"{percent:.0f} %"
+
+
+def duration(seconds: float) -> str:
+    """A duration: `0.4 s`, `42 s`, `3 min 20 s`, `1 h 05 min`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def difference(value: float) -> str:
+    """A small difference: `1.2 × 10⁻⁶` with spaces that do not break, or `0`."""
+    if not value:
+        return "0"
+    digits, _, exponent = f"{value:.1e}".partition("e")
+    return f"{digits}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+
+
+def number(value: float) -> str:
+    """A number with at most three significant digits and no exponent where it can: `40`, `2.5`, `0.351`."""
+    return f"{value:.3g}"
+
+
+def times(value: LatencyRatio) -> str:
+    """`4.2 times as fast`, `1.3 times as slow`, or `about as fast` where the interval holds 1."""
+    if value.low <= 1 <= value.high:
+        return "about as fast"
+    factor, word = (1 / value.ratio, "fast") if value.ratio < 1 else (value.ratio, "slow")
+    return f"{_factor(factor, factor)} times as {word}"
+
+
+def times_interval(value: LatencyRatio) -> str:
+    """The 95 % interval of what `times` says; of the ratio of times where the interval holds 1."""
+    if value.low <= 1 <= value.high:
+        return f"{value.low:.2f} to {value.high:.2f} of its time"
+    low, high = (1 / value.high, 1 / value.low) if value.ratio < 1 else (value.low, value.high)
+    factor = 1 / value.ratio if value.ratio < 1 else value.ratio
+    return f"{_factor(low, factor)} to {_factor(high, factor)}"
+
+
+def speed(value: LatencyRatio) -> str:
+    """`4.2 times as fast (3.9 to 4.4)`: the ratio with its 95 % interval."""
+    return f"{times(value)} ({times_interval(value)})"
+
+
+def setting(batch: int, sequence: int, threads: int) -> str:
+    """A setting of a benchmark in words: `batch 1, length 32, 1 thread`."""
+    return f"batch {batch}, length {sequence}, {threads} {'thread' if threads == 1 else 'threads'}"
+
+
+def _factor(value: float, scale: float) -> str:
+    digits = 2 if scale < 1.1 else 1 if scale < 20 else 0
+    return f"{value:.{digits}f}"

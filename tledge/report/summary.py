@@ -1,0 +1,223 @@
+"""What facts amount to: the verdict, the key figures, and the warnings that follow from them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tledge.artifacts import Footprint, Latency, LatencyRatio, Variant
+from tledge.report import format as fmt
+from tledge.report.facts import Facts
+
+_SHARES = frozenset({"accuracy", "exact_match"})
+"""Metrics that are a share of rows, so that the Wilson interval holds for them."""
+_Z = 1.959964
+"""The normal quantile of a two-sided 95 % interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The metric of one variant on one split; `low` and `high` bound its 95 % interval, `None` where there is none."""
+
+    value: float
+    split: str
+    rows: int | None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One key figure: what it is, its value, and a line or two that say how sure and where."""
+
+    name: str
+    value: str
+    details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How many of the `rows` test rows of a label got another one."""
+
+    truth: str
+    predicted: str
+    count: int
+    rows: int
+
+
+def wilson(share: float, rows: int) -> tuple[float, float]:
+    """The 95 % score interval of a share of rows (Wilson 1927)."""
+    z2 = _Z * _Z
+    middle = (share + z2 / (2 * rows)) / (1 + z2 / rows)
+    half = _Z / (1 + z2 / rows) * math.sqrt(share * (1 - share) / rows + z2 / (4 * rows * rows))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def chosen(facts: Facts) -> Variant | None:
+    """The variant that ships."""
+    return next((variant for variant in facts.variants if variant.chosen), None)
+
+
+def quality(facts: Facts, variant: Variant) -> Quality | None:
+    """The variant's metric on the test rows, or on the validation rows where there is none of the test."""
+    for split, metrics in (("test", variant.test_metrics), ("validation", variant.metrics)):
+        if facts.metric in metrics:
+            value, rows = metrics[facts.metric], facts.data.rows.get(split)
+            if rows and facts.metric in _SHARES and 0 <= value <= 1:
+                return Quality(value, split, rows, *wilson(value, rows))
+            return Quality(value, split, rows)
+    return None
+
+
+def latency(facts: Facts, name: str) -> Latency | None:
+    """The candidate's latency at the first setting of the benchmark."""
+    rows = facts.bench.latencies if facts.bench else ()
+    return next((row for row in rows if row.candidate == name), None)
+
+
+def footprint(facts: Facts, name: str) -> Footprint | None:
+    """What the candidate costs beside its latency."""
+    footprints = facts.bench.footprints if facts.bench else ()
+    return next((each for each in footprints if each.candidate == name), None)
+
+
+def speed(facts: Facts, variant: Variant) -> LatencyRatio | None:
+    """The variant against the benchmark's reference, else against fp32."""
+    row = latency(facts, variant.name)
+    for ratio in (row.against if row else None, variant.against_fp32):
+        if ratio is not None and ratio.reference != variant.name:
+            return ratio
+    return None
+
+
+def verdict(facts: Facts) -> str:
+    """One sentence: what ships, how good, how fast and how large it is."""
+    variant = chosen(facts)
+    if variant is None:
+        return "No variant ships: none was chosen."
+    found, ratio = quality(facts, variant), speed(facts, variant)
+    metric = fmt.metric_name(facts.metric)
+    parts = [f"{metric} {fmt.NOT_MEASURED}"]
+    if found is not None:
+        where = f"{fmt.rows(found.rows).replace(' ', f' {found.split} ')}" if found.rows else f"{found.split} rows"
+        parts = [f"{fmt.metric(found.value)} {metric} on {where}"]
+    if ratio is not None:
+        parts.append(f"{fmt.times(ratio)} as {ratio.reference}")
+    parts.append(fmt.size(variant.graph.size_bytes))
+    return f"{variant.name} ships: {', '.join(parts)}."
+
+
+def key_figures(facts: Facts) -> tuple[Figure, ...]:
+    """The figures on top of a report, the most asked for first."""
+    variant = chosen(facts)
+    if variant is None:
+        return ()
+    found = (
+        _quality_figure(facts, variant),
+        *_latency_figures(facts, variant),
+        _size_figure(facts, variant),
+        _agreement_figure(facts, variant),
+        _parity_figure(facts),
+        _memory_figure(facts, variant),
+    )
+    return tuple(figure for figure in found if figure is not None)
+
+
+def warnings(facts: Facts) -> tuple[str, ...]:
+    """The facts' own warnings, those of the benchmark, and what else the figures call for."""
+    found = list(facts.warnings)
+    variant = chosen(facts)
+    got = quality(facts, variant) if variant else None
+    if got is not None and got.split != "test":
+        found.append("There is no figure of test rows: the validation rows also picked the epoch and the variant.")
+    if got is not None and got.split == "test" and facts.baseline is not None:
+        sure = got.value if got.low is None else got.low
+        if sure <= facts.baseline:
+            found.append(
+                f"The {fmt.metric_name(facts.metric)} is not clearly better than always answering the most frequent "
+                f"label ({fmt.metric(facts.baseline)})."
+            )
+    failed = sum(not case.passed for case in facts.parity)
+    if failed:
+        found.append(f"{failed} of {len(facts.parity)} parity cases failed: the graph differs from torch.")
+    found.extend(facts.bench.notes if facts.bench else ())
+    return tuple(dict.fromkeys(found))
+
+
+def confusions(facts: Facts, limit: int) -> tuple[Confusion, ...]:
+    """The pairs of labels that are most often taken for each other, the most frequent first."""
+    pairs = [
+        Confusion(facts.labels[i], facts.labels[j], number, sum(row))
+        for i, row in enumerate(facts.confusion)
+        for j, number in enumerate(row)
+        if i != j and number
+    ]
+    return tuple(sorted(pairs, key=lambda pair: (-pair.count, -pair.count / pair.rows))[:limit])
+
+
+def _quality_figure(facts: Facts, variant: Variant) -> Figure:
+    found = quality(facts, variant)
+    name = fmt.metric_name(facts.metric)
+    if found is None:
+        return Figure(fmt.capital(name), fmt.NOT_MEASURED)
+    details = []
+    rows = fmt.rows(found.rows) if found.rows else "rows not counted"
+    if found.low is not None and found.high is not None:
+        details.append(f"95 % interval {fmt.metric(found.low)} to {fmt.metric(found.high)}")
+    details.append(rows)
+    if facts.baseline is not None and found.split == "test":
+        details.append(f"most frequent label alone: {fmt.metric(facts.baseline)}")
+    return Figure(fmt.capital(f"{found.split} {name}"), fmt.metric(found.value), tuple(details))
+
+
+def _latency_figures(facts: Facts, variant: Variant) -> list[Figure]:
+    row, ratio = latency(facts, variant.name), speed(facts, variant)
+    found = []
+    if row is not None and "p50" in row.percentiles_ms:
+        at = fmt.setting(row.batch, row.sequence, row.threads)
+        found.append(Figure("Median latency", f"{fmt.milliseconds(row.percentiles_ms['p50'])} ms", (at,)))
+    elif variant.latency_ms is not None:
+        details = (variant.latency_at,) if variant.latency_at else ()
+        found.append(Figure("Median latency", f"{fmt.milliseconds(variant.latency_ms)} ms", details))
+    else:
+        found.append(Figure("Median latency", fmt.NOT_MEASURED))
+    if ratio is not None:
+        interval = f"95 % interval {fmt.times_interval(ratio)}, {fmt.count(ratio.samples)} pairs"
+        found.append(Figure(f"Against {ratio.reference}", fmt.times(ratio), (interval,)))
+    return found
+
+
+def _size_figure(facts: Facts, variant: Variant) -> Figure:
+    others = [f"{v.name}: {fmt.size(v.graph.size_bytes)}" for v in facts.variants if v.scheme == "fp32"]
+    return Figure("Size", fmt.size(variant.graph.size_bytes), () if variant.scheme == "fp32" else tuple(others))
+
+
+def _agreement_figure(facts: Facts, variant: Variant) -> Figure | None:
+    if variant.agreement is None or variant.scheme == "fp32":
+        return None
+    rows = facts.data.rows.get("validation")
+    return Figure(
+        "Same answer as fp32",
+        fmt.metric(variant.agreement),
+        (f"of {fmt.count(rows)} validation rows",) if rows else (),
+    )
+
+
+def _parity_figure(facts: Facts) -> Figure:
+    if not facts.parity:
+        return Figure("Parity with torch", fmt.NOT_MEASURED)
+    passed = sum(case.passed for case in facts.parity)
+    worst = max(case.max_abs_diff for case in facts.parity)
+    return Figure(
+        "Parity with torch",
+        f"{passed} of {len(facts.parity)} cases",
+        (f"fp32 graph, largest difference {fmt.difference(worst)}",),
+    )
+
+
+def _memory_figure(facts: Facts, variant: Variant) -> Figure | None:
+    found = footprint(facts, variant.name)
+    if found is None:
+        return None
+    before = f"{fmt.megabytes(found.base_memory_mb)} before loading"
+    return Figure("Peak memory", fmt.megabytes(found.peak_memory_mb), (before,))

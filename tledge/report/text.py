@@ -1,0 +1,171 @@
+"""Markdown for a pull request or a terminal: compact, and safe with any text of the user's."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from tledge.artifacts import BenchResult, Variant
+from tledge.report import benchmark, summary
+from tledge.report import format as fmt
+from tledge.report.facts import Facts
+
+_LONGEST = 160
+_WEAKEST = 5
+
+
+def markdown(facts: Facts) -> str:
+    """The report of a run for a pull request: the verdict, the variants, the latencies, and what went wrong."""
+    blocks = [
+        f"## {escape(facts.recipe)}: {escape(summary.verdict(facts))}",
+        bullets(f"**Note:** {escape(text)}" for text in summary.warnings(facts)),
+        bullets(_figure(figure) for figure in summary.key_figures(facts)),
+        "### Variants",
+        variants_table(facts),
+        "### Latency",
+        bench_markdown(facts.bench, heading=False) if facts.bench else "Not measured.",
+        "### Errors",
+        _errors(facts),
+        _provenance(facts),
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def bench_markdown(result: BenchResult, *, heading: bool = True) -> str:
+    """A benchmark as Markdown: latencies by setting, footprints, notes and the machine.
+
+    Args:
+        result: What was measured.
+        heading: Start with a heading of its own.
+    """
+    latencies = benchmark.table(result)
+    header = ("setting", "candidate", *(f"{name}, ms" for name in latencies.percentiles))
+    against = f"against {escape(latencies.reference)}"
+    rows = [
+        (block.setting, code(row.candidate), *row.percentiles, row.against, fmt.count(row.samples))
+        for block in latencies.blocks
+        for row in block.rows
+    ]
+    footprints = [benchmark.footprint_cells(each) for each in result.footprints]
+    machine = ", ".join(f"{name}: {value}" for name, value in benchmark.machine_facts(result.machine))
+    blocks = [
+        "## Benchmark" if heading else "",
+        table((*header, against, "samples"), rows) if rows else "No latency was measured.",
+        bullets(escape(text) for text in latencies.missing),
+        table(benchmark.FOOTPRINT_HEADER, [(code(name), *map(escape, rest)) for name, *rest in footprints])
+        if footprints
+        else "",
+        bullets(escape(note) for note in result.notes) if heading else "",
+        f"Measured {escape(result.created)} on {escape(machine)}."
+        if result.created
+        else f"Machine: {escape(machine)}.",
+    ]
+    return "\n\n".join(block for block in blocks if block) + ("\n" if heading else "")
+
+
+def variants_table(facts: Facts) -> str:
+    """Every variant with its figures and the reason for its verdict."""
+    if not facts.variants:
+        return "No variant was made."
+    metric = fmt.metric_name(facts.metric)
+    header = ("variant", f"test {metric}", f"validation {metric}", "latency", "against fp32", "size", "verdict")
+    return table(header, [_variant_row(facts, variant) for variant in facts.variants])
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of cells that are Markdown already."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def bullets(items: Iterable[str]) -> str:
+    """A Markdown list of items that are Markdown already."""
+    return "\n".join(f"- {item}" for item in items)
+
+
+def code(text: str) -> str:
+    """The text as a code span that is safe in a table too, on one line and cut when very long."""
+    plain = clean(text)
+    plain = plain if len(plain) <= _LONGEST else plain[: _LONGEST - 1] + "…"
+    if not plain:
+        return "(empty)"
+    fence = "`" * (max((len(run) for run in re.findall(r"`+", plain)), default=0) + 1)
+    pad = " " if plain.startswith("`") or plain.endswith("`") else ""
+    return f"{fence}{pad}{plain}{pad}{fence}".replace("|", "\\|")
+
+
+def escape(text: str) -> str:
+    """The text on one line, with every character that Markdown or HTML would take for its own escaped."""
+    escaped = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", clean(text))
+    return re.sub(r"^([#>+-])", r"\\\1", escaped).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def clean(text: str) -> str:
+    """The text on one line without control characters, those that turn the direction of writing included."""
+    spaced = " ".join(text.split())
+    return "".join(c for c in spaced if unicodedata.category(c) != "Cc" and c not in _BIDI_CONTROLS)
+
+
+_BIDI_CONTROLS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+
+
+def _figure(figure: summary.Figure) -> str:
+    details = f" ({escape('; '.join(figure.details))})" if figure.details else ""
+    return f"{escape(figure.name)}: **{escape(figure.value)}**{details}"
+
+
+def _variant_row(facts: Facts, variant: Variant) -> tuple[str, ...]:
+    ratio = variant.against_fp32
+    name = code(variant.name)
+    return (
+        f"**{name}**" if variant.chosen else name,
+        fmt.metric(variant.test_metrics.get(facts.metric)),
+        fmt.metric(variant.metrics.get(facts.metric)),
+        fmt.NOT_MEASURED if variant.latency_ms is None else f"{fmt.milliseconds(variant.latency_ms)} ms",
+        "-" if ratio is None else fmt.speed(ratio),
+        fmt.size(variant.graph.size_bytes),
+        f"{'**ships**' if variant.chosen else 'not chosen'}{': ' * bool(variant.reason)}{escape(variant.reason)}",
+    )
+
+
+def _errors(facts: Facts) -> str:
+    blocks = [_error_count(facts)]
+    pairs = summary.confusions(facts, _WEAKEST)
+    if pairs:
+        found = "; ".join(f"{code(p.truth)} as {code(p.predicted)} {p.count} of {p.rows} times" for p in pairs)
+        blocks.append(f"Most often confused: {found}.")
+    scored = [score for score in facts.label_scores if score.f1 is not None]
+    weakest = sorted(scored, key=lambda score: score.f1 or 0.0)[:_WEAKEST]
+    if weakest:
+        rows = [
+            (code(s.label), fmt.count(s.count), *(fmt.metric(v) for v in (s.precision, s.recall, s.f1)))
+            for s in weakest
+        ]
+        blocks.append(_folded("Weakest labels", table(("label", "test rows", "precision", "recall", "F1"), rows)))
+    if facts.wrong:
+        rows = [
+            (code(w.text), code(w.truth), code(w.predicted), "-" if w.score is None else fmt.metric(w.score))
+            for w in facts.wrong
+        ]
+        blocks.append(_folded("Wrong predictions", table(("text", "truth", "predicted", "score"), rows)))
+    return "\n\n".join(blocks)
+
+
+def _error_count(facts: Facts) -> str:
+    rows = facts.data.rows.get("test")
+    if facts.wrong_count is None:
+        return "Wrong predictions on test rows: not measured."
+    of = f" of {fmt.rows(rows)}" if rows else ""
+    return f"{fmt.count(facts.wrong_count)}{of} of the test split wrong."
+
+
+def _provenance(facts: Facts) -> str:
+    training = facts.training
+    parts = [f"tledge {facts.version}", facts.task, training.backbone, training.strategy]
+    parts += [f"seed {training.seed}"] if training.seed is not None else []
+    return f"{escape(', '.join(part for part in parts if part))}; {escape(facts.created)}"
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<details><summary>{title}</summary>\n\n{body}\n\n</details>"

@@ -1,0 +1,75 @@
+"""The report as one HTML file that needs nothing else: no script, no font, no picture, no network."""
+
+from __future__ import annotations
+
+import functools
+import unicodedata
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tledge.report import benchmark, charts, summary
+from tledge.report import format as fmt
+from tledge.report.facts import Facts, LabelScore
+
+_MATRIX_LABELS = 20
+"""With more labels than this a confusion matrix is no longer readable."""
+_SHOWN_LABELS = 20
+_SPLITS = ("train", "validation", "calibration", "test")
+
+
+def html(facts: Facts) -> str:
+    """The report of a run as an HTML page; what was not measured is said to be so."""
+    matrix = facts.confusion if len(facts.labels) <= _MATRIX_LABELS else ()
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            facts=facts,
+            verdict=summary.verdict(facts),
+            figures=summary.key_figures(facts),
+            warnings=summary.warnings(facts),
+            chosen=summary.chosen(facts),
+            splits=[name for name in _SPLITS if name in facts.data.rows],
+            curves=charts.learning_curves(facts),
+            tradeoff=charts.tradeoff(facts),
+            matrix=[(label, row, sum(row)) for label, row in zip(facts.labels, matrix, strict=False)],
+            confusions=summary.confusions(facts, 5 if matrix else 20),
+            label_scores=sorted(facts.label_scores, key=_weakest_first),
+            shown_labels=_SHOWN_LABELS,
+            latencies=benchmark.table(facts.bench) if facts.bench else None,
+            footprints=[benchmark.footprint_cells(each) for each in facts.bench.footprints] if facts.bench else [],
+            footprint_header=benchmark.FOOTPRINT_HEADER,
+            machine=benchmark.machine_facts(facts.bench.machine) if facts.bench else (),
+            skipped=[(reason, fmt.rows(number)) for reason, number in facts.data.skipped.items()],
+            stages=[(name, fmt.duration(seconds)) for name, seconds in facts.stage_seconds.items()],
+            fmt=fmt,
+            width=charts.WIDTH,
+            height=charts.HEIGHT,
+            frame=charts.FRAME,
+            lines_right=charts.LINES_RIGHT,
+        )
+    )
+    return _printable(page)
+
+
+@functools.cache
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("tledge.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _weakest_first(score: LabelScore) -> tuple[bool, float]:
+    return score.f1 is None, score.f1 or 0.0
+
+
+def _printable(page: str) -> str:
+    """The page without control characters, which HTML does not allow; line breaks and tabs stay."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\N{REPLACEMENT CHARACTER}" for c in page
+    )
