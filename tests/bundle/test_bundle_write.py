@@ -94,10 +94,19 @@ def test_older_bundle_is_replaced_and_foreign_files_stay(tiny, tmp_path):
     folder = tmp_path / "bundle"
     tiny.write(folder)
     (folder / "notes.txt").write_text("mine")
+    (folder / "model.sig").write_text("of the older bundle")
     tiny.write(folder, only_chosen=True, readme="# Second\n")
-    assert "onnx/model.onnx" not in tree(folder)
+    assert not {"onnx/model.onnx", "model.sig"} & set(tree(folder))
     assert (folder / "README.md").read_text() == "# Second\n"
     assert bundle.check_files(folder) == ["extra: notes.txt"]
+
+
+def test_damaged_older_bundle_is_replaced(tiny, tmp_path):
+    tiny.write(tmp_path / "bundle")
+    (tmp_path / "bundle" / "bundle.json").write_text("{")
+    written = tiny.write(tmp_path / "bundle")
+    assert bundle.load(tmp_path / "bundle") == written
+    assert bundle.check_files(tmp_path / "bundle") == []
 
 
 def test_failed_write_leaves_nothing(tiny, tmp_path):
@@ -155,10 +164,12 @@ def test_checkpoint_without_tokenizer(tiny, tmp_path):
 
 def test_readme_can_be_replaced(tiny, tmp_path):
     tiny.write(tmp_path / "bundle")
+    (tmp_path / "bundle" / "model.sig").write_text("of the older card")
     written = bundle.replace_readme(tmp_path / "bundle", "# Measured\n")
     assert bundle.load(tmp_path / "bundle") == written
     assert bundle.check_files(tmp_path / "bundle") == []
     assert (tmp_path / "bundle" / "README.md").read_text() == "# Measured\n"
+    assert not (tmp_path / "bundle" / "model.sig").exists()
 
 
 def test_golden_vectors_hold_only_our_sentences(tiny, tmp_path):

@@ -196,6 +196,13 @@ def test_lone_surrogate_is_refused_in_one_line(wordpiece):
     str(caught.value).encode("utf-8")
 
 
+def test_identity_follows_the_files(wordpiece):
+    before = TextInput.load(wordpiece).identity
+    assert TextInput.load(wordpiece).identity == before
+    edit(wordpiece, model_max_length=11)
+    assert TextInput.load(wordpiece).identity != before
+
+
 def test_empty_batch(wordpiece):
     assert TextInput.load(wordpiece).encode([])["input_ids"].shape == (0, 0)
 

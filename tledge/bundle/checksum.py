@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-UNHASHED = frozenset({"bundle.json", "model.sig"})
+SIGNATURE = "model.sig"
+UNHASHED = frozenset({"bundle.json", SIGNATURE})
 """The manifest itself, and a signature made after it."""
 
 

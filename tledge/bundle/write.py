@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 
 from tledge import inputs
@@ -96,10 +96,13 @@ def write(
 def replace_readme(folder: Path, text: str) -> Manifest:
     """Put another model card into a bundle, and its hash into the manifest, which is returned.
 
+    A signature made before is removed, since it no longer holds.
+
     Raises:
         BundleError: the folder is not a bundle.
     """
     before = manifest.load(folder)
+    (folder / checksum.SIGNATURE).unlink(missing_ok=True)
     path = folder / "README.md"
     aside = path.with_name(".README.md.partial")
     aside.write_text(text, encoding="utf-8")
@@ -191,11 +194,11 @@ def _move(aside: Path, folder: Path) -> None:
     if not folder.exists():
         os.replace(aside, folder)
         return
+    old: Iterable[str] = ()
     with contextlib.suppress(BundleError):
-        old = manifest.load(folder)
-        (folder / manifest.FILE).unlink()
-        for name in old.files:
-            (folder / name).unlink(missing_ok=True)
+        old = manifest.load(folder).files
+    for name in (manifest.FILE, checksum.SIGNATURE, *old):
+        (folder / name).unlink(missing_ok=True)
     for name in [*checksum.names(aside), manifest.FILE]:
         (folder / name).parent.mkdir(exist_ok=True)
         os.replace(aside / name, folder / name)
