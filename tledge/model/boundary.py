@@ -78,9 +78,8 @@ class AboveBoundary(nn.Module):
 def activations(model: TextClassifier, boundary: int, inputs: dict[str, Tensor]) -> Tensor:
     """What block `boundary - 1` gives for these inputs, `(batch, sequence, hidden)`; the blocks above are not run."""
     _, blocks = block_list(model.backbone)
-    with _stop_after(blocks[boundary - 1]) as caught:
-        with suppress(_Reached):
-            model.features(**inputs)
+    with _stop_after(blocks[boundary - 1]) as caught, suppress(_Reached):
+        model.features(**inputs)
     return caught[0]
 
 

@@ -6,6 +6,7 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `INPUT`                 the module of `tledge.inputs` that turns a row's input into tensors
 `INPUT_COLUMN`          the column that holds the input, such as `text`
 `LABEL_COLUMN`          the column that holds the label
+`NEEDS_LABEL`           whether a row without a label is broken
 `METRIC`                the metric that picks epochs and variants; higher is better
 `LOSS`                  the module of `tledge.losses` that trains it
 `OPTIMUM_TASK`          the ecosystem's name of the task, used for model classes and in `config.json`
@@ -37,6 +38,7 @@ class Task(Protocol):
     INPUT: str
     INPUT_COLUMN: str
     LABEL_COLUMN: str
+    NEEDS_LABEL: bool
     METRIC: str
     LOSS: str
     OPTIMUM_TASK: str

@@ -14,6 +14,7 @@ from tledge.tasks import Outputs
 INPUT = "text"
 INPUT_COLUMN = "text"
 LABEL_COLUMN = "label"
+NEEDS_LABEL = True
 METRIC = "accuracy"
 LOSS = "cross_entropy"
 OPTIMUM_TASK = "text-classification"
