@@ -14,13 +14,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import tledge
-from tledge import noise, stages
+from tledge import noise, processes, stages
 from tledge.artifacts import read_json, write_json
 from tledge.errors import MissingExtraError, TledgeError
 from tledge.progress import Progress, silent
@@ -72,32 +72,28 @@ def run(
     """
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("the package 'torch' is not installed; run: pip install 'tledge[train]'")
-    from tledge.train.processes import is_main
-
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(out) if out is not None else Path("runs") / recipe.name
     job = Job(recipe, folder, progress, say)
-    if is_main():
+    if processes.is_main():
         folder.mkdir(parents=True, exist_ok=True)
         save_recipe(recipe, folder / "recipe.yaml")
     key = ""
     for name in STAGES[: STAGES.index(until) + 1]:
         key = _key(name, recipe, key)
-        if not is_main() and STAGES.index(name) > STAGES.index("train"):
+        if not processes.is_main() and STAGES.index(name) > STAGES.index("train"):
             break
         _run_stage(job, name, key)
     return folder
 
 
 def _run_stage(job: Job, name: str, key: str) -> None:
-    from tledge.train.processes import is_main, main_first
-
     aside = job.folder / f"{name}.partial"
-    with main_first():
+    with _main_first():
         if _is_whole(job, name, key):
             job.say(f"{name}: already done")
             return
-        if is_main():
+        if processes.is_main():
             _prepare(job, name, key)
         started = time.monotonic()
         if name != "train":
@@ -105,8 +101,16 @@ def _run_stage(job: Job, name: str, key: str) -> None:
             _finish(job, name, key, time.monotonic() - started, line)
             return
     line = _build(job, name, aside)
-    if is_main():
+    if processes.is_main():
         _finish(job, name, key, time.monotonic() - started, line)
+
+
+def _main_first() -> AbstractContextManager[None]:
+    if processes.count() == 1:
+        return nullcontext()
+    from tledge.train import main_first
+
+    return main_first()
 
 
 def _build(job: Job, name: str, aside: Path) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import tledge
-from tledge import artifacts, evidence, inputs, tasks
+from tledge import artifacts, evidence, inputs, processes, tasks
 from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
 from tledge.evaluate import Evaluation, Run, score
 from tledge.progress import Progress, silent
@@ -61,7 +61,6 @@ def data_stage(job: Job, folder: Path) -> str:
 
 def train_stage(job: Job, folder: Path) -> str:
     from tledge import data, losses, model, plugins, train
-    from tledge.train.processes import is_main
 
     recipe, task = job.recipe, tasks.load(job.recipe.task)
     splits = data.open_splits(job.stage("data"))
@@ -80,9 +79,9 @@ def train_stage(job: Job, folder: Path) -> str:
     )
     digest = model.weights_digest(classifier.backbone)
     tokenizer = folder / "tokenizer"
-    if is_main():
-        model.save_tokenizer(classifier, backbone.tokenizer, tokenizer)
     with train.main_first():
+        if processes.is_main():
+            model.save_tokenizer(classifier, backbone.tokenizer, tokenizer)
         encoder = inputs.load(task.INPUT, tokenizer)
     n_labels = len(splits.labels)
     train_rows, validation_rows = (
@@ -118,7 +117,7 @@ def train_stage(job: Job, folder: Path) -> str:
                 progress=job.progress,
             )
         )
-    if is_main():
+    if processes.is_main():
         model.save(classifier, folder / "checkpoint", backbone.tokenizer)
         write_json(
             folder / "train.json",

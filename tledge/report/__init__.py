@@ -2,6 +2,7 @@
 
 from tledge.report.card import model_card
 from tledge.report.facts import DataFacts, Epoch, Facts, LabelScore, TrainingFacts, WrongPrediction
+from tledge.report.summary import verdict
 from tledge.report.text import bench_markdown, markdown
 from tledge.report.web import html
 
@@ -16,4 +17,5 @@ __all__ = [
     "html",
     "markdown",
     "model_card",
+    "verdict",
 ]

@@ -6,8 +6,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from accelerate import PartialState
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -157,6 +158,13 @@ def last_complete(checkpoints: Path) -> str | None:
         else:
             shutil.rmtree(path, ignore_errors=True)
     return str(max(found)[1]) if found else None
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """Run the block in the main process first, and in the others when it is done there."""
+    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
+        yield
 
 
 def seed(value: int) -> None:
