@@ -1,9 +1,9 @@
 """The seam for progress bars: long work reports through a callable, and who shows it is decided by the caller.
 
-    with progress("Running the backbone", total=len(rows)) as advance:
-        for batch in batches:
-            ...
-            advance(len(batch))
+with progress("Running the backbone", total=len(rows)) as advance:
+    for batch in batches:
+        ...
+        advance(len(batch))
 """
 
 from __future__ import annotations

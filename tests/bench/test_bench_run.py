@@ -104,9 +104,7 @@ def test_notes_name_the_asked_percentile_once_a_setting():
 
 
 def test_table():
-    slow = dataclasses.replace(
-        FP32, sequence=512, samples=9, percentiles_ms={"p50": 2.0}, missing={"p90": 64}
-    )
+    slow = dataclasses.replace(FP32, sequence=512, samples=9, percentiles_ms={"p50": 2.0}, missing={"p90": 64})
     header, rows = table.rows(BenchResult(MACHINE, (FP32, INT8, slow), ()))
     assert header == (
         "candidate",

@@ -6,9 +6,7 @@ import pytest
 from tledge.bench import stats
 
 
-@pytest.mark.parametrize(
-    ("percent", "needed"), [(90, 64), (95, 130), (97, 219), (99, 662), (99.9, 6636), (50, 6)]
-)
+@pytest.mark.parametrize(("percent", "needed"), [(90, 64), (95, 130), (97, 219), (99, 662), (99.9, 6636), (50, 6)])
 def test_samples_needed_is_the_published_table(percent, needed):
     assert stats.samples_needed(percent) == needed
 

@@ -37,7 +37,9 @@ def run_bundle(
     known = [variant.name for variant in manifest.variants]
     for name in variants or ():
         if name not in known:
-            raise InputError(f"--variant: {name!r} is not in {folder}; known are {', '.join(known)}{did_you_mean(name, known)}")
+            raise InputError(
+                f"--variant: {name!r} is not in {folder}; known are {', '.join(known)}{did_you_mean(name, known)}"
+            )
     asked = list(dict.fromkeys(variants or known))
     graphs = {v.name: folder / v.graph.path for v in manifest.variants if v.name in asked}
     encoder = inputs.load(tasks.load(manifest.task).INPUT, folder)

@@ -111,9 +111,7 @@ def summarize(
         mean_ms=sum(own) / len(own),
         percentiles_ms={name: value for name, value in estimates.items() if value is not None},
         missing={name: needed[name] for name, value in estimates.items() if value is None},
-        against=None
-        if candidate == reference
-        else stats.paired_ratio(own, samples[reference], name=reference),
+        against=None if candidate == reference else stats.paired_ratio(own, samples[reference], name=reference),
     )
 
 
@@ -142,9 +140,7 @@ def check_reference(reference: str, candidates: Mapping[str, object]) -> None:
 def _time(run: Callable[[], object], clock: Callable[[], int]) -> float:
     start = clock()
     run()
-    return (
-        max(clock() - start, 1) / 1e6
-    )  # a coarse clock may not have moved, and a ratio needs a positive number
+    return max(clock() - start, 1) / 1e6  # a coarse clock may not have moved, and a ratio needs a positive number
 
 
 @contextmanager

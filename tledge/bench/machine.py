@@ -92,12 +92,8 @@ def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
 
 def parse_sysctl(text: str) -> tuple[str, tuple[str, ...]]:
     """The processor's name and our flags out of what macOS' `sysctl machdep.cpu hw.optional` prints."""
-    fields = {
-        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())
-    }
-    listed = (
-        f"{fields.get('machdep.cpu.features', '')} {fields.get('machdep.cpu.leaf7_features', '')}".split()
-    )
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
+    listed = f"{fields.get('machdep.cpu.features', '')} {fields.get('machdep.cpu.leaf7_features', '')}".split()
     present = [name for name, value in fields.items() if name.startswith("hw.optional.") and value == "1"]
     flags = [_DARWIN_FLAGS.get(name.lower(), "") for name in (*listed, *present)]
     return fields.get("machdep.cpu.brand_string", ""), _known(flags)

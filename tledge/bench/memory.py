@@ -74,9 +74,7 @@ def resident_bytes() -> int:
     if platform.system() == "Linux":
         return parse_status(_status())[0] or peak_bytes()
     if platform.system() == "Darwin":
-        done = subprocess.run(
-            ("ps", "-o", "rss=", "-p", str(os.getpid())), capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(("ps", "-o", "rss=", "-p", str(os.getpid())), capture_output=True, text=True, check=False)
         return int(done.stdout or 0) * 1024 or peak_bytes()
     return _windows_working_set()[0] if platform.system() == "Windows" else peak_bytes()
 
