@@ -8,7 +8,7 @@ import re
 from tledge.report import format as fmt
 from tledge.report import summary
 from tledge.report.facts import Facts
-from tledge.report.text import bench_markdown, bullets, code, escape, table, variants_table
+from tledge.report.text import bench_markdown, bullets, code, escape, label_table, variants_table
 
 _USAGE = """\
 ```python
@@ -61,7 +61,7 @@ def model_card(
         bullets(_limits(facts)),
         f"## Labels ({len(facts.labels)})",
         _labels(facts),
-        f"Made with tledge {escape(facts.version)}, {escape(facts.created)}.",
+        f"Made with tledge {escape(facts.version)}, {escape(fmt.moment(facts.created))}.",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
@@ -146,7 +146,7 @@ def _training(facts: Facts) -> list[str]:
 def _limits(facts: Facts) -> list[str]:
     other = "may get some of them" if facts.many_labels else "gets one of them"
     found = [f"It knows only the labels below: an input that fits none {other} all the same."]
-    found += [escape(text) for text in summary.warnings(facts)]
+    found += [escape(fmt.capital(text)) for text in summary.warnings(facts)]
     weak = sorted((s for s in facts.label_scores if s.f1 is not None), key=lambda s: s.f1 or 0.0)[:3]
     if weak:
         named = ", ".join(f"{code(s.label)} ({fmt.metric(s.f1)}, {fmt.rows(s.count)})" for s in weak)
@@ -165,8 +165,4 @@ def _labels(facts: Facts) -> str:
     scores = {score.label: score for score in facts.label_scores}
     if not scores:
         return ", ".join(code(label) for label in facts.labels)
-    rows = [
-        (code(s.label), fmt.count(s.count), fmt.metric(s.precision), fmt.metric(s.recall), fmt.metric(s.f1))
-        for s in (scores[label] for label in facts.labels if label in scores)
-    ]
-    return table(("label", "test rows", "precision", "recall", "F1"), rows)
+    return label_table(scores[label] for label in facts.labels if label in scores)

@@ -24,7 +24,7 @@ LINES_RIGHT = 282
 """Lines end here, so that their names fit beside them."""
 _CHAR, _LINE = 7.2, 14
 """Width of a character and height of a line of label text, a little generous."""
-_MAX_RADIUS = 17
+_MAX_RADIUS = 14
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]
@@ -275,12 +275,13 @@ def _labelled(dots: Sequence[tuple[Variant, float, float, float]]) -> tuple[Dot,
 
     The chosen one is labelled first. Where no place is free the one that overlaps least is taken.
     """
-    taken: list[Box] = [(x - r, y - r, x + r, y + r) for _, x, y, r in dots]
+    circles: list[Box] = [(x - r, y - r, x + r, y + r) for _, x, y, r in dots]
+    taken = list(circles)
     labels: dict[str, Label] = {}
     for variant, x, y, radius in sorted(dots, key=lambda dot: not dot[0].chosen):
         width = _CHAR * max(len(_name(variant)), len(fmt.size(variant.graph.size_bytes)))
-        spots = [_spot(x, y, radius, width, place) for place in range(len(_PLACES))]
-        box, label = min(spots, key=lambda spot: _overlap(spot[0], taken))
+        spots = [_spot(x, y, radius, width, place) for place in _PLACES]
+        box, label = min(spots, key=lambda spot: _overlap(spot[0], taken) + _crossings(spot[1][3], circles))
         taken.append(box)
         labels[variant.name] = label
     return tuple(
@@ -297,23 +298,43 @@ def _labelled(dots: Sequence[tuple[Variant, float, float, float]]) -> tuple[Dot,
     )
 
 
-_PLACES = (  # side: -1 left, 0 middle, 1 right; then how far down from the dot, 2 with a leading line
-    *((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)),
-    *((0, 2), (-1, 2), (1, 2), (0, -2), (-1, -2), (1, -2)),
+_PLACES = (  # side of the dot: -1 left, 0 middle, 1 right; then lines below it; then how far to the side
+    *((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (1, 1, 0), (1, -1, 0), (-1, 1, 0), (-1, -1, 0)),
+    *(
+        (side, sign * lines, aside)
+        for lines in range(2, 9)
+        for sign in (1, -1)
+        for side in (0, 1, -1)
+        for aside in (12, 50)
+    ),
 )
 
 
-def _spot(x: float, y: float, radius: float, width: float, place: int) -> tuple[Box, Label]:
-    side, down = _PLACES[place]
-    far = abs(down) == 2
-    label_x = x + side * (12 if far else radius + 4)
+def _spot(x: float, y: float, radius: float, width: float, place: tuple[int, int, int]) -> tuple[Box, Label]:
+    """The label's box and where it starts; from two lines away on, a line leads to it."""
+    side, down, aside = place
+    far = abs(down) > 1
+    label_x = x + side * (aside if far else radius + 4)
     left = label_x - (width, width / 2, 0)[side + 1]
-    beside = side != 0 and not far
-    middle = y + down * (_LINE if beside else (radius + 4 + _LINE + (16 if far else 0)) / abs(down or 1))
-    box = (left, middle - _LINE, left + width, middle + _LINE)
     toward = math.copysign(1, down)
-    leader = (x, y + toward * radius, round(x + side * 10, 1), round(middle - toward * (_LINE + 1), 1)) if far else None
+    gap = _LINE if side and not far else radius + 4 + _LINE
+    middle = y + (toward * (gap + (abs(down) - 1) * _LINE) if down else 0)
+    box = (left, middle - _LINE - 2, left + width, middle + _LINE + 2)
+    leader = None
+    if far:
+        ends = (x + side * (aside - 3), middle - (toward * (_LINE + 1) if not side else 0))
+        leader = (x, y + toward * radius, round(ends[0], 1), round(ends[1], 1))
     return box, (round(label_x, 1), round(middle - 2, 1), ("end", "middle", "start")[side + 1], leader)
+
+
+def _crossings(leader: Box | None, circles: Sequence[Box]) -> float:
+    """A leading line's length, and much more for each dot in its way: short lines that cross nothing are best."""
+    if leader is None:
+        return 0.0
+    x0, y0, x1, y1 = leader
+    points = [(x0 + (x1 - x0) * i / 20, y0 + (y1 - y0) * i / 20) for i in range(4, 21)]
+    crossed = sum(any(l_ < x < r and t < y < b for x, y in points) for l_, t, r, b in circles)
+    return math.dist((x0, y0), (x1, y1)) + 200 * crossed
 
 
 def _overlap(box: Box, taken: Sequence[Box]) -> float:

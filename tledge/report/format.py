@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 
 from tledge.artifacts import LatencyRatio
@@ -92,6 +93,16 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def moment(iso: str) -> str:
+    """A moment in ISO 8601 as `2026-01-02 03:04 UTC`; any other text as it is."""
+    try:
+        parsed = datetime.datetime.fromisoformat(iso)
+    except ValueError:
+        return iso
+    zone = parsed.astimezone(datetime.UTC) if parsed.tzinfo else parsed
+    return f"{zone:%Y-%m-%d %H:%M}{' UTC' if parsed.tzinfo else ''}"
 
 
 def difference(value: float) -> str:

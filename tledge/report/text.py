@@ -9,17 +9,18 @@ from collections.abc import Iterable, Sequence
 from tledge.artifacts import BenchResult, Variant
 from tledge.report import benchmark, summary
 from tledge.report import format as fmt
-from tledge.report.facts import Facts
+from tledge.report.facts import Facts, LabelScore
 
 _LONGEST = 160
 _WEAKEST = 5
+_BARE_PIPE, _ESCAPED_PIPE = r"(?<!\\)\|", r"\\|"
 
 
 def markdown(facts: Facts) -> str:
     """The report of a run for a pull request: the verdict, the variants, the latencies, and what went wrong."""
     blocks = [
         f"## {escape(facts.recipe)}: {escape(summary.verdict(facts))}",
-        bullets(f"**Note:** {escape(text)}" for text in summary.warnings(facts)),
+        _notes(summary.warnings(facts)),
         bullets(_figure(figure) for figure in summary.key_figures(facts)),
         "### Variants",
         variants_table(facts),
@@ -57,7 +58,7 @@ def bench_markdown(result: BenchResult, *, heading: bool = True) -> str:
         if footprints
         else "",
         bullets(escape(note) for note in result.notes) if heading else "",
-        f"Measured {escape(result.created)} on {escape(machine)}."
+        f"Measured {escape(fmt.moment(result.created))} on {escape(machine)}."
         if result.created
         else f"Machine: {escape(machine)}.",
     ]
@@ -73,10 +74,23 @@ def variants_table(facts: Facts) -> str:
     return table(header, [_variant_row(facts, variant) for variant in facts.variants])
 
 
+def label_table(scores: Iterable[LabelScore]) -> str:
+    """Scores by label; a dash where there is nothing to divide by."""
+    rows = [
+        (
+            code(score.label),
+            fmt.count(score.count),
+            *("-" if value is None else fmt.metric(value) for value in (score.precision, score.recall, score.f1)),
+        )
+        for score in scores
+    ]
+    return table(("label", "test rows", "precision", "recall", "F1"), rows)
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table of cells that are Markdown already."""
+    """A Markdown table of cells that are Markdown already; a bare pipe in one is escaped."""
     lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join(f"| {' | '.join(re.sub(_BARE_PIPE, _ESCAPED_PIPE, cell) for cell in line)} |" for line in lines)
 
 
 def bullets(items: Iterable[str]) -> str:
@@ -85,14 +99,14 @@ def bullets(items: Iterable[str]) -> str:
 
 
 def code(text: str) -> str:
-    """The text as a code span that is safe in a table too, on one line and cut when very long."""
+    """The text as a code span on one line, cut when very long."""
     plain = clean(text)
     plain = plain if len(plain) <= _LONGEST else plain[: _LONGEST - 1] + "…"
     if not plain:
         return "(empty)"
     fence = "`" * (max((len(run) for run in re.findall(r"`+", plain)), default=0) + 1)
     pad = " " if plain.startswith("`") or plain.endswith("`") else ""
-    return f"{fence}{pad}{plain}{pad}{fence}".replace("|", "\\|")
+    return f"{fence}{pad}{plain}{pad}{fence}"
 
 
 def escape(text: str) -> str:
@@ -108,6 +122,10 @@ def clean(text: str) -> str:
 
 
 _BIDI_CONTROLS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+
+
+def _notes(texts: Sequence[str]) -> str:
+    return "\n".join(["> [!NOTE]", *(f"> - {escape(fmt.capital(text))}" for text in texts)]) if texts else ""
 
 
 def _figure(figure: summary.Figure) -> str:
@@ -138,11 +156,7 @@ def _errors(facts: Facts) -> str:
     scored = [score for score in facts.label_scores if score.f1 is not None]
     weakest = sorted(scored, key=lambda score: score.f1 or 0.0)[:_WEAKEST]
     if weakest:
-        rows = [
-            (code(s.label), fmt.count(s.count), *(fmt.metric(v) for v in (s.precision, s.recall, s.f1)))
-            for s in weakest
-        ]
-        blocks.append(_folded("Weakest labels", table(("label", "test rows", "precision", "recall", "F1"), rows)))
+        blocks.append(_folded("Weakest labels", label_table(weakest)))
     if facts.wrong:
         rows = [
             (code(w.text), code(w.truth), code(w.predicted), "-" if w.score is None else fmt.metric(w.score))
@@ -164,7 +178,7 @@ def _provenance(facts: Facts) -> str:
     training = facts.training
     parts = [f"tledge {facts.version}", facts.task, training.backbone, training.strategy]
     parts += [f"seed {training.seed}"] if training.seed is not None else []
-    return f"{escape(', '.join(part for part in parts if part))}; {escape(facts.created)}"
+    return f"{escape(', '.join(part for part in parts if part))}; {escape(fmt.moment(facts.created))}"
 
 
 def _folded(title: str, body: str) -> str:
