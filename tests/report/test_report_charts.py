@@ -12,8 +12,8 @@ FRAME = charts.FRAME
 def _label_boxes(plot):
     for dot in plot.dots:
         width = 6.5 * max(len(dot.name), len(dot.detail))
-        left = dot.label_x - {"start": 0, "middle": width / 2, "end": width}[dot.anchor]
-        yield left, dot.label_y - 10, left + width, dot.label_y + 14
+        left = dot.label.x - {"start": 0, "middle": width / 2, "end": width}[dot.label.anchor]
+        yield left, dot.label.y - 10, left + width, dot.label.y + 14
 
 
 def _touch(a, b):
@@ -58,8 +58,8 @@ def test_curves_fall_inside_the_frame_and_name_their_ends(facts):
     assert [series.name for series in loss.series] == ["training", "validation"]
     for series in (*loss.series, *metric.series):
         assert len(series.points) == 30
-        assert all(FRAME["left"] <= x <= charts.LINES_RIGHT for x, _ in series.points)
-        assert all(FRAME["top"] <= y <= FRAME["bottom"] for _, y in series.points)
+        assert all(FRAME.left <= x <= charts.LINES_RIGHT for x, _ in series.points)
+        assert all(FRAME.top <= y <= FRAME.bottom for _, y in series.points)
     assert abs(loss.series[0].label_y - loss.series[1].label_y) >= 13
     assert "to 0.118 at 30" in loss.description
     assert metric.best.text == "best 0.954"
@@ -88,6 +88,6 @@ def test_points_that_are_not_numbers_are_left_out(facts, value):
 
 
 def test_nothing_is_drawn_of_one_epoch_or_none(facts):
-    for curve in ((), facts.training.curve[:1]):
+    for curve in ((), facts.training.curve[:1], facts.training.curve[:1] * 2):
         training = dataclasses.replace(facts.training, curve=curve)
         assert charts.learning_curves(dataclasses.replace(facts, training=training)) == ()

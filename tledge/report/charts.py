@@ -14,22 +14,18 @@ from dataclasses import dataclass
 from tledge.artifacts import Variant
 from tledge.report import format as fmt
 from tledge.report.facts import Epoch, Facts
+from tledge.report.labels import LINE, Circle, Frame, Label, place
 from tledge.report.summary import Quality, quality
 
 WIDTH, HEIGHT = 360, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 352, 16, 220
-FRAME = {"left": _LEFT, "right": _RIGHT, "top": _TOP, "bottom": _BOTTOM}
+FRAME = Frame(_LEFT, _RIGHT, _TOP, _BOTTOM)
 """The plot's area inside its axes."""
 LINES_RIGHT = 282
 """Lines end here, so that their names fit beside them."""
-_CHAR, _LINE = 7.2, 14
-"""Width of a character and height of a line of label text, a little generous."""
 _MAX_RADIUS = 14
 
 Point = tuple[float, float]
-Box = tuple[float, float, float, float]
-Label = tuple[float, float, str, Box | None]
-"""Where a label's first line starts, its anchor, and the line that leads to it from further away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +80,7 @@ class Dot:
     y: float
     radius: float
     chosen: bool
-    label_x: float
-    label_y: float
-    anchor: str
-    leader: tuple[float, float, float, float] | None
+    label: Label
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +101,7 @@ class Dots:
 
 
 def learning_curves(facts: Facts) -> tuple[Lines, ...]:
-    """The losses and the validation metric by epoch; nothing for what has fewer than two points."""
+    """The losses and the validation metric by epoch; nothing for what has fewer than two epochs."""
     epochs, borders = _line_up(facts.training.curve)
     metric = fmt.metric_name(facts.metric)
     losses = {
@@ -136,7 +129,7 @@ def tradeoff(facts: Facts) -> Dots | None:
     splits = sorted({found.split for _, _, found in placed})
     values = [found.value for _, _, found in placed]
     margin = max(max(values) - min(values), 0.01) * 0.35
-    x_scale = _Scale(0, max(ms for _, ms, _ in placed) * 1.12, _LEFT, _RIGHT)
+    x_scale = _Scale(0, max(ms for _, ms, _ in placed) * 1.12 or 1.0, _LEFT, _RIGHT)
     y_scale = _Scale(min(values) - margin, max(values) + margin, _BOTTOM, _TOP)
     largest = max(variant.graph.size_bytes for variant, _, _ in placed) or 1
     dots = [
@@ -216,7 +209,7 @@ def _lines(
     number: Callable[[float], str],
     mark_best: bool = False,
 ) -> Lines | None:
-    drawn = {name: points for name, points in series.items() if len(points) > 1}
+    drawn = {name: points for name, points in series.items() if len({x for x, _ in points}) > 1}
     if not drawn:
         return None
     every = [point for points in drawn.values() for point in points]
@@ -257,7 +250,7 @@ def _apart(heights: Sequence[float]) -> list[float]:
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     placed = list(heights)
     for above, below in itertools.pairwise(order):
-        placed[below] = max(placed[below], placed[above] + _LINE)
+        placed[below] = max(placed[below], placed[above] + LINE)
     over = max(0.0, max(placed) - _BOTTOM)
     return [round(y - over, 1) for y in placed]
 
@@ -271,81 +264,15 @@ def _note(found: Sequence[Quality]) -> str:
 
 
 def _labelled(dots: Sequence[tuple[Variant, float, float, float]]) -> tuple[Dot, ...]:
-    """The dots with their labels, each at the first place around its dot that is free and inside the plot.
-
-    The chosen one is labelled first. Where no place is free the one that overlaps least is taken.
-    """
-    circles: list[Box] = [(x - r, y - r, x + r, y + r) for _, x, y, r in dots]
-    taken = list(circles)
-    labels: dict[str, Label] = {}
-    for variant, x, y, radius in sorted(dots, key=lambda dot: not dot[0].chosen):
-        width = _CHAR * max(len(_name(variant)), len(fmt.size(variant.graph.size_bytes)))
-        spots = [_spot(x, y, radius, width, place) for place in _PLACES]
-        box, label = min(spots, key=lambda spot: _overlap(spot[0], taken) + _crossings(spot[1][3], circles))
-        taken.append(box)
-        labels[variant.name] = label
+    """The dots with their labels; the chosen one's label takes its place first."""
+    order = sorted(dots, key=lambda dot: not dot[0].chosen)
+    texts = {variant.name: (_name(variant), fmt.size(variant.graph.size_bytes)) for variant, *_ in dots}
+    circles = [Circle(x, y, radius, max(map(len, texts[variant.name]))) for variant, x, y, radius in order]
+    labels = dict(zip((variant.name for variant, *_ in order), place(circles, FRAME, WIDTH), strict=True))
     return tuple(
-        Dot(
-            _name(variant),
-            fmt.size(variant.graph.size_bytes),
-            x,
-            y,
-            round(radius, 1),
-            variant.chosen,
-            *labels[variant.name],
-        )
+        Dot(*texts[variant.name], x, y, round(radius, 1), variant.chosen, labels[variant.name])
         for variant, x, y, radius in dots
     )
-
-
-_PLACES = (  # side of the dot: -1 left, 0 middle, 1 right; then lines below it; then how far to the side
-    *((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (1, 1, 0), (1, -1, 0), (-1, 1, 0), (-1, -1, 0)),
-    *(
-        (side, sign * lines, aside)
-        for lines in range(2, 9)
-        for sign in (1, -1)
-        for side in (0, 1, -1)
-        for aside in (12, 50)
-    ),
-)
-
-
-def _spot(x: float, y: float, radius: float, width: float, place: tuple[int, int, int]) -> tuple[Box, Label]:
-    """The label's box and where it starts; from two lines away on, a line leads to it."""
-    side, down, aside = place
-    far = abs(down) > 1
-    label_x = x + side * (aside if far else radius + 4)
-    left = label_x - (width, width / 2, 0)[side + 1]
-    toward = math.copysign(1, down)
-    gap = _LINE if side and not far else radius + 4 + _LINE
-    middle = y + (toward * (gap + (abs(down) - 1) * _LINE) if down else 0)
-    box = (left, middle - _LINE - 2, left + width, middle + _LINE + 2)
-    leader = None
-    if far:
-        ends = (x + side * (aside - 3), middle - (toward * (_LINE + 1) if not side else 0))
-        leader = (x, y + toward * radius, round(ends[0], 1), round(ends[1], 1))
-    return box, (round(label_x, 1), round(middle - 2, 1), ("end", "middle", "start")[side + 1], leader)
-
-
-def _crossings(leader: Box | None, circles: Sequence[Box]) -> float:
-    """A leading line's length, and much more for each dot in its way: short lines that cross nothing are best."""
-    if leader is None:
-        return 0.0
-    x0, y0, x1, y1 = leader
-    points = [(x0 + (x1 - x0) * i / 20, y0 + (y1 - y0) * i / 20) for i in range(4, 21)]
-    crossed = sum(any(l_ < x < r and t < y < b for x, y in points) for l_, t, r, b in circles)
-    return math.dist((x0, y0), (x1, y1)) + 200 * crossed
-
-
-def _overlap(box: Box, taken: Sequence[Box]) -> float:
-    """The area shared with boxes that are taken, and ten times the area outside the plot."""
-    left, top, right, bottom = box
-    area = (right - left) * (bottom - top)
-    inside = max(0.0, min(right, WIDTH) - max(left, _LEFT)) * max(0.0, min(bottom, _BOTTOM) - max(top, 0))
-    shared = sum(
-        max(0.0, min(right, r) - max(left, l_)) * max(0.0, min(bottom, b) - max(top, t)) for l_, t, r, b in taken
-    )
-    return shared + 10 * (area - inside)
 
 
 def _name(variant: Variant) -> str:
