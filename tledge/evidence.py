@@ -42,6 +42,7 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
         version=tledge.__version__,
         metric=task.METRIC,
         labels=tuple(rows["labels"]),
+        many_labels=task.PROBLEM_TYPE == "multi_label_classification",
         pipeline_tag=task.OPTIMUM_TASK,
         recipe_yaml=(folder / "recipe.yaml").read_text(encoding="utf-8"),
         data=_data(rows),
@@ -163,5 +164,5 @@ def _wrong(
         true = [label for label, is_true in zip(labels, truth, strict=True) if is_true]
         surprise = max((answer["scores"][label] for label in given if label not in true), default=0.0)
         text = str(rows[int(row)][task.INPUT_COLUMN])
-        found.append(WrongPrediction(text, ", ".join(true) or "none", ", ".join(given) or "none", surprise))
+        found.append(WrongPrediction(text, ", ".join(true), ", ".join(given), surprise))
     return tuple(sorted(found, key=lambda item: -(item.score or 0))[:WRONG_SHOWN])
