@@ -1,6 +1,7 @@
 """Labelled rows from the user's files to four disjoint splits on disk."""
 
-from tledge.data.load import DataReport, Splits, load, open_splits
+from tledge.data.load import load
 from tledge.data.look import Preview, look
+from tledge.data.stored import DataReport, Splits, open_splits
 
 __all__ = ["DataReport", "Preview", "Splits", "load", "look", "open_splits"]

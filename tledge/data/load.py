@@ -2,225 +2,254 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
+import hashlib
+import re
+import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
 import numpy as np
+import numpy.typing as npt
 
-from tledge import artifacts
-from tledge.artifacts import read_json, write_json
-from tledge.data import splits
+from tledge.artifacts import write_json
+from tledge.data import splits, stored
 from tledge.data.sources import Options, open_source
-from tledge.data.splits import Indices
-from tledge.data.table import Table, read
-from tledge.errors import DataError
+from tledge.data.stored import SPLITS, DataReport, Splits, open_splits
+from tledge.data.table import EXAMPLES, Numbers, Table, read
+from tledge.errors import DataError, did_you_mean
 from tledge.progress import Progress, silent
 from tledge.recipe.schema import Data
 from tledge.tasks import Task
 
-SPLITS = ("train", "validation", "calibration", "test")
+Parts = dict[str, npt.NDArray[np.int8]]
 
-
-@dataclass(frozen=True, slots=True)
-class DataReport:
-    """What was read and what became of it.
-
-    `sources` names the file of each split; `rows` and `label_counts` count each split. `skipped` counts broken rows by
-    kind, with some `skipped_examples`. Of training rows with the same text only the first is kept: `duplicates` counts
-    those left out with the same label, `conflicts` those with another. `overlap_dropped` counts training rows left out
-    because the user's own validation or test file has their text, and `repeated` rows of such files whose text was
-    there before. `text_lengths` has quantiles of the training texts, in characters.
-    """
-
-    labels: tuple[str, ...]
-    sources: Mapping[str, str]
-    rows: Mapping[str, int]
-    label_counts: Mapping[str, Mapping[str, int]]
-    skipped: Mapping[str, int]
-    skipped_examples: tuple[str, ...]
-    duplicates: int
-    conflicts: int
-    overlap_dropped: int
-    repeated: int
-    text_lengths: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Splits:
-    """Four disjoint sets of rows on disk.
-
-    Each has the task's input column, `label` (a list of label indices: one, or any number where the task has several)
-    and `row` (where the row was). `labels` are in the order of the model's outputs.
-    """
-
-    train: datasets.Dataset
-    validation: datasets.Dataset
-    calibration: datasets.Dataset
-    test: datasets.Dataset
-    labels: tuple[str, ...]
-    report: DataReport
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
 def load(settings: Data, task: Task, *, seed: int, folder: Path, base: Path, progress: Progress = silent) -> Splits:
     """Read the sources of a recipe, split them, and write the splits to a folder.
 
+    Rows stay on disk: only label numbers and 16 bytes for each text are held in memory. Of training rows with the same
+    text the first is kept; texts are the same when only white space or Unicode composition differs.
+
     Args:
         settings: the recipe's `data`.
         task: names the columns and parses labels.
         seed: of the splits.
-        folder: takes a folder for each split and `data.json`.
+        folder: takes a file for each split and `data.json`.
         base: the folder that relative paths start from.
         progress: shown while reading.
 
     Raises:
         DataError: what the user can mend about the rows.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet(), tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
+        tables = _read(settings, task, Path(scratch), base, progress)
+        train = tables["train"]
+        texts = dict(zip(tables, splits.text_numbers([each.digests for each in tables.values()]), strict=True))
+        kept, duplicates, conflicts = splits.first_of_each(texts["train"], train.labels)
+        rows = {name: np.arange(len(table.labels)) for name, table in tables.items()} | {"train": kept}
+        left = _without_overlap(rows, texts, tables, settings.on_overlap)
+        parts = _parts(settings, left, tables, seed)
+        _assert_disjoint(parts, texts)
+        stored.write(tables, parts, task.INPUT_COLUMN, folder)
+        rows_by_split, label_counts = _counted(tables, parts)
+        skipped = sum((Counter(table.skipped) for table in tables.values()), Counter[str]())
+        report = DataReport(
+            labels=train.names,
+            sources={name: tables.get(name, train).source for name in SPLITS},
+            n_read={name: table.n_read for name, table in tables.items()},
+            sha256={name: _sha256(table.path) for name, table in tables.items() if table.path is not None},
+            rows=rows_by_split,
+            label_counts=label_counts,
+            skipped=dict(skipped),
+            skipped_examples=tuple(e for table in tables.values() for e in table.examples)[:EXAMPLES],
+            duplicates=duplicates,
+            conflicts=len(conflicts),
+            conflict_examples=tuple(_conflict(train, *pair) for pair in conflicts[:EXAMPLES]),
+            overlap_dropped=sum(len(rows[name]) - len(left[name]) for name in rows),
+            repeated={name: len(of) - len(np.unique(of)) for name, of in texts.items() if name != "train"},
+            fingerprint=stored.fingerprint(tables, parts, train.names),
+            text_lengths=_quantiles(train.lengths[parts["train"] == SPLITS.index("train")]),
+        )
+        del tables, train  # their files are open until then
+    write_json(folder / "data.json", report)
+    return open_splits(folder)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the data sets library's own bars and notes off the screen for a while."""
+    from datasets.utils import logging
+
+    bars, level = datasets.are_progress_bars_disabled(), logging.get_verbosity()
     datasets.disable_progress_bars()
-    reading = folder / "reading"
-    reading.mkdir(parents=True, exist_ok=True)
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if not bars:
+            datasets.enable_progress_bars()
+
+
+def _read(settings: Data, task: Task, scratch: Path, base: Path, progress: Progress) -> dict[str, Table]:
+    """The training rows, and the user's own validation and test rows, with labels numbered alike."""
     options = Options(settings.encoding, settings.delimiter)
 
     def table(name: str, reference: str, known: Sequence[str] | None) -> Table:
         source = open_source(reference, f"data.{name}", options, base=base)
-        return read(source, settings, task, known_labels=known, path=reading / f"{name}.arrow", progress=progress)
+        return read(source, settings, task, known_labels=known, path=scratch / f"{name}.arrow", progress=progress)
 
     train = table("train", settings.train, settings.labels)
     labels = _labels(settings.labels, train)
-    own = {
-        name: table(name, reference, labels)
-        for name, reference in (("validation", settings.validation), ("test", settings.test))
-        if isinstance(reference, str)
-    }
-    kept, duplicates, conflicts = splits.first_of_each(train.digests, train.labels)
-    kept, dropped = _without_overlap(kept, train, own, settings.on_overlap)
-    parts = _parts(settings, kept, train, seed)
-    _require_all_labels(labels, parts["train"], train)
-    result = {
-        name: _write(own.get(name, train), parts.get(name), labels, folder / name)
-        for name in SPLITS
-        if name in own or len(parts[name])
-    }
-    result.setdefault("calibration", result["train"].select([]))
-    report = DataReport(
-        labels=labels,
-        sources={name: own.get(name, train).source for name in SPLITS},
-        rows={name: len(rows) for name, rows in result.items()},
-        label_counts={name: _counts(rows, labels) for name, rows in result.items()},
-        skipped=dict(sum((Counter(t.skipped) for t in (train, *own.values())), Counter())),
-        skipped_examples=tuple(e for t in (train, *own.values()) for e in t.examples),
-        duplicates=duplicates,
-        conflicts=conflicts,
-        overlap_dropped=dropped,
-        repeated=sum(len(t.digests) - len(set(t.digests)) for t in own.values()),
-        text_lengths=_lengths(result["train"], task.INPUT_COLUMN),
-    )
-    write_json(folder / "data.json", dataclasses.asdict(report))
-    shutil.rmtree(reading)
-    return Splits(**result, labels=labels, report=report)
-
-
-def open_splits(folder: Path) -> Splits:
-    """The splits that `load` wrote to a folder."""
-    report = artifacts.from_dict(DataReport, read_json(folder / "data.json"))
-    rows = {name: datasets.load_from_disk(str(folder / name)) for name in SPLITS if report.rows[name]}
-    rows.setdefault("calibration", rows["train"].select([]))
-    return Splits(**rows, labels=report.labels, report=report)
+    tables = {"train": train.ordered(labels)}
+    for name, reference in (("validation", settings.validation), ("test", settings.test)):
+        if isinstance(reference, str):
+            tables[name] = table(name, reference, labels)
+    renamed = frozenset[str]().union(*(each.renamed for each in tables.values()))
+    unused = next((name for name in settings.label_names if name not in renamed), None)
+    if unused is not None:
+        raise DataError(f"data.label_names: no row has the label {unused!r}{did_you_mean(unused, train.names)}")
+    return tables
 
 
 def _labels(given: Sequence[str] | None, train: Table) -> tuple[str, ...]:
-    """The labels in the order of the outputs: as given, or all that were found, numbers by value and names by name."""
-    found = Counter(name for row in train.labels for name in row)
-    labels = tuple(given) if given else tuple(sorted(found, key=_by_value))
-    if len(labels) < 2 and train.labels and max(map(len, train.labels)) <= 1:
+    """The labels in the order of the outputs: as given, or all that were found; numbers by value, if all are."""
+    if given is not None:
+        labels = tuple(given)
+    elif all(_NUMBER.fullmatch(name) for name in train.names):
+        labels = tuple(sorted(train.names, key=lambda name: (float(name), name)))
+    else:
+        labels = tuple(sorted(train.names))
+    if len(labels) < 2:
+        found = f"has only one label, {labels[0]!r}, in" if labels else "has no label in any of"
         raise DataError(
-            f"{train.source} has one label only, {labels[0]!r}, in {found[labels[0]]} rows; classification needs two: "
-            "look at data.columns.label"
+            f"{train.source} {found} {len(train.labels)} rows: classification needs two; look at data.columns.label"
         )
     return labels
 
 
-def _by_value(label: str) -> tuple[int, float, str]:
-    try:
-        return (0, float(label), label)
-    except ValueError:
-        return (1, 0.0, label)
+def _without_overlap(
+    rows: Mapping[str, Numbers], texts: Mapping[str, Numbers], tables: Mapping[str, Table], on_overlap: str
+) -> dict[str, Numbers]:
+    """The rows of each source whose text is in no source that is held out more: test, then validation, then train."""
+    left = dict(rows)
+    order = [name for name in ("train", "validation", "test") if name in tables]
+    for i, name in enumerate(order):
+        for other in order[i + 1 :]:
+            shared = np.isin(texts[name][left[name]], texts[other][rows[other]])
+            if shared.any() and on_overlap == "fail":
+                raise DataError(_overlap(name, left[name][shared], other, texts, tables))
+            left[name] = left[name][~shared]
+    return left
 
 
-def _without_overlap(kept: Indices, train: Table, own: Mapping[str, Table], on_overlap: str) -> tuple[Indices, int]:
-    """The training rows whose text is in none of the user's own other files."""
-    held_out = {key: (name, i) for name, table in own.items() for i, key in enumerate(table.digests)}
-    if len(own) == 2:
-        shared = set(own["validation"].digests) & set(own["test"].digests)
-        if shared:
-            i = next(i for i, key in enumerate(own["validation"].digests) if key in shared)
-            raise DataError(
-                f"{len(shared)} texts are in both data.validation and data.test, such as {own['validation'].name(i)}; "
-                "take them out of one"
-            )
-    overlap = [int(i) for i in kept if train.digests[i] in held_out]
-    if overlap and on_overlap == "fail":
-        name, row = held_out[train.digests[overlap[0]]]
-        raise DataError(
-            f"{len(overlap)} training rows have the text of a held-out row, such as {train.name(overlap[0])} and "
-            f"{own[name].name(row)}; take them out, or set data.on_overlap: drop"
-        )
-    gone = set(overlap)
-    return np.asarray([i for i in kept if int(i) not in gone], dtype=np.int64), len(overlap)
+def _overlap(name: str, shared: Numbers, other: str, texts: Mapping[str, Numbers], tables: Mapping[str, Table]) -> str:
+    examples = []
+    for row in shared[:3]:
+        twin = np.flatnonzero(texts[other] == texts[name][row])[0]
+        examples.append(f"{tables[name].name(row)} = {tables[other].name(twin)}")
+    count = f"{len(shared)} {name} rows have" if len(shared) > 1 else f"1 {name} row has"
+    return (
+        f"{count} the text of a {other} row, such as {', '.join(examples)}; take them out of one file, "
+        f"or set data.on_overlap: drop to leave them out of the {name} rows"
+    )
 
 
-def _parts(settings: Data, kept: Indices, train: Table, seed: int) -> dict[str, Indices]:
-    """Row numbers of the training source for each split that is taken from it."""
+def _parts(settings: Data, left: Mapping[str, Numbers], tables: Mapping[str, Table], seed: int) -> Parts:
+    """For each row of each table the number of its split, -1 for one that is left out."""
+    train, pool = tables["train"], left["train"]
+    if not len(pool):
+        raise DataError(f"no row of {train.source} is left to train on: each one is in the validation or test file")
     groups = splits.strata(train.labels)
-    parts: dict[str, Indices] = {"calibration": np.empty(0, np.int64)}
-    n_rows = len(kept)
-    for name, size in (("test", settings.test), ("validation", settings.validation)):
-        if not isinstance(size, str):
-            count = round(size * n_rows) if isinstance(size, float) else size  # a fraction is one of all rows
-            kept, parts[name] = splits.cut(kept, groups, count, seed, f"data.{name}")
+    sizes: dict[str, float | int] = {
+        name: size
+        for name, size in (("test", settings.test), ("validation", settings.validation))
+        if not isinstance(size, str)
+    }
+    _require_rows(train, pool, sizes)
+    parts = {name: np.full(len(table.labels), -1, dtype=np.int8) for name, table in tables.items()}
+    n_rows = len(pool)
+    for name, size in sizes.items():
+        pool, cut = splits.cut(pool, groups, size, of=n_rows, seed=seed, key=f"data.{name}")
+        parts["train"][cut] = SPLITS.index(name)
     if settings.calibration:
-        if settings.calibration >= len(kept):
-            raise DataError(f"data.calibration: asks for {settings.calibration} rows, but {len(kept)} are left")
-        chosen = np.random.default_rng(seed).permutation(len(kept))[: settings.calibration]
-        parts["calibration"] = np.sort(kept[chosen])
-        kept = np.delete(kept, chosen)
-    parts["train"] = kept
-    taken = np.concatenate(list(parts.values()))
-    assert len(np.unique(taken)) == len(taken), "a row is in two splits"
-    assert len({train.digests[i] for i in taken}) == len(taken), "a text is in two splits"
+        pool, cut = splits.cut_calibration(pool, groups, settings.calibration, seed=seed)
+        parts["train"][cut] = SPLITS.index("calibration")
+    parts["train"][pool] = SPLITS.index("train")
+    for name in tables.keys() - {"train"}:
+        if not len(left[name]):
+            raise DataError(f"no row of {tables[name].source} is left for {name}: each one is in the test file too")
+        parts[name][left[name]] = SPLITS.index(name)
+    counts = train.labels.take(pool).counts(len(train.names))
+    if not counts.all():
+        raise DataError(
+            f"the label {train.names[int(counts.argmin())]!r} has so few rows in {train.source} that none is left to "
+            "train on; add rows of it, or take smaller parts for data.validation, data.test and data.calibration"
+        )
     return parts
 
 
-def _require_all_labels(labels: Sequence[str], rows: Indices, train: Table) -> None:
-    there = {name for i in rows for name in train.labels[i]}
-    absent = [label for label in labels if label not in there]
-    if absent:
+def _require_rows(train: Table, pool: Numbers, sizes: Mapping[str, object]) -> None:
+    """Each label must have a row for each split that is taken from the training rows."""
+    counts = train.labels.take(pool).counts(len(train.names))
+    absent = np.flatnonzero(counts == 0)
+    if absent.size:
         raise DataError(
-            f"the label {absent[0]!r} has no training row in {train.source}; add rows of it, or leave it out of "
-            "data.labels"
+            f"the label {train.names[absent[0]]!r} has no training rows in {train.source}; add rows of it, or leave it "
+            "out of data.labels"
+        )
+    few = np.flatnonzero(counts <= len(sizes))
+    if few.size:
+        count, more = int(counts[few[0]]), len(few) - 1
+        raise DataError(
+            f"the label {train.names[few[0]]!r} has {count} {'row' if count == 1 else 'rows'} in {train.source}"
+            f"{f' (and {more} more labels have too few)' if more else ''}; splitting it into train"
+            f"{''.join(f', {name}' for name in sizes)} takes {len(sizes) + 1} of each label: add rows, remove the "
+            "label's rows, or give files of your own for data.validation and data.test"
         )
 
 
-def _write(table: Table, rows: Indices | None, labels: Sequence[str], folder: Path) -> datasets.Dataset:
-    """Rows of a table (all when `None`) with their label indices, as an Arrow folder."""
-    chosen = np.arange(len(table.labels)) if rows is None else rows
-    index = {label: i for i, label in enumerate(labels)}
-    column = [[index[name] for name in table.labels[i]] for i in chosen]
-    part = table.rows.select(chosen)
-    part = part.add_column("label", column, feature=datasets.List(datasets.Value("int64")))
-    part.save_to_disk(str(folder))
-    return datasets.load_from_disk(str(folder))
+def _assert_disjoint(parts: Parts, texts: Mapping[str, Numbers]) -> None:
+    """No text is in two splits; a row cannot be, since it has one number."""
+    by_split = [
+        np.unique(np.concatenate([texts[name][parts[name] == number] for name in parts]))
+        for number in range(len(SPLITS))
+    ]
+    everything = np.concatenate(by_split)
+    assert len(np.unique(everything)) == len(everything), "a text is in two splits"
 
 
-def _counts(rows: datasets.Dataset, labels: Sequence[str]) -> dict[str, int]:
-    counts = Counter(i for row in rows["label"] for i in row)
-    return {label: counts[i] for i, label in enumerate(labels)}
+def _counted(tables: Mapping[str, Table], parts: Parts) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """The rows of each split, and how many of them have each label."""
+    names = tables["train"].names
+    rows: dict[str, int] = {}
+    labels: dict[str, dict[str, int]] = {}
+    for number, split in enumerate(SPLITS):
+        chosen = {name: np.flatnonzero(part == number) for name, part in parts.items()}
+        counts = sum(tables[name].labels.take(of).counts(len(names)) for name, of in chosen.items())
+        rows[split] = sum(len(of) for of in chosen.values())
+        labels[split] = dict(zip(names, np.asarray(counts).tolist(), strict=True))
+    return rows, labels
 
 
-def _lengths(rows: datasets.Dataset, column: str) -> dict[str, float]:
-    lengths = np.fromiter((len(text) for text in rows[column]), dtype=np.int64, count=len(rows))
-    return {f"p{q}": float(np.percentile(lengths, q)) for q in (0, 5, 50, 95, 100)}
+def _conflict(train: Table, row: int, kept: int) -> str:
+    def named(index: int) -> str:
+        names = [train.names[i] for i in train.labels.of(index)]
+        return f"{train.name(index)} ({', '.join(names) or 'no label'})"
+
+    return f"{named(row)}, kept {named(kept)}"
+
+
+def _quantiles(lengths: npt.NDArray[np.int32]) -> dict[str, int]:
+    return {f"p{q}": int(np.percentile(lengths, q, method="nearest")) for q in (0, 5, 50, 95, 99, 100)}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -43,7 +43,7 @@ def look(reference: str, *, base: Path, separator: str = "|") -> Preview:
     n_rows = n_broken = 0
     text = label = ""
     multilabel = False
-    for row in source.rows:
+    for row in source.read(None):
         if row.problem is not None:
             n_broken += 1
             continue

@@ -2,69 +2,98 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
+from tledge.data.table import Labels, Numbers
 from tledge.errors import DataError
 
-Indices = npt.NDArray[np.int64]
+
+def text_numbers(digests: Sequence[npt.NDArray[np.uint64]]) -> list[Numbers]:
+    """A number for each row of several tables, equal where the texts' digests `(rows, 2) uint64` are."""
+    both = np.concatenate(digests)
+    order = np.lexsort((both[:, 1], both[:, 0]))
+    ranked = both[order]
+    is_new = np.concatenate([[0], (ranked[1:] != ranked[:-1]).any(axis=1)])
+    numbers = np.empty(len(both), dtype=np.int64)
+    numbers[order] = np.cumsum(is_new)
+    return np.split(numbers, np.cumsum([len(each) for each in digests])[:-1])
 
 
-def first_of_each(digests: Sequence[bytes], labels: Sequence[tuple[str, ...]]) -> tuple[Indices, int, int]:
-    """The first row of each text, and how many were left out: with the same labels, and with other labels."""
-    first: dict[bytes, int] = {}
-    duplicates = conflicts = 0
-    for i, key in enumerate(digests):
-        if key not in first:
-            first[key] = i
-        elif labels[first[key]] == labels[i]:
-            duplicates += 1
-        else:
-            conflicts += 1
-    return np.fromiter(first.values(), dtype=np.int64, count=len(first)), duplicates, conflicts
+def first_of_each(texts: Numbers, labels: Labels) -> tuple[Numbers, int, list[tuple[int, int]]]:
+    """The first row of each text, and what is left out.
+
+    Args:
+        texts: a number for each row, the same for the same text.
+        labels: the rows' labels.
+
+    Returns:
+        The rows that are kept, ascending; how many others have the same labels as the first row of their text; and
+        those that have other labels, each with that first row.
+    """
+    _, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
+    keeper = first[inverse]
+    repeated = np.flatnonzero(keeper != np.arange(len(texts)))
+    pairs = ((int(row), int(keeper[row])) for row in repeated)
+    conflicts = [(row, kept) for row, kept in pairs if labels.of(row) != labels.of(kept)]
+    return np.sort(first), len(repeated) - len(conflicts), conflicts
 
 
-def strata(labels: Sequence[tuple[str, ...]]) -> list[str]:
-    """One stratum for each row: its label, or the rarest of its labels; those of a single row are put together."""
-    counts = Counter(name for row in labels for name in row)
-    chosen = [min(row, key=lambda name: (counts[name], name)) if row else "" for row in labels]
-    if all(len(row) == 1 for row in labels):
-        return chosen
-    sizes = Counter(chosen)
-    return [name if sizes[name] > 3 else "" for name in chosen]
+def strata(labels: Labels) -> Numbers:
+    """One stratum for each row: its label, the rarest of its labels, or -1 for a row without any."""
+    result = np.full(len(labels), -1, dtype=np.int64)
+    rows = np.repeat(np.arange(len(labels)), np.diff(labels.offsets))
+    if labels.flat.size:
+        # The last assignment stays, so the rarest labels come last.
+        order = np.argsort(-np.bincount(labels.flat)[labels.flat], kind="stable")
+        result[rows[order]] = labels.flat[order]
+    return result
 
 
-def cut(rows: Indices, groups: Sequence[str], size: float | int, seed: int, key: str) -> tuple[Indices, Indices]:
-    """The rows that stay and those cut off, stratified by group.
+def cut(rows: Numbers, groups: Numbers, size: float | int, *, of: int, seed: int, key: str) -> tuple[Numbers, Numbers]:
+    """The rows that stay and those cut off, stratified; the only row of a stratum stays.
 
     Args:
         rows: row numbers.
         groups: the stratum of every row number.
-        size: a fraction of `rows`, or a count.
+        size: a count, or a fraction of `of`.
+        of: the number of rows that a fraction is taken of.
         seed: the same seed gives the same cut.
         key: the recipe's key, for messages.
 
     Raises:
-        DataError: too few rows, or a label with too few of them.
+        DataError: too few rows.
     """
-    own = [groups[i] for i in rows]
-    count = round(size * len(rows)) if isinstance(size, float) else size
-    n_groups = len(set(own))
+    count = max(1, round(size * of)) if isinstance(size, float) else size
+    asked = f"{key}: {size} of {of} rows is {count}" if isinstance(size, float) else f"{key}: asks for {count} rows"
     if count >= len(rows):
-        raise DataError(f"{key}: asks for {count} rows, but there are {len(rows)}; none would be left to train on")
-    if count < n_groups or len(rows) - count < n_groups:
-        raise DataError(
-            f"{key}: {size} of {len(rows)} rows cannot hold each of the {n_groups} labels on both sides; "
-            "give more rows, or a larger or smaller part"
-        )
-    rarest, fewest = min(Counter(own).items(), key=lambda item: item[1])
-    if fewest < 2:
-        raise DataError(
-            f"{key}: the label {rarest!r} has {fewest} row left, too few to be split; add rows of it or leave it out"
-        )
-    kept, off = train_test_split(rows, test_size=count, stratify=own, random_state=seed)
+        raise DataError(f"{asked}, but there are {len(rows)}, and none would be left to train on; ask for fewer")
+    _, inverse, sizes = np.unique(groups[rows], return_inverse=True, return_counts=True)
+    divisible = sizes[inverse] >= 2
+    pool, alone = rows[divisible], rows[~divisible]
+    n_groups = int((sizes >= 2).sum())
+    if count < n_groups:
+        raise DataError(f"{asked}, too few to hold each of {n_groups} labels; ask for {n_groups} or more")
+    if len(pool) - count < n_groups:
+        raise DataError(f"{asked}, and too few of {len(rows)} rows would be left to train on; ask for fewer")
+    kept, off = train_test_split(pool, test_size=count, stratify=groups[pool], random_state=seed)
+    return np.sort(np.concatenate([kept, alone])), np.sort(off)
+
+
+def cut_calibration(rows: Numbers, groups: Numbers, count: int, *, seed: int) -> tuple[Numbers, Numbers]:
+    """Like `cut`, but drawn without strata when there are fewer rows asked for than labels.
+
+    Raises:
+        DataError: more rows are asked for than there are.
+    """
+    key = "data.calibration"
+    try:
+        return cut(rows, groups, count, of=len(rows), seed=seed, key=key)
+    except DataError:
+        if count >= len(rows):
+            raise
+    kept, off = train_test_split(rows, test_size=count, random_state=seed)
     return np.sort(kept), np.sort(off)

@@ -1,4 +1,4 @@
-"""CSV and TSV files with a header, read strictly, so that a broken row is named and not guessed at."""
+"""CSV and TSV files with a header (RFC 4180), read strictly, so that a broken row is named and not guessed at."""
 
 from __future__ import annotations
 
@@ -6,52 +6,74 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from tledge.data.sources.source import Options, Row, Source, broken, text_lines, undecoded
+from tledge.data.sources.source import Options, Row, Source, broken, open_text, twice, undecodable
 from tledge.errors import DataError
 
 SUFFIXES = (".csv", ".tsv")
 
-csv.field_size_limit(2**31 - 1)  # a cell may hold a long document
+MAX_CELL = 10_000_000  # characters: room for a long document, and where a quote that is left open is noticed
 
 
 def open_file(path: Path, options: Options) -> Source:
-    """The rows of a CSV or TSV file.
+    """The rows of a CSV or TSV file; lines without any character are passed over.
 
     Raises:
-        DataError: the header is missing or names a column twice, or the file is no text of the given encoding.
+        DataError: the header is missing, names a column twice or is of another encoding; while rows are read: a quote
+            is left open, so that nobody knows where the next row starts.
     """
     tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
-    reader = csv.reader(
-        text_lines(path, options.encoding), delimiter=options.delimiter or ("\t" if tabs else ","), strict=True
+    delimiter = options.delimiter or ("\t" if tabs else ",")
+    if delimiter in '"\r\n':
+        raise DataError(f"data.delimiter: {delimiter!r} cannot stand between columns; set another character")
+    text = open_text(path, options.encoding, newline="")
+    csv.field_size_limit(MAX_CELL)
+    rows = _records(csv.reader(text.lines, delimiter=delimiter, strict=True), path.name, options.encoding)
+    first, header = next(rows, (None, []))
+    if first is None:
+        raise DataError(f"{path.name}:1: expected a header with the columns' names, got an empty file")
+    if first.problem is not None:
+        raise DataError(f"{first.name}: {first.problem.detail} (the first line must hold the columns' names)")
+    header = [name.strip() for name in header]
+    again = twice(header)
+    if again is not None:
+        raise DataError(f"{first.name}: the header names the column {again!r} twice; give each its own name")
+    return Source(
+        path.name, tuple(header), lambda wanted: (_cells(*row, header) for row in rows), text.size, text.done, path
     )
-    try:
-        header = [name.strip() for name in next(reader)]
-    except (StopIteration, csv.Error) as error:
-        raise DataError(f"{path.name}:1: expected a header with the columns' names: {error or 'no line'}") from error
-    if undecoded("".join(header)):
-        raise DataError(f"{path.name}:1: the header is not {options.encoding}; set data.encoding")
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice or not any(header):
-        raise DataError(f"{path.name}:1: the header names the column {twice[0]!r} twice" if twice else
-                        f"{path.name}:1: expected a header with the columns' names, got an empty line")  # fmt: skip
-    return Source(path.name, tuple(header), _rows(reader, path.name, header, options.encoding))
 
 
-def _rows(reader: Iterator[list[str]], file: str, header: list[str], encoding: str) -> Iterator[Row]:
+def _records(reader: csv._reader, file: str, encoding: str) -> Iterator[tuple[Row, list[str]]]:  # type: ignore[name-defined]
+    """Each record's cells, and a row that has its place and its problem if there is one."""
     while True:
-        name = f"{file}:{reader.line_num + 1}"  # type: ignore[attr-defined]
+        name = f"{file}:{reader.line_num + 1}"
         try:
-            cells = next(reader)
+            cells: list[str] = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield broken(name, "malformed line", f"{error} (is a quote not closed?)")
+            if "unexpected end of data" in str(error):
+                raise DataError(
+                    f"{name}: a quote that this row opens is never closed; close it, or write it twice inside quotes"
+                ) from error
+            if "field larger" in str(error):
+                raise DataError(f"{name}: a cell of over {MAX_CELL} characters; is a quote left open?") from error
+            yield broken(name, "malformed line", f"{error}; write a quote inside quotes twice"), []
             continue
         if not cells:
             continue
-        if len(cells) != len(header):
-            yield broken(name, "wrong number of cells", f"expected {len(header)} cells, got {len(cells)}")
-        elif undecoded("".join(cells)):
-            yield broken(name, "undecodable text", f"bytes that are not {encoding}")
-        else:
-            yield Row(name, dict(zip(header, cells, strict=True)))
+        yield undecodable(name, "".join(cells), encoding) or _no_nul(name, cells) or Row(name, {}), cells
+
+
+def _no_nul(name: str, cells: list[str]) -> Row | None:
+    if not any("\0" in cell for cell in cells):
+        return None
+    return broken(name, "NUL byte", "a NUL byte; is this a text file, and of the encoding that data.encoding says?")
+
+
+def _cells(row: Row, cells: list[str], header: list[str]) -> Row:
+    if row.problem is not None:
+        return row
+    if len(cells) != len(header):
+        kind = "too many cells" if len(cells) > len(header) else "too few cells"
+        return broken(row.name, kind, f"expected {len(header)} cells as in the header, got {len(cells)}")
+    return Row(row.name, dict(zip(header, cells, strict=True)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import datasets
@@ -12,6 +13,8 @@ from tledge.errors import DataError
 
 PREFIX = "hub:"
 
+_PLACE = re.compile(r"hub:(?P<id>[\w.-]+/[\w.-]+)(?:/(?P<config>[^/@\s]+))?(?:@(?P<split>[^@\s]+))?")
+
 
 def open_hub(reference: str, key: str) -> Source:
     """The rows of one split of a data set, `train` unless said otherwise; class numbers become class names.
@@ -19,26 +22,39 @@ def open_hub(reference: str, key: str) -> Source:
     Raises:
         DataError: the reference is malformed, or the data set cannot be loaded from here.
     """
-    place, _, split = reference.removeprefix(PREFIX).partition("@")
-    parts = place.split("/")
-    if len(parts) not in (1, 2, 3) or not all(parts):
+    place = _PLACE.fullmatch(reference)
+    if place is None:
         raise DataError(f"{key}: {reference!r}: expected hub:OWNER/NAME, hub:OWNER/NAME/CONFIG, with @SPLIT if wanted")
     try:
-        loaded = datasets.load_dataset("/".join(parts[:2]), *parts[2:], split=split or "train")
+        loaded = datasets.load_dataset(place["id"], place["config"], split=place["split"] or "train")
     except Exception as error:  # whatever the hub's client and the network raise
         first = str(error).strip().partition("\n")[0][:200]
         raise DataError(
             f"{key}: cannot load {reference!r} from the hub: {first or type(error).__name__}; check the name and the "
-            "network, or give a local file"
+            "network (and HF_HUB_OFFLINE), or give a local file"
         ) from error
-    return Source(reference, tuple(loaded.column_names), _rows(loaded, reference), len(loaded))
+    number = 0
+
+    def read(wanted: Collection[str] | None) -> Iterator[Row]:
+        nonlocal number
+        chosen = loaded if wanted is None else loaded.select_columns(list(wanted))
+        names = _class_names(chosen)
+        for cells in chosen:
+            number += 1
+            yield Row(f"{reference}:{number}", {c: _named(cell, names.get(c)) for c, cell in cells.items()})
+
+    return Source(reference, tuple(loaded.column_names), read, len(loaded), lambda: number)
 
 
-def _rows(loaded: Any, name: str) -> Iterator[Row]:
-    classes = {column: f for column, f in loaded.features.items() if isinstance(f, datasets.ClassLabel)}
-    for number, cells in enumerate(loaded, start=1):
-        named = {
-            column: classes[column].int2str(value) if column in classes and value is not None and value >= 0 else value
-            for column, value in cells.items()
-        }
-        yield Row(f"{name}:{number}", named)
+def _class_names(loaded: Any) -> dict[str, list[str]]:
+    """The class names of each column that holds one class number, or a list of them."""
+    inner = {column: getattr(feature, "feature", feature) for column, feature in loaded.features.items()}
+    return {column: f.names for column, f in inner.items() if isinstance(f, datasets.ClassLabel)}
+
+
+def _named(cell: Any, names: list[str] | None) -> Any:
+    if names is None or cell is None:
+        return cell
+    if isinstance(cell, list):
+        return [_named(item, names) for item in cell]
+    return names[cell] if cell >= 0 else None  # -1 stands for a label that is held back

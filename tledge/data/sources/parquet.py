@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tledge.data.sources.source import Options, Row, Source
+from tledge.data.sources.source import Options, Row, Source, twice
 from tledge.errors import DataError
 
 SUFFIXES = (".parquet",)
 
+BATCH = 1000
+
 
 def open_file(path: Path, options: Options) -> Source:  # noqa: ARG001
-    """The rows of a Parquet file.
+    """The rows of a Parquet file, counted from 1.
 
     Raises:
-        DataError: the file is not Parquet.
+        DataError: the file is not Parquet, is damaged, or names a column twice.
     """
-    try:
+    with _mapped(path):
         file = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} is no Parquet file: {str(error).partition(chr(10))[0]}") from error
-    return Source(path.name, tuple(file.schema_arrow.names), _rows(file, path.name), file.metadata.num_rows)
-
-
-def _rows(file: pq.ParquetFile, name: str) -> Iterator[Row]:
+    columns = tuple(file.schema_arrow.names)
+    again = twice(columns)
+    if again is not None:
+        raise DataError(f"{path.name} has two columns of the name {again!r}; give each its own name")
     number = 0
-    for batch in file.iter_batches():
-        for cells in batch.to_pylist():
-            number += 1
-            yield Row(f"{name}:{number}", cells)
+
+    def read(wanted: Collection[str] | None) -> Iterator[Row]:
+        nonlocal number
+        with file, _mapped(path):
+            for batch in file.iter_batches(batch_size=BATCH, columns=None if wanted is None else list(wanted)):
+                for cells in batch.to_pylist():
+                    number += 1
+                    yield Row(f"{path.name}:{number}", cells)
+
+    return Source(path.name, columns, read, file.metadata.num_rows, lambda: number, path)
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path.name} cannot be read as Parquet: {str(error).partition(chr(10))[0]}") from error

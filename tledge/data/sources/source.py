@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from tledge.errors import DataError, did_you_mean
 
-ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "latin-1", "cp1252", "gb18030", "big5", "shift_jis", "euc-kr", "koi8-r")
+ENCODINGS = ("utf-8", "utf-16", "latin-1", "cp1252", "gb18030", "big5", "shift_jis", "euc-kr", "koi8-r", "ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,18 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A stream of rows; `size` is the number of rows where the format knows it, else `None`."""
+    """Rows that can be read once, one after the other, in constant memory.
+
+    `read(wanted)` gives the rows, with the wanted columns at least (`None`: all); `done()` tells how far it came, and
+    `size` where that ends: bytes of a text file, else rows. `path` is `None` for a data set of the hub.
+    """
 
     name: str
     columns: tuple[str, ...]
-    rows: Iterator[Row]
-    size: int | None = None
+    read: Callable[[Collection[str] | None], Iterator[Row]]
+    size: int
+    done: Callable[[], int]
+    path: Path | None = None
 
 
 def broken(name: str, kind: str, detail: str) -> Row:
@@ -53,36 +61,64 @@ def broken(name: str, kind: str, detail: str) -> Row:
     return Row(name, {}, Problem(kind, detail))
 
 
-def text_lines(path: Path, encoding: str) -> Iterator[str]:
-    """The lines of a text file with their ends; bytes that do not decode become lone surrogates.
+def undecodable(name: str, text: str, encoding: str) -> Row | None:
+    """The broken row when some byte of a text did not decode."""
+    if text.isascii():
+        return None
+    byte = next((ord(char) - 0xDC00 for char in text if "\udc80" <= char <= "\udcff"), None)
+    if byte is None:
+        return None
+    return broken(name, "undecodable text", f"the byte 0x{byte:02x} is not {encoding}; set data.encoding")
+
+
+def twice(names: Collection[str]) -> str | None:
+    """The first name that is there a second time."""
+    seen: set[str] = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)  # type: ignore[func-returns-value]
+
+
+@dataclass(frozen=True, slots=True)
+class TextFile:
+    """The lines of a text file with their ends, its size in bytes, and how many of them were read."""
+
+    lines: Iterator[str]
+    size: int
+    done: Callable[[], int]
+
+
+def open_text(path: Path, encoding: str, *, newline: str) -> TextFile:
+    """A text file, unpacked when its name ends in `.gz`; bytes that do not decode become lone surrogates.
 
     Raises:
-        DataError: the encoding is unknown, the file cannot be read, or it is of another encoding altogether.
+        DataError: the encoding is unknown, or the file cannot be read. While lines are read: the packed data is
+            damaged, or an encoding of several bytes does not fit.
     """
     # A byte-order mark is no part of the first column's name.
     name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     try:
-        b"".decode(name)
-    except LookupError as error:
+        "a".encode(name)
+    except (LookupError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(
-            f"data.encoding: {encoding!r} is not known; expected one such as {', '.join(ENCODINGS[:5])}"
+            f"data.encoding: {encoding!r} is not known; expected one such as {', '.join(ENCODINGS[:4])}"
             f"{did_you_mean(encoding, ENCODINGS)}"
         ) from error
     try:
-        with _open(path, name) as lines:
+        raw = path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    return TextFile(
+        _lines(raw, path, name, newline), path.stat().st_size, lambda: path.stat().st_size if raw.closed else raw.tell()
+    )
+
+
+def _lines(raw: BufferedReader, path: Path, encoding: str, newline: str) -> Iterator[str]:
+    binary = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
+    try:
+        with raw, TextIOWrapper(binary, encoding, errors="surrogateescape", newline=newline) as lines:
             yield from lines
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"{path.name} cannot be unpacked: {error}; pack it again with gzip") from error
     except UnicodeError as error:
         raise DataError(f"{path.name} is not {encoding}: {error}; set data.encoding") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def undecoded(text: str) -> bool:
-    """Whether some bytes of a text did not decode."""
-    return any("\udc80" <= character <= "\udcff" for character in text)
-
-
-def _open(path: Path, encoding: str) -> IO[str]:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding=encoding, errors="surrogateescape", newline="")
-    return path.open(encoding=encoding, errors="surrogateescape", newline="")

@@ -1,0 +1,124 @@
+"""The four splits on disk: one Arrow file each, and `data.json`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from tledge import artifacts
+from tledge.artifacts import read_json
+from tledge.data.table import Labels, Table
+
+SPLITS = ("train", "validation", "calibration", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """What was read and what became of it.
+
+    `sources` names the file of each split. By the split that a file was given for, `n_read` counts its rows and
+    `sha256` is that of a local file.
+    `rows` and `label_counts` count each split. `skipped` counts broken rows by kind, with some `skipped_examples`. Of
+    training rows with the same text only the first is kept: `duplicates` counts those left out with the same labels,
+    `conflicts` those with others, with some `conflict_examples`. `overlap_dropped` counts rows left out because the
+    user's own validation or test file has their text, and `repeated` rows of such files whose text was there before,
+    by split: they are kept. `text_lengths` has quantiles of the training texts, in characters. `fingerprint` is the
+    same for the same texts and labels in the same splits.
+    """
+
+    labels: tuple[str, ...]
+    sources: Mapping[str, str]
+    n_read: Mapping[str, int]
+    sha256: Mapping[str, str]
+    rows: Mapping[str, int]
+    label_counts: Mapping[str, Mapping[str, int]]
+    skipped: Mapping[str, int]
+    skipped_examples: tuple[str, ...]
+    duplicates: int
+    conflicts: int
+    conflict_examples: tuple[str, ...]
+    overlap_dropped: int
+    repeated: Mapping[str, int]
+    fingerprint: str
+    text_lengths: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """Four disjoint sets of rows on disk; `calibration` may be empty.
+
+    Each has the task's input column, `label` (a list of label numbers: one, or any number where the task has several)
+    and `row` (where the row was). `labels` are in the order of the model's outputs.
+    """
+
+    train: datasets.Dataset
+    validation: datasets.Dataset
+    calibration: datasets.Dataset
+    test: datasets.Dataset
+    labels: tuple[str, ...]
+    report: DataReport
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same texts and labels in the same splits."""
+        return self.report.fingerprint
+
+
+def open_splits(folder: Path) -> Splits:
+    """The splits that `load` wrote to a folder."""
+    report = artifacts.from_dict(DataReport, read_json(folder / "data.json"))
+    # Our own files, one a split: `datasets.load_from_disk` cannot read a split without rows.
+    rows = {name: datasets.Dataset.from_file(str(folder / f"{name}.arrow")) for name in SPLITS}
+    return Splits(**rows, labels=report.labels, report=report)
+
+
+def write(tables: Mapping[str, Table], parts: Mapping[str, npt.NDArray[np.int8]], column: str, folder: Path) -> None:
+    """Write each row of the tables to the file of its split, in their order and in constant memory.
+
+    Args:
+        tables: by name; `parts` has the same names.
+        parts: for every row of a table the number of its split in `SPLITS`, or -1 for a row that is left out.
+        column: the task's input column.
+        folder: takes `train.arrow` and so on.
+    """
+    schema = pa.schema({column: pa.string(), "label": pa.list_(pa.int64()), "row": pa.string()})
+    with ExitStack() as stack:
+        streams = []
+        for name in SPLITS:
+            file = stack.enter_context(pa.OSFile(str(folder / f"{name}.arrow"), "wb"))
+            streams.append(stack.enter_context(pa.ipc.new_stream(file, schema)))
+        for name, table in tables.items():
+            start = 0
+            for batch in table.rows.data.to_batches():
+                places = parts[name][start : start + len(batch)]
+                for split in np.unique(places[places >= 0]):
+                    chosen = np.flatnonzero(places == split)
+                    texts, names = (batch.column(c).take(pa.array(chosen)) for c in (column, "row"))
+                    columns = [texts, _label_column(table.labels.take(chosen + start)), names]
+                    streams[split].write_batch(pa.record_batch(columns, schema=schema))
+                start += len(batch)
+
+
+def _label_column(labels: Labels) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(labels.offsets, pa.int32()), pa.array(labels.flat, pa.int64()))
+
+
+def fingerprint(tables: Mapping[str, Table], parts: Mapping[str, npt.NDArray[np.int8]], labels: tuple[str, ...]) -> str:
+    """SHA-256 of the label names and, split by split, of the rows' digests and labels."""
+    digest = hashlib.sha256("\0".join(labels).encode())
+    for number, split in enumerate(SPLITS):
+        digest.update(split.encode())
+        for name, table in tables.items():
+            chosen = np.flatnonzero(parts[name] == number)
+            own = table.labels.take(chosen)
+            for numbers in (table.digests[chosen], own.offsets, own.flat):
+                digest.update(numbers.astype(f"<{numbers.dtype.kind}8").tobytes())
+    return digest.hexdigest()
