@@ -13,6 +13,7 @@ import json
 import os
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from typing import Any, TextIO
 import tledge
 from tledge import noise, processes, stages
 from tledge.artifacts import read_json, write_json
-from tledge.errors import MissingExtraError, TledgeError
+from tledge.errors import MissingExtraError, RecipeError, TledgeError
 from tledge.progress import Progress, silent
 from tledge.recipe import Recipe, load_recipe, save_recipe
 from tledge.stages import Job
@@ -55,6 +56,7 @@ def run(
     out: str | Path | None = None,
     *,
     until: str = "report",
+    fp32_only: bool = False,
     progress: Progress = silent,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
@@ -64,6 +66,7 @@ def run(
         recipe: a recipe, or the path of one.
         out: the run folder; `runs/NAME` by default.
         until: the last stage to run.
+        fp32_only: leave the recipe's schemes out this time; the run's own recipe keeps them.
         progress: shows bars.
         say: takes one line for each stage.
 
@@ -74,10 +77,11 @@ def run(
         raise MissingExtraError("the package 'torch' is not installed; run: pip install 'tledge[train]'")
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(out) if out is not None else Path("runs") / recipe.name
-    job = Job(recipe, folder, progress, say)
     if processes.is_main():
-        folder.mkdir(parents=True, exist_ok=True)
-        save_recipe(recipe, folder / "recipe.yaml")
+        _save(recipe, folder)
+    if fp32_only:
+        recipe = recipe.model_copy(update={"quantize": recipe.quantize.model_copy(update={"schemes": []})})
+    job = Job(recipe, folder, progress, say if processes.is_main() else lambda line: None)
     key = ""
     for name in STAGES[: STAGES.index(until) + 1]:
         key = _key(name, recipe, key)
@@ -85,6 +89,14 @@ def run(
             break
         _run_stage(job, name, key)
     return folder
+
+
+def _save(recipe: Recipe, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        save_recipe(recipe, folder / "recipe.yaml")
+    except OSError as error:
+        raise RecipeError(f"the run folder {folder} cannot be written: {error.strerror}; choose another: --out") from error
 
 
 def _run_stage(job: Job, name: str, key: str) -> None:
@@ -101,6 +113,8 @@ def _run_stage(job: Job, name: str, key: str) -> None:
             _finish(job, name, key, time.monotonic() - started, line)
             return
     line = _build(job, name, aside)
+    with _main_first():
+        pass  # the others may still be reading the folder that is renamed now
     if processes.is_main():
         _finish(job, name, key, time.monotonic() - started, line)
 
@@ -119,6 +133,9 @@ def _build(job: Job, name: str, aside: Path) -> str:
             return _BUILD[name](job, aside)
         except TledgeError as error:
             log.write(f"{type(error).__name__}: {error}\n")
+            raise
+        except Exception:
+            log.write(traceback.format_exc())
             raise
 
 
@@ -148,7 +165,7 @@ def _prepare(job: Job, name: str, key: str) -> None:
 
 def _finish(job: Job, name: str, key: str, seconds: float, line: str) -> None:
     home, aside = job.stage(name), job.folder / f"{name}.partial"
-    record = {"key": key, "seconds": round(seconds, 1), "tledge": tledge.__version__}
+    record = {"key": key, "seconds": round(seconds, 1), "tledge": tledge.__version__, "result": line}
     write_json(job.folder / "stages" / f"{name}.json", record)
     shutil.rmtree(home, ignore_errors=True)
     os.replace(aside, home)
@@ -184,13 +201,11 @@ def _log(job: Job, name: str) -> Iterator[TextIO]:
         yield log
 
 
-def summary(folder: Path) -> dict[str, Any]:
-    """Where a run's results are, by what they are, and the one-sentence verdict once the report is there."""
-    places = {
-        "checkpoint": folder / "train" / "checkpoint",
-        "graph": folder / "export" / "model.onnx",
-        "bundle": folder / "bundle",
-        "report": folder / "report" / "report.html",
-    }
-    found: dict[str, Any] = {"run": str(folder)} | {name: str(path) for name, path in places.items() if path.exists()}
-    return found
+def summary(folder: Path, *, until: str = "report") -> dict[str, str]:
+    """Where a run's results up to a stage are, by what they are, and with the report its one-sentence verdict."""
+    places = {"train": "checkpoint", "export": "model.onnx", "bundle": "", "report": "report.html"}
+    names = {"train": "checkpoint", "export": "graph"}
+    made = [name for name in places if STAGES.index(name) <= STAGES.index(until)]
+    found = {"run": str(folder)} | {names.get(name, name): str(folder / name / places[name]) for name in made}
+    verdict = read_json(folder / "stages" / f"{until}.json").get("result", "") if until == "report" else ""
+    return found | ({"verdict": verdict} if verdict else {})

@@ -89,7 +89,7 @@ def train_stage(job: Job, folder: Path) -> str:
         for rows in (splits.train, splits.validation)
     )
     fitted = []
-    for phase in model.phases(
+    phases = model.phases(
         classifier,
         encoder,
         train_rows,
@@ -97,7 +97,12 @@ def train_stage(job: Job, folder: Path) -> str:
         recipe.finetune,
         cache=cache_folder() / "features",
         progress=job.progress,
-    ):
+    )
+    while True:
+        with train.main_first():  # of several processes, one fills the cache and the others read it
+            phase = next(phases, None)
+        if phase is None:
+            break
         fitted.append(
             train.fit(
                 phase.module,

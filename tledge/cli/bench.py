@@ -80,9 +80,9 @@ def _torch_eager(checkpoint: Path) -> dict[str, Callable[[int], Run]]:
     if importlib.util.find_spec("torch") is None:
         screen.say("torch is not installed, so torch eager is left out")
         return {}
-    from tledge import pipeline
+    from tledge import stages
 
-    return pipeline.torch_eager(checkpoint)
+    return stages.torch_eager(checkpoint)
 
 
 def _numbers(option: str, text: str) -> list[int]:

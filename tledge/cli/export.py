@@ -16,4 +16,4 @@ def command(
 
     `tledge quantize` adds the recipe's other variants and chooses among them.
     """
-    stages(run, [*(overrides or []), "quantize.schemes=[]"], out, as_json, until="bundle")
+    stages(run, overrides, out, as_json, until="bundle", fp32_only=True)

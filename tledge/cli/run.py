@@ -27,13 +27,15 @@ def command(
     stages(recipe, overrides, out, as_json, until="report")
 
 
-def stages(path: Path, overrides: list[str] | None, out: Path | None, as_json: bool, *, until: str) -> None:
+def stages(path: Path, overrides: list[str] | None, out: Path | None, as_json: bool, *, until: str, fp32_only: bool = False) -> None:
     """Run a recipe's stages up to one of them and print where the results are."""
     recipe, folder = recipe_of(path, overrides or [], out)
-    from tledge import pipeline
+    from tledge import pipeline, processes
 
-    pipeline.run(recipe, folder, until=until, progress=screen.bars(), say=screen.say)
-    facts = pipeline.summary(folder)
+    pipeline.run(recipe, folder, until=until, fp32_only=fp32_only, progress=screen.bars(), say=screen.say)
+    if not processes.is_main():
+        return
+    facts = pipeline.summary(folder, until=until)
     if as_json:
         screen.as_json(facts)
         return
