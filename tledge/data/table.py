@@ -185,7 +185,8 @@ def _columns(source: Source, settings: Data, task: Task) -> dict[str, str]:
     if len(set(columns.values())) < len(columns):
         raise DataError(f"data.columns: {' and '.join(wanted)} are both {columns[wanted[0]]!r}; give each its own")
     for name, column in columns.items():
-        if column not in source.columns:
+        # No columns: no row that was looked at is whole, and the broken rows have more to say.
+        if source.columns and column not in source.columns:
             raise DataError(
                 f"{source.name} has no column {column!r}; its columns are {_listed(source.columns)}"
                 f"{did_you_mean(column, source.columns)}; set data.columns.{name}{_other_delimiter(source.columns)}"
