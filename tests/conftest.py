@@ -112,7 +112,12 @@ def tiny(tmp_path):
         return bundle.write(folder, **(arguments | changes))
 
     return SimpleNamespace(
-        checkpoint=checkpoint, graphs=graphs, weights=weights, variants=variants, reference=reference, write=write,
+        checkpoint=checkpoint,
+        graphs=graphs,
+        weights=weights,
+        variants=variants,
+        reference=reference,
+        write=write,
         save_graph=save_graph,
     )
 
@@ -122,3 +127,42 @@ def tiny_bundle(tiny, tmp_path):
     """The folder of a bundle with the variants fp32 and int8, of which int8 is chosen."""
     tiny.write(tmp_path / "bundle")
     return tmp_path / "bundle"
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """`pretrained("bert")` is the folder of a tiny random backbone of that family; see `families.py`."""
+    import families
+
+    made = {}
+
+    def folder(family):
+        if family not in made:
+            made[family] = families.save(family, tmp_path_factory.mktemp(family) / "backbone")
+        return made[family]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(pretrained, tmp_path_factory):
+    """`exported("bert")` is a classifier of that family with its graph: each family is exported once in a session."""
+    import families
+
+    from tledge import export
+
+    made = {}
+
+    def export_once(family):
+        if family not in made:
+            folder = tmp_path_factory.mktemp(f"{family}-graph")
+            model, backbone = families.classifier(pretrained(family))
+            encoder = families.encoder(model, backbone, folder / "tokenizer")
+            sample = encoder.dummy(2, 8)
+            sample["attention_mask"][0, -3:] = 0
+            path = folder / "model.onnx"
+            graph = export.export(model, sample, path, opset=20, external_data=False)
+            made[family] = SimpleNamespace(model=model, encoder=encoder, path=path, graph=graph)
+        return made[family]
+
+    return export_once

@@ -1,0 +1,100 @@
+"""Every loss on disk is held to the same contract, and its values to formulas written out by hand."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from tledge import losses, plugins
+
+ALL = plugins.names(losses.__name__)
+KEYWORDS = {"label_weights": None, "label_smoothing": 0.0, "n_items": None}
+
+
+def batch(name, rows=8, labels=3, seed=0):
+    rng = np.random.default_rng(seed)
+    logits = torch.tensor(rng.normal(size=(rows, labels)) * 3, dtype=torch.float32)
+    if name == "cross_entropy":
+        return logits, torch.tensor(rng.integers(0, labels, rows))
+    return logits, torch.tensor(rng.integers(0, 2, (rows, labels)), dtype=torch.float32)
+
+
+def by_hand(name, logits, targets, weights, smoothing):
+    x, t = logits.double().numpy(), targets.numpy()
+    w = np.ones(x.shape[1]) if weights is None else weights.double().numpy()
+    if name == "cross_entropy":
+        log_p = x - np.log(np.exp(x).sum(1, keepdims=True))
+        spread = np.eye(x.shape[1])[t] * (1 - smoothing) + smoothing / x.shape[1]
+        return float(-(spread * w * log_p).sum(1).mean())
+    p, spread = 1 / (1 + np.exp(-x)), t * (1 - smoothing) + smoothing / 2
+    return float(-(w * spread * np.log(p) + (1 - spread) * np.log(1 - p)).mean())
+
+
+def test_both_losses_are_found():
+    assert ALL == ["binary_cross_entropy", "cross_entropy"]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_takes_the_arguments_of_the_contract(name):
+    module = plugins.load(losses.__name__, name)
+    parameters = inspect.signature(module.loss).parameters
+    assert list(parameters)[:2] == ["logits", "targets"]
+    assert {n: p.default for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY} == KEYWORDS
+    assert module.__doc__ and module.loss.__doc__
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, torch.tensor([0.5, 1.0, 4.0])])
+@pytest.mark.parametrize("name", ALL)
+def test_value_is_that_of_the_formula(name, weights, smoothing):
+    logits, targets = batch(name)
+    value = plugins.load(losses.__name__, name).loss(logits, targets, label_weights=weights, label_smoothing=smoothing)
+    assert value.ndim == 0
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(by_hand(name, logits, targets, weights, smoothing), rel=1e-5)
+
+
+def test_plain_values_are_those_of_torch():
+    for name, reference in (
+        ("cross_entropy", torch.nn.functional.cross_entropy),
+        ("binary_cross_entropy", torch.nn.functional.binary_cross_entropy_with_logits),
+    ):
+        logits, targets = batch(name)
+        value = plugins.load(losses.__name__, name).loss(logits, targets)
+        torch.testing.assert_close(value, reference(logits, targets))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_parts_divided_by_all_items_sum_to_one_large_batch(name):
+    loss = plugins.load(losses.__name__, name).loss
+    logits, targets = batch(name)
+    weights = torch.tensor([0.5, 1.0, 4.0])
+    whole = loss(logits, targets, label_weights=weights)
+    for n_items in (targets.numel(), torch.tensor(targets.numel())):
+        parts = [
+            loss(logits[rows], targets[rows], label_weights=weights, n_items=n_items)
+            for rows in (slice(0, 3), slice(3, 8))
+        ]
+        torch.testing.assert_close(parts[0] + parts[1], whole)
+    means = [loss(logits[rows], targets[rows], label_weights=weights) for rows in (slice(0, 3), slice(3, 8))]
+    assert not torch.isclose(means[0] / 2 + means[1] / 2, whole)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_half_precision_logits_are_summed_in_float32(name):
+    logits, targets = batch(name, rows=4096)
+    loss = plugins.load(losses.__name__, name).loss
+    half = loss(logits.half() * 20, targets)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, loss(logits * 20, targets), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradient_lowers_the_loss(name):
+    logits, targets = batch(name)
+    logits.requires_grad_()
+    loss = plugins.load(losses.__name__, name).loss
+    value = loss(logits, targets, label_smoothing=0.1)
+    value.backward()
+    assert loss(logits.detach() - logits.grad, targets, label_smoothing=0.1) < value

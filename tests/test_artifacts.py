@@ -1,0 +1,88 @@
+import dataclasses
+import json
+
+import pytest
+
+from tledge import artifacts
+from tledge.artifacts import (
+    BenchResult,
+    Footprint,
+    Graph,
+    Latency,
+    LatencyRatio,
+    Machine,
+    ParityCase,
+    TensorSpec,
+    Variant,
+)
+
+GRAPH = Graph(
+    "model.onnx", 123, 20, 10,
+    (TensorSpec("input_ids", "int64", ("batch", "sequence")),),
+    (TensorSpec("logits", "float32", ("batch", 3)),),
+)  # fmt: skip
+RATIO = LatencyRatio("fp32", 0.5, 0.4, 0.6, 100)
+LATENCY = Latency("int8", 1, 32, 2, 64, 1.5, {"p50": 1.4}, {"p99": 662}, RATIO)
+MACHINE = Machine("a cpu", "x86_64", ("avx2",), 4, 1.5, 8000.0, "Linux", "3.11", "1.31", ("CPU",), None, {"numpy": "2"})
+EXAMPLES = [
+    GRAPH,
+    RATIO,
+    LATENCY,
+    MACHINE,
+    ParityCase("alone", 1, 2, False, 1e-6, 1e-4, True, True),
+    Variant("int8", "int8_dynamic", GRAPH, {"accuracy": 0.9}, {"accuracy": 0.8}, 0.99, 1.5, "b1", RATIO, True, "!"),
+    Variant("fp32", "fp32", GRAPH),
+    Footprint("int8", 1.5, 10.0, 2.0, 90.0, 60.0, {"CPUExecutionProvider": 7}),
+    BenchResult(MACHINE, (LATENCY, LATENCY), (), ("quiet",), "2026-11-21"),
+]
+
+
+@pytest.mark.parametrize("artifact", EXAMPLES, ids=lambda a: type(a).__name__)
+def test_comes_back_from_json_as_it_was(artifact, tmp_path):
+    artifacts.write_json(tmp_path / "a.json", artifact)
+    again = artifacts.from_dict(type(artifact), artifacts.read_json(tmp_path / "a.json"))
+    assert again == artifact
+    assert artifacts.from_dict(type(artifact), artifacts.to_dict(artifact)) == artifact
+
+
+def test_tuples_and_nested_artifacts_have_their_types_again():
+    variant = artifacts.from_dict(Variant, json.loads(json.dumps(artifacts.to_dict(EXAMPLES[5]))))
+    assert isinstance(variant.graph.inputs[0], TensorSpec)
+    assert variant.graph.inputs[0].shape == ("batch", "sequence")
+    assert isinstance(variant.against_fp32, LatencyRatio)
+
+
+def test_every_artifact_is_tried():
+    classes = {c for c in vars(artifacts).values() if dataclasses.is_dataclass(c)}
+    assert classes == {type(example) for example in EXAMPLES} | {TensorSpec}
+
+
+def test_unknown_keys_of_a_newer_writer_are_ignored():
+    data = artifacts.to_dict(RATIO) | {"invented_later": 1}
+    assert artifacts.from_dict(LatencyRatio, data) == RATIO
+
+
+def test_a_missing_key_is_an_error():
+    data = artifacts.to_dict(RATIO)
+    del data["ratio"]
+    with pytest.raises(TypeError, match="ratio"):
+        artifacts.from_dict(LatencyRatio, data)
+
+
+def test_artifacts_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        RATIO.ratio = 1.0
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.json"
+    artifacts.write_json(path, {"a": 1})
+    with pytest.raises(TypeError):
+        artifacts.write_json(path, {"a": object()})
+    assert artifacts.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_text_is_stored_as_utf_8(tmp_path):
+    artifacts.write_json(tmp_path / "a.json", {"label": "größer"})
+    assert "größer" in (tmp_path / "a.json").read_text(encoding="utf-8")

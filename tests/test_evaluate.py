@@ -1,0 +1,59 @@
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from tledge import tasks
+from tledge.evaluate import score
+
+TEXTS = ["aa", "b", "cccc", "d", "eee"]
+TARGETS = np.array([1, 0, 1, 0, 0])
+
+
+class Lengths:
+    """Encodes a text as its length, padded to the longest text of the batch."""
+
+    def __init__(self):
+        self.batches = []
+
+    def encode(self, values):
+        self.batches.append(list(values))
+        widest = max(map(len, values))
+        return {"input_ids": np.array([[1] * len(v) + [0] * (widest - len(v)) for v in values])}
+
+
+def run(feeds):
+    """Label 1 where a text has more than one character."""
+    lengths = feeds["input_ids"].sum(axis=1)
+    return {"logits": np.stack([np.full(len(lengths), 1.5), lengths], axis=1).astype(np.float32)}
+
+
+def test_scores_every_row_once_and_in_order():
+    result = score(run, Lengths(), TEXTS, TARGETS, tasks.load("text_classification"))
+    assert result.decisions.tolist() == [1, 0, 1, 0, 1]
+    assert result.outputs["logits"][:, 1].tolist() == [2, 1, 4, 1, 3]
+    assert result.metrics["accuracy"] == pytest.approx(4 / 5)
+
+
+def test_runs_one_row_at_a_time_unless_asked_otherwise():
+    alone, batched = Lengths(), Lengths()
+    task = tasks.load("text_classification")
+    first = score(run, alone, TEXTS, TARGETS, task)
+    second = score(run, batched, TEXTS, TARGETS, task, batch_size=2)
+    assert [len(batch) for batch in alone.batches] == [1, 1, 1, 1, 1]
+    assert [len(batch) for batch in batched.batches] == [2, 2, 1]
+    np.testing.assert_array_equal(first.outputs["logits"], second.outputs["logits"])
+    assert first.metrics == second.metrics
+
+
+def test_progress_hears_of_every_row():
+    heard = []
+
+    @contextmanager
+    def progress(description, total):
+        heard.append((description, total))
+        yield heard.append
+
+    task = tasks.load("text_classification")
+    score(run, Lengths(), TEXTS, TARGETS, task, batch_size=2, progress=progress, description="Looking")
+    assert heard == [("Looking", 5), 2, 2, 1]
