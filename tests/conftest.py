@@ -1,13 +1,17 @@
 """A tiny bundle, made of a tiny tokenizer and a bag-of-words graph, for every room that needs one."""
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+import tiny_project
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+import tledge
 from tledge import artifacts, bundle
 from tledge.artifacts import Graph, TensorSpec, Variant
 from tledge.runtime import open_session, session_run
@@ -166,3 +170,40 @@ def exported(pretrained, tmp_path_factory):
         return made[family]
 
     return export_once
+
+
+@pytest.fixture(scope="session")
+def tiny_backbone(tmp_path_factory):
+    """The folder of a random, two-layer BERT."""
+    folder = tmp_path_factory.mktemp("backbone") / "bert"
+    tiny_project.save_backbone(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def feature_cache(tmp_path_factory):
+    """A cache of features for the session's runs, also in processes that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TLEDGE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def project(tiny_backbone, feature_cache, tmp_path):
+    """The recipe of a tiny project of one's own, not yet run."""
+    return tiny_project.write_project(tmp_path / "project", tiny_backbone)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_backbone, feature_cache, tmp_path_factory):
+    """A project with a finished run: `recipe` and `run` are paths. Shared, so copy it before you change it."""
+    recipe = tiny_project.write_project(tmp_path_factory.mktemp("finished") / "project", tiny_backbone)
+    run = recipe.parent / "runs" / "tiny"
+    tledge.run(recipe, run)
+    return SimpleNamespace(recipe=recipe, run=run)
+
+
+@pytest.fixture
+def run_copy(finished, tmp_path):
+    """A copy of the finished run, to be changed; its recipe's paths still name the shared project."""
+    return Path(shutil.copytree(finished.run, tmp_path / "run"))

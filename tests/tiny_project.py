@@ -58,7 +58,7 @@ def save_backbone(folder):
     BertModel(
         BertConfig(
             vocab_size=len(words), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-            intermediate_size=64, max_position_embeddings=64,
+            intermediate_size=64, max_position_embeddings=64, initializer_range=0.3,
         )
     ).save_pretrained(folder)  # fmt: skip
     PreTrainedTokenizerFast(
@@ -90,17 +90,17 @@ def write_project(folder, backbone, task="text_classification"):
     return folder / "recipe.yaml"
 
 
-def tledge(*arguments, env=None, check=None, **options):
-    """`python -m tledge` in a fresh process, its output as text; fails unless it exits with `check`."""
+def tledge(*arguments, env=None, code=None, **options):
+    """`python -m tledge` in a fresh process, its output as text; fails unless it exits with `code`."""
     import os
 
     done = subprocess.run(
         [sys.executable, "-m", "tledge", *map(str, arguments)],
-        capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=120,
+        check=False, capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=120,
         env={**os.environ, **(env or {})}, **options,
     )  # fmt: skip
-    if check is not None:
-        assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    if code is not None:
+        assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 
 

@@ -96,7 +96,9 @@ def _save(recipe: Recipe, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save_recipe(recipe, folder / "recipe.yaml")
     except OSError as error:
-        raise RecipeError(f"the run folder {folder} cannot be written: {error.strerror}; choose another: --out") from error
+        raise RecipeError(
+            f"the run folder {folder} cannot be written: {error.strerror}; choose another: --out"
+        ) from error
 
 
 def _run_stage(job: Job, name: str, key: str) -> None:

@@ -238,7 +238,8 @@ def quantize_stage(job: Job, folder: Path) -> str:
         [artifacts.to_dict(v) | {"test_metrics": tested[v.name].metrics} for v in variants],
     )
     chosen = next(v for v in variants if v.chosen)
-    np.savez_compressed(folder / "test_outputs.npz", **tested[chosen.name].outputs)
+    outputs: dict[str, Any] = tested[chosen.name].outputs
+    np.savez_compressed(folder / "test_outputs.npz", **outputs)
     metric = tested[chosen.name].metrics[task.METRIC]
     return f"{chosen.name} chosen, test {task.METRIC} {metric:.3f}; {chosen.reason}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Any
 
@@ -49,6 +50,8 @@ _USAGE_ERROR: Any = typer.BadParameter.__base__  # what a misspelt command line 
 
 def main() -> None:
     """Run the command line and exit with a documented code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # whatever the locale is
     try:
         code = app(standalone_mode=False)
     except TledgeError as error:
@@ -58,7 +61,10 @@ def main() -> None:
             raise
         code = _fail(MissingExtraError.of(error, "train"))
     except _USAGE_ERROR as error:
-        typer.echo(f"error: {error.format_message().rstrip('.')}; try --help", err=True)
+        # A command line without a verb gets the help, which is this error's message.
+        got_none = type(error).__name__ == "NoArgsIsHelpError"
+        message = error.format_message()
+        typer.echo(message if got_none else f"error: {message.rstrip('.')}; try --help", err=True)
         code = error.exit_code
     except typer.Abort:
         typer.echo("stopped: what was finished is kept; the same command goes on from there", err=True)

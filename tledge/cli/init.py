@@ -24,6 +24,8 @@ def command(
     from tledge import data as data_room
     from tledge import tasks
     from tledge.recipe import starter
+    from tledge.recipe.json_schema import schema_text
+    from tledge.recipe.save import SCHEMA_FILE
 
     if out.exists() and not force:
         raise RecipeError(f"{out} is already there; use --force to replace it, or --out for another name")
@@ -43,9 +45,14 @@ def command(
         data_path_text=os.path.relpath(data, out.parent) if local else data,
         **({"backbone": backbone} if backbone else {}),
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
+    schema = out.parent / SCHEMA_FILE
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8", newline="\n")
+        schema.write_text(schema_text(), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise RecipeError(f"{out} cannot be written: {error.strerror}; choose another: --out") from error
     typer.echo(
         f"{seen.n_rows} rows, columns {', '.join(seen.columns)}; {len(seen.labels)} labels in {seen.label_column!r}"
     )
-    typer.echo(f"wrote {out}; read it, then: tledge run {out}")
+    typer.echo(f"wrote {out}, and {schema.name} beside it for editors; read it, then: tledge run {out}")

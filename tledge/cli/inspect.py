@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from tledge import noise
 from tledge.cli import screen
 from tledge.errors import RecipeError
 
@@ -26,7 +28,9 @@ def command(
 ) -> None:
     """Show a backbone's blocks and what a freeze setting would train, or a bundle's variants and inputs."""
     path = Path(what)
-    if (path / "bundle.json").exists() or (path / "bundle" / "bundle.json").exists():
+    if any((path / name).exists() for name in ("bundle.json", "bundle/bundle.json", "recipe.yaml")):
+        if strategy or unfreeze:
+            raise RecipeError(f"--strategy and --unfreeze are for a backbone, but {what} is a bundle or run folder")
         _bundle(path, as_json)
         return
     if strategy not in (None, "probe", "partial", "full"):
@@ -39,8 +43,11 @@ def command(
 def _backbone(reference: str, strategy: str, unfreeze: str | None, as_json: bool) -> None:
     from tledge import model
 
-    backbone = model.load_backbone(reference)
     number = int(unfreeze) if unfreeze and unfreeze.isdecimal() else unfreeze
+    if number == 0:
+        raise RecipeError("--unfreeze: expected a number of blocks from 1 on, or a name pattern; got 0")
+    with noise.to(io.StringIO()):
+        backbone = model.load_backbone(reference)
     plan = model.freeze(backbone.module, strategy, number)
     blocks = model.describe(backbone.module)
     facts: dict[str, Any] = {
@@ -63,7 +70,8 @@ def _backbone(reference: str, strategy: str, unfreeze: str | None, as_json: bool
 
 
 def _bundle(path: Path, as_json: bool) -> None:
-    from tledge import artifacts, bundle
+    from tledge import artifacts, bundle, tasks
+    from tledge.bench.table import megabytes
     from tledge.cli.places import bundle_of
 
     manifest = bundle.load(bundle_of(path))
@@ -71,15 +79,15 @@ def _bundle(path: Path, as_json: bool) -> None:
         screen.as_json(artifacts.to_dict(manifest))
         return
     typer.echo(f"{manifest.task}, {len(manifest.labels)} labels: {', '.join(manifest.labels)}")
+    metric = tasks.load(manifest.task).METRIC
     rows = [
-        (
-            f"{v.name}{' (chosen)' if v.chosen else ''}", f"{v.graph.size_bytes / 1e6:.1f}", str(v.graph.opset),
-            " ".join(f"{name} {value:.3f}" for name, value in v.test_metrics.items()), v.reason,
-        )
+        (f"{v.name} (chosen)" if v.chosen else v.name, megabytes(v.graph.size_bytes / 1e6),
+         f"{v.test_metrics[metric]:.3f}" if metric in v.test_metrics else "-", v.reason)
         for v in manifest.variants
     ]  # fmt: skip
-    screen.table(("variant", "MB", "opset", "test metrics", "why"), rows)
+    screen.table(("variant", "MB", f"test {metric}", "why"), rows, text=("why",))
     graph = next(v.graph for v in manifest.variants if v.chosen)
+    typer.echo(f"opset {graph.opset}, IR version {graph.ir_version}")
     for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):
         for tensor in tensors:
             typer.echo(f"{kind} {tensor.name}: {tensor.dtype} ({', '.join(map(str, tensor.shape))})")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,36 +35,54 @@ def command(
     if not texts and file is None:
         raise InputError("nothing to predict: got no TEXT and no --file; give texts, --file F, or - for standard input")
     predictor = Predictor.load(bundle_of(bundle), variant=variant, provider=provider, threads=threads)
-    for text in _values(texts or [], file):
-        # An encoding without surrogates: what cannot be written is shown escaped.
-        line = json.dumps({"text": text, **predictor.predict(text)}, ensure_ascii=False)
-        typer.echo(line)
+    for place, text in _values(texts or [], file):
+        try:
+            answer = predictor.predict(text)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+        typer.echo(json.dumps({"text": text, **answer}, ensure_ascii=False))
 
 
-def _values(texts: Iterable[str], file: Path | None) -> Iterator[str]:
-    for text in texts:
+def _values(texts: Iterable[str], file: Path | None) -> Iterator[tuple[str, str]]:
+    """Texts one by one as they come, each with where it came from."""
+    for number, text in enumerate(texts, start=1):
         if text == "-":
-            sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
-            yield from (line.rstrip("\r\n") for line in sys.stdin)
+            yield from _lines("standard input", sys.stdin.buffer)
         else:
-            yield text
+            yield f"TEXT {number}", _typed(text)
     if file is not None:
-        yield from _lines(file)
+        try:
+            with file.open("rb") as lines:
+                objects = file.suffix.lower() == ".jsonl"
+                yield from _objects(str(file), lines) if objects else _lines(str(file), lines)
+        except OSError as error:
+            raise InputError(f"--file {file} cannot be read: {error.strerror}") from error
 
 
-def _lines(file: Path) -> Iterator[str]:
-    try:
-        with file.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                yield _object(file, number, line) if file.suffix == ".jsonl" else line.rstrip("\r\n")
-    except OSError as error:
-        raise InputError(f"--file {file} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"--file {file} is not UTF-8: {error.reason} at byte {error.start}") from error
+def _typed(text: str) -> str:
+    """An argument as UTF-8, where Python read the command line by a locale that is none."""
+    if sys.getfilesystemencoding() == "utf-8":
+        return text
+    return os.fsencode(text).decode("utf-8", "surrogateescape")
 
 
-def _object(file: Path, number: int, line: str) -> str:
-    try:
-        return str(json.loads(line)["text"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f'{file}:{number}: expected an object with "text", got {line.strip()[:60]!r}') from error
+def _lines(name: str, lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(lines, start=1):
+        place = f"{name}:{number}"
+        try:
+            yield place, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{place}: is not UTF-8: {error.reason} at byte {error.start} of the line") from error
+
+
+def _objects(name: str, lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+    for place, line in _lines(name, lines):
+        if not line.strip():
+            continue
+        try:
+            text = json.loads(line)["text"]
+        except (ValueError, LookupError, TypeError, RecursionError):
+            text = None
+        if not isinstance(text, str):
+            raise InputError(f'{place}: expected an object with a string "text", got {line.strip()[:60]!r}')
+        yield place, text

@@ -27,7 +27,9 @@ def command(
     stages(recipe, overrides, out, as_json, until="report")
 
 
-def stages(path: Path, overrides: list[str] | None, out: Path | None, as_json: bool, *, until: str, fp32_only: bool = False) -> None:
+def stages(
+    path: Path, overrides: list[str] | None, out: Path | None, as_json: bool, *, until: str, fp32_only: bool = False
+) -> None:
     """Run a recipe's stages up to one of them and print where the results are."""
     recipe, folder = recipe_of(path, overrides or [], out)
     from tledge import pipeline, processes

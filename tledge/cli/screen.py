@@ -60,16 +60,18 @@ def as_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """A table on standard output; the first column is text, the others are figures."""
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[str] = ()) -> None:
+    """A table on standard output; the first column and those named in `text` are text, the others figures."""
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     # Where the output is no terminal, nobody's window limits the width.
     console = Console() if sys.stdout.isatty() else Console(width=200)
-    drawn = Table(title=title or None, title_justify="left", header_style="bold")
-    for i, name in enumerate(header):
-        drawn.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for name in header:
+        left = name in (header[0], *text)
+        drawn.add_column(name, justify="left" if left else "right", no_wrap=not left, overflow="fold")
     for row in rows:
         drawn.add_row(*row)
     console.print(drawn)
