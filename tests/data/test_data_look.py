@@ -1,0 +1,101 @@
+"""The guesses of `tledge init`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tledge import data
+from tledge.errors import DataError
+
+Rows = Callable[..., list[dict[str, Any]]]
+Write = Callable[..., str]
+
+GREETINGS = ("good day {}", "see you {}")
+
+
+def made_rows(count: int, labels: tuple[Any, ...] = ("greet", "leave"), start: int = 0) -> list[dict[str, Any]]:
+    """Distinct rows, the labels in turn."""
+    return [{"text": GREETINGS[i % 2].format(i), "label": labels[i % len(labels)]} for i in range(start, start + count)]
+
+
+@pytest.fixture
+def rows() -> Rows:
+    return made_rows
+
+
+@pytest.fixture
+def csv_file(tmp_path: Path) -> Write:
+    """Writes rows to a CSV file and gives its name."""
+
+    def write(name: str, rows: list[dict[str, Any]], delimiter: str = ",") -> str:
+        lines = [delimiter.join(rows[0]), *(delimiter.join(str(cell) for cell in row.values()) for row in rows)]
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return name
+
+    return write
+
+
+@pytest.fixture
+def jsonl_file(tmp_path: Path) -> Write:
+    def write(name: str, rows: list[dict[str, Any]]) -> str:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return name
+
+    return write
+
+
+def test_columns_are_guessed_by_what_they_hold(tmp_path: Path, rows: Rows, csv_file: Write) -> None:
+    made = [
+        {"id": i, "weight": i % 3 + 0.5, "said": row["text"], "mood": row["label"], "note": ""}
+        for i, row in enumerate(rows(30))
+    ]
+    seen = data.look(csv_file("t.csv", made), base=tmp_path)
+    assert seen.columns == {"id": "integer", "weight": "number", "said": "text", "mood": "text", "note": "empty"}
+    assert (seen.text_column, seen.label_column, seen.multilabel) == ("said", "mood", False)
+    assert seen.labels == {"greet": 15, "leave": 15}
+    assert (seen.n_rows, seen.n_broken) == (30, 0)
+    assert seen.size_bytes == (tmp_path / "t.csv").stat().st_size
+
+
+def test_telling_names_come_first(tmp_path: Path, jsonl_file: Write) -> None:
+    made = [{"url": "https://example.com/" + "x" * i, "Text": f"t{i}", "day": i % 2, "label": i % 3} for i in range(30)]
+    seen = data.look(jsonl_file("t.jsonl", made), base=tmp_path)
+    assert (seen.text_column, seen.label_column) == ("Text", "label")
+    assert seen.labels == {"0": 10, "1": 10, "2": 10}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_several_labels_are_seen(tmp_path: Path, rows: Rows, csv_file: Write, jsonl_file: Write, listed: bool) -> None:
+    made = rows(40, (["a", "b"], ["a"])) if listed else rows(40, ("a|b", "a"))
+    seen = data.look(jsonl_file("t.jsonl", made) if listed else csv_file("t.csv", made), base=tmp_path)
+    assert seen.multilabel
+    assert seen.labels == {"a": 40, "b": 20}
+
+
+def test_all_rows_are_counted_and_broken_ones_apart(tmp_path: Path, rows: Rows, csv_file: Write) -> None:
+    csv_file("t.csv", rows(2500))
+    with (tmp_path / "t.csv").open("a") as file:
+        file.write("too few\n")
+    seen = data.look("t.csv", base=tmp_path)
+    assert (seen.n_rows, seen.n_broken) == (2500, 1)
+    assert seen.labels == {"greet": 1250, "leave": 1250}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a,b\n1,2\n3,4\n", "no column looks like a text"),
+        ("text,b\nx,1.5\ny,2.5\nz,3.5\n", "no column looks like a label; its columns are 'text', 'b'"),
+        ("text,label\nbroken\n", "has no usable row: t.csv:2: expected 2 cells"),
+    ],
+)
+def test_what_cannot_be_guessed_is_said(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(DataError) as caught:
+        data.look("t.csv", base=tmp_path)
+    assert said in str(caught.value)
