@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 import pytest
+from labelled_rows import as_csv
 
 from tledge import tasks
 from tledge.data import load
 from tledge.errors import DataError
 from tledge.recipe.schema import Data
-
-
-def labelled(n_rows, labels=("bad", "good"), start=0):
-    """Rows `(text, label)` of different texts, the labels in turn."""
-    return [(f"text number {i}", labels[i % len(labels)]) for i in range(start, start + n_rows)]
-
-
-def as_csv(rows, header=("text", "label"), **options):
-    """The text of a CSV file."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n", **options).writerows([header, *rows])
-    return text.getvalue()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -93,9 +94,9 @@ def open_text(path: Path, encoding: str, *, newline: str) -> TextFile:
         DataError: the encoding is unknown, or the file cannot be read. While lines are read: the packed data is
             damaged, or an encoding of several bytes does not fit.
     """
-    # A byte-order mark is no part of the first column's name.
-    name = "utf-8-sig" if encoding.lower().replace("_", "-") in ("utf-8", "utf8") else encoding
     try:
+        # A byte-order mark is no part of the first column's name.
+        name = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
         "a".encode(name)
     except (LookupError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(
