@@ -17,6 +17,7 @@ from transformers import (
 
 from tledge import inputs, model
 
+torch.set_num_threads(1)  # threads cost more than they give on tensors this small
 FAMILIES = ("bert", "distilbert", "roberta", "gpt2")
 GOOD = ("warm", "bright", "lovely", "calm", "fresh")
 BAD = ("cold", "dull", "awful", "noisy", "stale")

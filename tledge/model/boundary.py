@@ -54,11 +54,12 @@ class AboveBoundary(nn.Module):
         _, blocks = block_list(model.backbone)
         frozen = list(blocks[:boundary])
         returns_tuple = _returns_tuple(model, frozen[-1])
-        for i, block in enumerate(frozen):
-            blocks[i] = _StandIn(block, returns_tuple=returns_tuple)
+        stand_ins = [_StandIn(block, returns_tuple=returns_tuple) for block in frozen]
+        for i, stand_in in enumerate(stand_ins):
+            blocks[i] = stand_in
         # Kept in tuples, so that they are not registered a second time and stored twice.
         self._places = (blocks, frozen)
-        self._last = (blocks[boundary - 1],)
+        self._last = (stand_ins[-1],)
 
     def forward(self, activations: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """Logits from cached activations."""
@@ -81,6 +82,16 @@ def activations(model: TextClassifier, boundary: int, inputs: dict[str, Tensor])
     with _stop_after(blocks[boundary - 1]) as caught, suppress(_Reached):
         model.features(**inputs)
     return caught[0]
+
+
+def trains_below(model: TextClassifier, boundary: int) -> bool:
+    """Whether something that trains takes part in what the blocks below the boundary give, so that caching it is wrong.
+
+    MPNet's position bias is such a thing: it is kept behind the blocks, and all of them use it.
+    """
+    ones = torch.ones((2, 4), dtype=torch.int64, device=next(model.parameters()).device)
+    with torch.enable_grad():
+        return activations(model, boundary, {"input_ids": ones, "attention_mask": ones}).requires_grad
 
 
 @contextmanager

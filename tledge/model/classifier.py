@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
@@ -21,9 +22,8 @@ POOLINGS = ("mean", "cls", "last", "pooler")
 class TextClassifier(PreTrainedModel):
     """A transformers backbone with a classification head.
 
-    The parameters are named as transformers' own `...ForSequenceClassification` names them (`bert.*`, `classifier.*`),
-    and frozen parts stay in eval mode, so that training on cached features and training through the frozen backbone
-    compute the same.
+    The parameters are named as transformers' BERT classifier names them (`bert.*`, `classifier.*`), and frozen parts
+    stay in eval mode, so that training on cached features and through the frozen backbone compute the same.
     """
 
     # The wrapper has no attention of its own; the backbone has already chosen its implementation.
@@ -33,7 +33,7 @@ class TextClassifier(PreTrainedModel):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: PreTrainedModel,
         *,
         config: Any,
         pooling: str,
@@ -83,16 +83,22 @@ class TextClassifier(PreTrainedModel):
     @property
     def backbone(self) -> nn.Module:
         """The pretrained body."""
-        return getattr(self, self.base_model_prefix)
+        body: nn.Module = getattr(self, self.base_model_prefix)
+        return body
 
     def train(self, mode: bool = True) -> TextClassifier:
-        """Set the mode of what trains; modules whose parameters are all frozen stay in eval mode."""
+        """Set the mode of what trains; what is frozen stays in eval mode.
+
+        That is each module whose parameters are all frozen, and each dropout that comes before the first one that
+        trains (GPT-2's, between its embeddings and its blocks, is part of neither).
+        """
         super().train(mode)
-        if mode:
-            for module in self.modules():
-                parameters = list(module.parameters())
-                if parameters and not any(p.requires_grad for p in parameters):
-                    module.eval()
+        below = True
+        for module in self.backbone.modules() if mode else ():
+            below = below and not any(p.requires_grad for p in module.parameters(recurse=False))
+            parameters = list(module.parameters())
+            if not any(p.requires_grad for p in parameters) and (parameters or below):
+                module.eval()
         return self
 
     def features(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
@@ -103,7 +109,7 @@ class TextClassifier(PreTrainedModel):
             attention_mask: `(batch, sequence) int64`, 0 on padding.
             token_type_ids: `(batch, sequence) int64`, for backbones that have segments.
         """
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        inputs: dict[str, Any] = {"input_ids": input_ids, "attention_mask": attention_mask}
         if token_type_ids is not None:
             inputs["token_type_ids"] = token_type_ids
         if getattr(self.config, "use_cache", None):
@@ -155,7 +161,7 @@ def build(
     Raises:
         ModelError: the pooling does not fit the backbone, or `max_length` is more than it can read.
     """
-    limit = getattr(backbone.config, "max_position_embeddings", None)
+    limit = _longest(backbone)
     if limit is not None and max_length > limit:
         raise ModelError(f"model.max_length: got {max_length}, but {backbone.reference!r} reads at most {limit} tokens")
     config = backbone.config
@@ -165,7 +171,8 @@ def build(
     family = type(backbone.module).__name__.removesuffix("Model")
     config.architectures = [f"{family}ForSequenceClassification"]
     if getattr(config, "pad_token_id", None) is None:
-        config.pad_token_id = backbone.tokenizer.pad_token_id or backbone.tokenizer.eos_token_id
+        pad = backbone.tokenizer.pad_token_id
+        config.pad_token_id = backbone.tokenizer.eos_token_id if pad is None else pad
     config.tledge = {
         "task": task,
         "pooling": pooling,
@@ -184,8 +191,13 @@ def save(model: TextClassifier, folder: Path, tokenizer: Any) -> None:
 
 
 def save_tokenizer(model: TextClassifier, tokenizer: Any, folder: Path) -> None:
-    """Write the tokenizer's files with the model's own length limit, in the form that older readers take too."""
+    """Write the tokenizer's files with the model's own length limit, in the form that older readers take too.
+
+    Texts are padded on the right, whatever the tokenizer did before: with padding on the left, a model that counts its
+    positions from the first column (GPT-2) would read a padded text differently from the same text alone.
+    """
     tokenizer.model_max_length = model.config.tledge["max_length"]
+    tokenizer.padding_side = "right"
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     # transformers 5 writes a class name that version 4 does not know, and leaves the names of the inputs out.
@@ -211,9 +223,24 @@ def load(folder: Path) -> TextClassifier:
     model = _from_config(config, text_backbones.without_weights(config))
     try:
         load_model(model, str(folder / "model.safetensors"))
-    except (OSError, RuntimeError) as error:
-        raise ModelError(f"{folder}/model.safetensors does not fit config.json: {str(error)[:300]}") from error
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"{folder}/model.safetensors does not fit config.json: {reason}; run the train stage again"
+        ) from error
     return model.eval()
+
+
+def _longest(backbone: text_backbones.Backbone) -> int | None:
+    """The most tokens that a backbone reads, `None` when nothing limits them.
+
+    RoBERTa and its kin number positions from behind the padding token's, so that 514 embeddings serve 512 tokens.
+    """
+    limit: int | None = getattr(backbone.config, "max_position_embeddings", None)
+    for name, table in backbone.module.named_modules():
+        if name.endswith("position_embeddings") and isinstance(table, nn.Embedding) and table.padding_idx is not None:
+            return table.num_embeddings - table.padding_idx - 1
+    return limit
 
 
 def _from_config(config: Any, backbone: nn.Module) -> TextClassifier:

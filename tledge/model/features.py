@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,20 +91,19 @@ def cached(
     """
     key = _key(texts, identity, encoder.identity, per_token)
     home = folder / key
-    if not (home / "features.json").exists():
+    reused = (home / "features.json").exists()
+    if not reused:
+        shutil.rmtree(home, ignore_errors=True)
         aside = folder / f"{key}.{os.getpid()}.partial"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         try:
             _compute(compute, encoder, texts, aside, hidden_size, per_token, progress, description, device)
             write_json(aside / "features.json", {"identity": identity, "rows": len(texts), "per_token": per_token})
-            shutil.rmtree(home, ignore_errors=True)
-            os.replace(aside, home)
+            with suppress(OSError):  # another process may have been here first, with the same features
+                os.replace(aside, home)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        reused = False
-    else:
-        reused = True
     return Features(
         np.load(home / "vectors.npy", mmap_mode="r"),
         np.load(home / "offsets.npy", mmap_mode="r"),

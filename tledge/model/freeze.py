@@ -23,8 +23,8 @@ class Block:
 class Freeze:
     """What a strategy froze.
 
-    `boundary` is the number of leading blocks that nothing trains in or before, `None` when something before the
-    blocks trains.
+    `boundary` is the number of leading blocks that nothing trains in or before; `None` when something before the
+    blocks trains, and for the strategies that are not `partial`.
     """
 
     trainable: int
@@ -40,7 +40,9 @@ def block_list(backbone: nn.Module) -> tuple[str, nn.ModuleList]:
     """
     lists = [(name, m) for name, m in backbone.named_modules() if isinstance(m, nn.ModuleList) and len(m)]
     if not lists:
-        raise ModelError(f"no list of blocks was found in {type(backbone).__name__}; use strategy probe or full")
+        raise ModelError(
+            f"finetune.unfreeze: no list of blocks was found in {type(backbone).__name__}; use strategy probe or full"
+        )
     return max(lists, key=lambda item: sum(p.numel() for p in item[1].parameters()))
 
 
@@ -53,18 +55,21 @@ def freeze(backbone: nn.Module, strategy: str, unfreeze: int | str | None = None
     Raises:
         ModelError: the number is larger than the number of blocks, or the pattern matches no parameter.
     """
-    name, blocks = block_list(backbone)
     names = [n for n, _ in backbone.named_parameters()]
-    first = next(i for i, n in enumerate(names) if n.startswith(f"{name}."))
     if strategy == "full":
         chosen = set(names)
     elif strategy == "probe":
         chosen = set()
     elif isinstance(unfreeze, int):
+        name, blocks = block_list(backbone)
         if unfreeze > len(blocks):
-            raise ModelError(f"finetune.unfreeze: got {unfreeze}, but the backbone has {len(blocks)} blocks")
+            raise ModelError(
+                f"finetune.unfreeze: got {unfreeze}, but the backbone has {len(blocks)} blocks; "
+                f"give a number from 1 to {len(blocks)}, or use strategy full"
+            )
         lowest = len(blocks) - unfreeze
-        chosen = {n for n in names[first:] if _block_index(n, name) is None or _block_index(n, name) >= lowest}  # type: ignore[operator]
+        first = next(i for i, n in enumerate(names) if n.startswith(f"{name}."))
+        chosen = {n for n in names[first:] if _block_index(n, name, default=lowest) >= lowest}
     else:
         assert unfreeze is not None
         chosen = {n for n in names if fnmatch.fnmatchcase(n, unfreeze)}
@@ -77,7 +82,7 @@ def freeze(backbone: nn.Module, strategy: str, unfreeze: int | str | None = None
         parameter.requires_grad_(n in chosen)
     total = sum(p.numel() for p in backbone.parameters())
     trainable = sum(p.numel() for p in backbone.parameters() if p.requires_grad)
-    return Freeze(trainable, total, _boundary(names, first, name, len(blocks), chosen))
+    return Freeze(trainable, total, _boundary(backbone, names, chosen) if strategy == "partial" else None)
 
 
 def describe(backbone: nn.Module) -> list[Block]:
@@ -85,8 +90,8 @@ def describe(backbone: nn.Module) -> list[Block]:
     list_name, _ = block_list(backbone)
     parts: dict[str, list[nn.Parameter]] = {}
     for name, parameter in backbone.named_parameters():
-        index = _block_index(name, list_name)
-        part = name.split(".")[0] if index is None else f"{list_name}.{index}"
+        index = _block_index(name, list_name, default=-1)
+        part = name.split(".")[0] if index < 0 else f"{list_name}.{index}"
         parts.setdefault(part, []).append(parameter)
     return [
         Block(part, sum(p.numel() for p in ps), sum(p.numel() for p in ps if p.requires_grad))
@@ -94,14 +99,15 @@ def describe(backbone: nn.Module) -> list[Block]:
     ]
 
 
-def _block_index(parameter: str, list_name: str) -> int | None:
+def _block_index(parameter: str, list_name: str, *, default: int) -> int:
     if not parameter.startswith(f"{list_name}."):
-        return None
+        return default
     return int(parameter.removeprefix(f"{list_name}.").split(".")[0])
 
 
-def _boundary(names: list[str], first: int, list_name: str, n_blocks: int, chosen: set[str]) -> int | None:
+def _boundary(backbone: nn.Module, names: list[str], chosen: set[str]) -> int | None:
+    name, blocks = block_list(backbone)
+    first = next(i for i, n in enumerate(names) if n.startswith(f"{name}."))
     if any(n in chosen for n in names[:first]):
         return None
-    indices = [i for n in chosen if (i := _block_index(n, list_name)) is not None]
-    return min(indices, default=n_blocks)
+    return min(_block_index(n, name, default=len(blocks)) for n in chosen)

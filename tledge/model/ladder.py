@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,8 @@ class _Ladder:
             self._features(rows, name) for rows, name in ((self.train, "training"), (self.validation, "validation"))
         ]
         sets = [
-            _Batches(lambda rows, f=f: {"features": torch.from_numpy(f.vectors[rows])}, r.targets)
-            for f, r in zip(data, (self.train, self.validation), strict=True)
+            _Batches(partial(_take, found), rows.targets)
+            for found, rows in zip(data, (self.train, self.validation), strict=True)
         ]
         note = f"features {'reused from' if data[0].reused else 'kept in'} the cache"
         return Phase("probe", _Probe(self.model), sets[0], sets[1], epochs, groups, note)
@@ -155,10 +156,11 @@ class _Ladder:
     def finetuned(self, strategy: str) -> Iterator[Phase]:
         """`partial` or `full`; on cached activations where whole blocks are frozen and the recipe allows it."""
         plan = freeze(self.model.backbone, strategy, self.settings.unfreeze)
-        if strategy == "full" or not self.settings.cache or not plan.boundary:
+        level = plan.boundary if self.settings.cache else None
+        if not level or boundary.trains_below(self.model, level):
             yield self.finetune(strategy)
             return
-        above, sets = self._above(plan.boundary)
+        above, sets = self._above(level)
         try:
             yield Phase(
                 strategy,
@@ -167,7 +169,7 @@ class _Ladder:
                 sets[1],
                 self.settings.epochs or FINETUNE_EPOCHS,
                 self._groups(),
-                f"activations of the {plan.boundary} frozen blocks are cached",
+                f"activations of the {level} frozen blocks are cached",
             )
         finally:
             above.restore()
@@ -242,6 +244,10 @@ class _Ladder:
             description=description,
             device=device,
         )
+
+
+def _take(found: features.Features, rows: list[int]) -> dict[str, Tensor]:
+    return {"features": torch.from_numpy(found.vectors[rows])}
 
 
 def _groups(module: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

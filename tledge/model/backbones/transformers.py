@@ -45,11 +45,16 @@ def load(reference: str, *, revision: str | None = None) -> Backbone:
     """
     place = _place(reference)
     transformers_logging.disable_progress_bar()
-    options = {} if revision is None else {"revision": revision}
+    options = _options(revision)
     try:
         config = AutoConfig.from_pretrained(place, **options)
+        if getattr(config, "is_encoder_decoder", False):
+            raise ModelError(
+                f"model.backbone: {reference!r} is an encoder-decoder ({config.model_type}); expected an encoder or a "
+                "decoder alone, such as BERT or GPT-2"
+            )
         module, info = AutoModel.from_pretrained(
-            place, config=config, output_loading_info=True, dtype=torch.float32, **options
+            place, config=config, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **options
         )
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
@@ -59,13 +64,16 @@ def load(reference: str, *, revision: str | None = None) -> Backbone:
             f"model.backbone: {reference!r} has no tokenizer.json and none can be made from its files: "
             "a device needs a fast tokenizer; convert it with transformers' convert_slow_tokenizer"
         )
-    pooling = _own_pooling(place, config, module, set(info["missing_keys"]), options)
+    config.dtype = (
+        torch.float32
+    )  # what is in memory and will be stored, also where the checkpoint was in half precision
+    pooling = _own_pooling(place, config, module, set(info["missing_keys"]), revision)
     return Backbone(reference, module.eval(), config, tokenizer, pooling)
 
 
 def without_weights(config: Any) -> nn.Module:
     """The module of a config, for weights to be loaded into."""
-    return AutoModel.from_config(config).eval()
+    return AutoModel.from_config(config, dtype=torch.float32).eval()
 
 
 def config_of(reference: str, *, revision: str | None = None) -> Any:
@@ -75,7 +83,7 @@ def config_of(reference: str, *, revision: str | None = None) -> Any:
         ModelError: no config is there.
     """
     try:
-        return AutoConfig.from_pretrained(_place(reference), **({} if revision is None else {"revision": revision}))
+        return AutoConfig.from_pretrained(_place(reference), **_options(revision))
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_explain(reference, error)) from error
 
@@ -87,6 +95,11 @@ def weights_digest(module: nn.Module) -> str:
         digest.update(name.encode())
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def _options(revision: str | None) -> dict[str, Any]:
+    """What every loader is told: which revision, and never to run or ask to run code of the checkpoint."""
+    return {"trust_remote_code": False} | ({} if revision is None else {"revision": revision})
 
 
 def _tensors(module: nn.Module) -> Iterator[tuple[str, memoryview]]:
@@ -124,7 +137,7 @@ def _explain(reference: str, error: Exception) -> str:
     )
 
 
-def _own_pooling(place: str, config: Any, module: nn.Module, missing: set[str], options: dict[str, str]) -> str:
+def _own_pooling(place: str, config: Any, module: nn.Module, missing: set[str], revision: str | None) -> str:
     """The pooling that a checkpoint's files speak for.
 
     Its own sentence-transformers setting, the last token for decoders, the pooler where the checkpoint holds its
@@ -136,7 +149,7 @@ def _own_pooling(place: str, config: Any, module: nn.Module, missing: set[str], 
             "1_Pooling/config.json",
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
-            **options,
+            revision=revision,
         )
     except OSError:
         file = None
