@@ -93,7 +93,9 @@ def write(tables: Mapping[str, Table], parts: Mapping[str, npt.NDArray[np.int8]]
     with ExitStack() as stack:
         streams = []
         for name in SPLITS:
-            file = stack.enter_context(pa.OSFile(str(folder / f"{name}.arrow"), "wb"))
+            path = folder / f"{name}.arrow"
+            path.unlink(missing_ok=True)  # splits that are open map the file: they keep it, and a new one is made
+            file = stack.enter_context(pa.OSFile(str(path), "wb"))
             streams.append(stack.enter_context(pa.ipc.new_stream(file, schema)))
         for name, table in tables.items():
             start = 0
