@@ -71,6 +71,7 @@ def train_stage(job: Job, folder: Path) -> str:
         backbone,
         task=recipe.task,
         problem_type=task.PROBLEM_TYPE,
+        optimum_task=task.OPTIMUM_TASK,
         labels=splits.labels,
         pooling=pooling,
         max_length=recipe.model.max_length,

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from optimum.exporters.tasks import TasksManager
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from transformers import AutoConfig, PreTrainedModel
@@ -155,6 +156,7 @@ def build(
     max_length: int,
     dropout_prob: float,
     head_hidden_size: int | None,
+    optimum_task: str = "text-classification",
 ) -> TextClassifier:
     """A classifier on a pretrained backbone, its config filled with the labels in the ecosystem's words.
 
@@ -168,8 +170,7 @@ def build(
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = problem_type
-    family = type(backbone.module).__name__.removesuffix("Model")
-    config.architectures = [f"{family}ForSequenceClassification"]
+    config.architectures = [_architecture(optimum_task, backbone)]
     if getattr(config, "pad_token_id", None) is None:
         pad = backbone.tokenizer.pad_token_id
         config.pad_token_id = backbone.tokenizer.eos_token_id if pad is None else pad
@@ -241,6 +242,14 @@ def _longest(backbone: text_backbones.Backbone) -> int | None:
         if name.endswith("position_embeddings") and isinstance(table, nn.Embedding) and table.padding_idx is not None:
             return table.num_embeddings - table.padding_idx - 1
     return limit
+
+
+def _architecture(optimum_task: str, backbone: text_backbones.Backbone) -> str:
+    """The class that transformers has for a task on this backbone, or the backbone's own where it has none."""
+    auto = TasksManager.get_model_class_for_task(optimum_task, framework="pt")
+    known = auto._model_mapping
+    config_class = type(backbone.config)
+    return known[config_class].__name__ if config_class in known else type(backbone.module).__name__
 
 
 def _from_config(config: Any, backbone: nn.Module) -> TextClassifier:
