@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import datasets
@@ -169,6 +170,17 @@ def test_a_broken_csv_file(write, complaint, content, line):
             id="half a character",
         ),
         pytest.param(
+            '{"text": "one", "label": "half \\ud83d"}\n',
+            "rows.jsonl:1: the column 'label' holds half of a surrogate pair; mend the row, or set data.on_error: skip",
+            id="half a character of a label",
+        ),
+        pytest.param(
+            '{"text": "one", "label": {"name": "a"}}\n',
+            "rows.jsonl:1: the column 'label' holds {'name': 'a'}, expected one label name; mend the row, or set "
+            "data.on_error: skip",
+            id="an object for a label",
+        ),
+        pytest.param(
             '{"txt": "one", "label": "a"}\n',
             "rows.jsonl has no column 'text'; its columns are 'txt', 'label'; did you mean 'txt'?; set "
             "data.columns.text",
@@ -179,6 +191,22 @@ def test_a_broken_csv_file(write, complaint, content, line):
 )
 def test_a_broken_jsonl_file(write, complaint, content, line):
     assert complaint(write("rows.jsonl", content)) == line
+
+
+@pytest.mark.parametrize("label", [["a", None], [["a"]], [{"name": "a"}], {"a": 1}])
+def test_labels_that_are_no_names(write, complaint, label):
+    write("rows.jsonl", json.dumps({"text": "one", "label": label}) + "\n")
+    assert complaint("rows.jsonl", task="text_multilabel") == (
+        f"rows.jsonl:1: the column 'label' holds {label!r}, expected label names; mend the row, or set data.on_error: "
+        "skip"
+    )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows guesses where another user's home is")
+def test_a_home_that_nobody_has(complaint):
+    assert complaint("~no-such-user-here/rows.csv") == (
+        "data.train: '~no-such-user-here/rows.csv': no such user's home is known; write the whole path"
+    )
 
 
 def test_a_file_that_is_missing_names_the_nearest(write, complaint, tmp_path):

@@ -74,6 +74,14 @@ def test_one_given_label(write, complaint):
     assert "has only one label, 'a', in 40 rows: classification needs two" in complaint(labels=["a"])
 
 
+def test_a_label_of_broken_rows_alone_is_no_label(write, run):
+    rows = [*labelled(40), ("half \ud83d", "odd"), (" ", "ugly")]
+    write("rows.jsonl", "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+    splits = run("rows.jsonl", on_error="skip")
+    assert splits.labels == ("bad", "good")
+    assert splits.report.skipped == {"undecodable text": 1, "empty text": 1}
+
+
 def test_label_names_rename_and_merge(write, run):
     write("rows.csv", labelled(60, ("0", "1", "2")))
     splits = run(label_names={"0": "no", "1": "yes", "2": "yes"})

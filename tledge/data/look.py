@@ -139,6 +139,6 @@ def _named(names: Sequence[str], columns: Mapping[str, Any]) -> str:
 
 def _labels(value: Any, separator: str | None) -> list[str]:
     """The label names in a raw cell; without a separator the cell is one name."""
-    cells = value if isinstance(value, list) else [value]
-    parts = cells if separator is None else [part for cell in cells for part in str(cell).split(separator)]
+    listed = isinstance(value, list)
+    parts = value if listed else [value] if separator is None else str(value).split(separator)
     return [name for part in parts if (name := str(part).strip())]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import unicodedata
 from array import array
 from collections import Counter
@@ -29,6 +30,8 @@ BATCH_CHARACTERS = 16_000_000  # and their characters, lest long documents fill 
 SHOWN = 10  # labels or columns that a message lists
 
 Numbers = npt.NDArray[np.int64]
+
+_HALF = re.compile(r"[\ud800-\udfff]")  # of a surrogate pair: JSON can hold it alone, UTF-8 cannot
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,15 +230,17 @@ class _Mapping:
         names = self._names(cells[self.columns[self._task.LABEL_COLUMN]])
         if isinstance(names, Problem):
             return names
-        try:
-            return text, sorted(self.numbers.setdefault(name, len(self.numbers)) for name in names), digest(text)
-        except UnicodeEncodeError:
-            return Problem("undecodable text", f"the column {column!r} holds half of a surrogate pair")
+        for place, value in ((column, text), (self.columns[self._task.LABEL_COLUMN], "".join(names))):
+            if _HALF.search(value):
+                return Problem("undecodable text", f"the column {place!r} holds half of a surrogate pair")
+        return text, sorted(self.numbers.setdefault(name, len(self.numbers)) for name in names), digest(text)
 
     def _names(self, cell: object) -> tuple[str, ...] | Problem:
         column = self.columns[self._task.LABEL_COLUMN]
-        if isinstance(cell, dict) or (isinstance(cell, list | tuple) and not self._several):
-            return Problem("no label", f"the column {column!r} holds {cell!r:.40}, expected one label name")
+        parts = cell if isinstance(cell, list | tuple) and self._several else [cell]
+        if any(isinstance(part, dict | list | tuple) or (part is None and parts is cell) for part in parts):
+            expected = "label names" if self._several else "one label name"
+            return Problem("no label", f"the column {column!r} holds {cell!r:.40}, expected {expected}")
         empty = cell is None or (isinstance(cell, float) and math.isnan(cell))
         raw = () if empty else self._task.parse_label(cell, self._settings.label_separator)
         if not raw and self._task.NEEDS_LABEL:

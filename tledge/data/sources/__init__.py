@@ -36,7 +36,7 @@ def open_source(reference: str, key: str, options: Options, *, base: Path) -> So
     if reference.startswith(package_files.PREFIX):
         path = package_files.resolve(reference, error=DataError)
     else:
-        path = base / Path(reference).expanduser()
+        path = base / _home(reference, key)
     try:
         _check_file(path, reference, key)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -50,6 +50,13 @@ def open_source(reference: str, key: str, options: Options, *, base: Path) -> So
         )
     source: Source = plugins.load(__name__, formats[suffix]).open_file(path, options)
     return source
+
+
+def _home(reference: str, key: str) -> Path:
+    try:
+        return Path(reference).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{key}: {reference!r}: no such user's home is known; write the whole path") from error
 
 
 def _suffixes(name: str) -> tuple[str, ...]:
