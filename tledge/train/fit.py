@@ -25,8 +25,12 @@ from transformers import (
     Trainer,
     TrainerCallback,
     TrainingArguments,
+    get_scheduler,
     set_seed,
 )
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.trainer_utils import SchedulerType
+from transformers.training_args import OptimizerNames
 
 from tledge.artifacts import from_dict, read_json, write_json
 from tledge.errors import TrainError, did_you_mean
@@ -125,27 +129,35 @@ def fit(
 
     # A module that takes any keyword would otherwise be handed the loss's own arguments.
     module.accepts_loss_kwargs = False  # type: ignore[assignment]
-    optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
     with ExitStack() as stack:
-        trainer = Trainer(
-            model=module,
-            args=arguments,
-            train_dataset=train,
-            eval_dataset=validation,
-            data_collator=_ready,
-            compute_loss_func=compute_loss,
-            compute_metrics=lambda p: score({"logits": np.asarray(p.predictions)}, np.asarray(p.label_ids)),
-            optimizers=(optimizer_class(groups, **options), None),
-            callbacks=[_Watch(stack, progress, phase), _Complete()],
-        )
+        with _settings_at_fault():
+            optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+            trainer = Trainer(
+                model=module,
+                args=arguments,
+                train_dataset=train,
+                eval_dataset=validation,
+                data_collator=_ready,
+                compute_loss_func=compute_loss,
+                compute_metrics=lambda p: score({"logits": np.asarray(p.predictions)}, np.asarray(p.label_ids)),
+                optimizers=(optimizer_class(groups, **options), None),
+                callbacks=[_Watch(stack, progress, phase), _Complete()],
+            )
         trainer.remove_callback(PrinterCallback)
         if settings.early_stopping_patience is not None:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
-        trainer.train(resume_from_checkpoint=last_complete(folder / "checkpoints"))
+        try:
+            trainer.train(resume_from_checkpoint=last_complete(folder / "checkpoints"))
+        except torch.OutOfMemoryError as error:
+            raise TrainError(
+                f"training ({phase}): the accelerator's memory is full with finetune.batch_size {settings.batch_size}; "
+                "lower it, and raise finetune.gradient_accumulation_steps by as much"
+            ) from error
     fitted = _fitted(trainer, phase, note, metric, time.monotonic() - started)
     if trainer.is_world_process_zero():
         save_model(module, str(folder / "model.safetensors"))
         write_json(done, fitted)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return fitted
 
 
@@ -200,21 +212,25 @@ def balanced_weights(targets: npt.NDArray[Any], n_labels: int) -> Tensor:
     """Weights `(labels,) float32` inverse to each label's frequency, averaging to one over the rows.
 
     `targets` is `(rows,) int64` (scikit-learn's "balanced" formula) or `(rows, labels)` ones and zeros, where the
-    weight of a label is the number of rows without it by the number with it.
+    weight of a label is the number of rows without it by the number with it (at least 1 each).
     """
     if targets.ndim == 1:
         counts = np.bincount(targets, minlength=n_labels)
         return torch.tensor(len(targets) / (n_labels * np.maximum(counts, 1)), dtype=torch.float32)
     positive = targets.sum(axis=0)
-    return torch.tensor((len(targets) - positive) / np.maximum(positive, 1), dtype=torch.float32)
+    weights = np.maximum(len(targets) - positive, 1) / np.maximum(positive, 1)
+    return torch.tensor(weights, dtype=torch.float32)
 
 
 def _arguments(
     settings: Finetune, epochs: float, metric: str, random_seed: int, folder: Path, learning_rate: float
 ) -> TrainingArguments:
     accelerated = torch.cuda.is_available() or torch.backends.mps.is_available()
+    _check_names(settings)
+    if settings.precision == "fp16" and not accelerated:
+        raise TrainError("finetune.precision: fp16 needs a GPU, and this machine has none; use bf16 or fp32")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-    try:
+    with _settings_at_fault():
         return TrainingArguments(
             output_dir=str(folder / "checkpoints"),
             num_train_epochs=epochs,
@@ -246,6 +262,37 @@ def _arguments(
             seed=random_seed,
             data_seed=random_seed,
         )
+
+
+def _check_names(settings: Finetune) -> None:
+    """Raise for names that the Trainer does not know, and for schedules that need more settings than there are."""
+    known = {
+        "optimizer": [str(name.value) for name in OptimizerNames],
+        "schedule": [str(name.value) for name in SchedulerType],
+        "report_to": [*INTEGRATION_TO_CALLBACK, "all", "none"],
+    }
+    asked = {"optimizer": [settings.optimizer], "schedule": [settings.schedule], "report_to": settings.report_to}
+    for key, names in asked.items():
+        for name in names:
+            if name not in known[key]:
+                raise TrainError(
+                    f"finetune.{key}: transformers does not know {name!r}; known are {', '.join(known[key])}"
+                    f"{did_you_mean(name, known[key])}"
+                )
+    try:
+        get_scheduler(settings.schedule, torch.optim.SGD([torch.zeros(1)]), num_warmup_steps=1, num_training_steps=9)
+    except (ValueError, TypeError) as error:
+        raise TrainError(
+            f"finetune.schedule: {settings.schedule!r} needs settings that a recipe has no keys for ({error}); "
+            "use linear, cosine or constant_with_warmup"
+        ) from error
+
+
+@contextmanager
+def _settings_at_fault() -> Iterator[None]:
+    """Tell the user what transformers says about the settings, such as a package that an optimizer needs."""
+    try:
+        yield
     except (ValueError, RuntimeError, ImportError) as error:
         raise TrainError(f"finetune: {str(error).strip().partition(chr(10))[0]}") from error
 

@@ -1,0 +1,101 @@
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from tledge import tasks, train
+from tledge.losses import binary_cross_entropy, cross_entropy
+from tledge.progress import silent
+from tledge.recipe.schema import Finetune
+
+
+class Interrupted(Exception):
+    """What a test raises in the middle of training."""
+
+
+class Points(Dataset):
+    """Points of a plane with the side of a line that they are on, handed out in ready batches."""
+
+    def __init__(self, count, seed=0, multilabel=False):
+        rng = np.random.default_rng(seed)
+        self.points = torch.tensor(rng.normal(size=(count, 4)), dtype=torch.float32)
+        side = (self.points[:, 0] + 0.3 * self.points[:, 1] > 0).long()
+        self.targets = torch.stack([side, 1 - side, side], 1).float() if multilabel else side
+
+    def __len__(self):
+        return len(self.points)
+
+    def __getitems__(self, rows):
+        return {"points": self.points[rows], "labels": self.targets[rows]}
+
+
+class Net(nn.Module):
+    """Two layers with dropout between them."""
+
+    def __init__(self, n_labels=2, dropout_prob=0.2, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout_prob), nn.Linear(8, n_labels))
+
+    def forward(self, points):
+        return {"logits": self.layers(points)}
+
+
+def interrupt_at(step):
+    """A progress that raises when that step of this process is done."""
+
+    @contextmanager
+    def progress(description, total):
+        done = 0
+
+        def advance(count):
+            nonlocal done
+            done += count
+            if count and done >= step:
+                raise Interrupted
+
+        yield advance
+
+    return progress
+
+
+@pytest.fixture
+def toys():
+    """`Net`, `Points`, `Interrupted` and `interrupt_at`, for tests of the training loop."""
+    return SimpleNamespace(Net=Net, Points=Points, Interrupted=Interrupted, interrupt_at=interrupt_at)
+
+
+@pytest.fixture
+def fit(tmp_path):
+    """`fit(net, ...)` trains on 64 points, scores on 32, and gives what `train.fit` gives."""
+    torch.set_num_threads(1)
+
+    def run(
+        net, *, folder="run", progress=silent, lr=0.05, epochs=4, n_train=64, seed=0, weights=None, multilabel=False,
+        **settings,
+    ):  # fmt: skip
+        task = tasks.load("text_multilabel" if multilabel else "text_classification")
+        parameters = [p for p in net.parameters() if p.requires_grad]
+        return train.fit(
+            net,
+            Points(n_train, 1, multilabel),
+            Points(32, 2, multilabel),
+            phase="full",
+            note="a note",
+            loss=(binary_cross_entropy if multilabel else cross_entropy).loss,
+            score=task.score,
+            metric=task.METRIC,
+            label_weights=weights,
+            groups=[{"params": parameters, "lr": lr, "weight_decay": 0.01}],
+            epochs=epochs,
+            settings=Finetune(**({"batch_size": 8, "report_to": []} | settings)),
+            random_seed=seed,
+            folder=tmp_path / folder,
+            progress=progress,
+        )
+
+    return run
