@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import unicodedata
 
+import numpy as np
 import pytest
 from labelled_rows import labelled, texts_of
 
 from tledge.data import open_splits
+from tledge.data import splits as partition
 
 SPLITS = ("train", "validation", "calibration", "test")
 
@@ -36,6 +38,14 @@ def test_texts_that_differ_in_space_or_composition_alone_are_one(write, run):
     assert splits.report.duplicates == 180
     assert sum(splits.report.rows.values()) == 60
     assert set(splits.train["text"]) <= {TWINS[0].format(i) for i in range(60)}
+
+
+def test_a_leak_of_our_own_is_never_written(write, run, monkeypatch, tmp_path):
+    write("rows.csv", labelled(40) * 2)
+    monkeypatch.setattr(partition, "first_of_each", lambda texts, labels: (np.arange(len(texts)), 0, []))
+    with pytest.raises(AssertionError, match="a text is in two splits"):
+        run()
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_case_and_marks_make_another_text(write, run):
