@@ -11,7 +11,6 @@ import tiny_project
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-import tledge
 from tledge import artifacts, bundle
 from tledge.artifacts import Graph, TensorSpec, Variant
 from tledge.runtime import open_session, session_run
@@ -196,11 +195,13 @@ def project(tiny_backbone, feature_cache, tmp_path):
 
 @pytest.fixture(scope="session")
 def finished(tiny_backbone, feature_cache, tmp_path_factory):
-    """A project with a finished run: `recipe` and `run` are paths. Shared, so copy it before you change it."""
+    """A project with a finished run: the paths `recipe` and `run`, and what the process of `tledge run` said.
+
+    It is shared, so copy it before you change it.
+    """
     recipe = tiny_project.write_project(tmp_path_factory.mktemp("finished") / "project", tiny_backbone)
-    run = recipe.parent / "runs" / "tiny"
-    tledge.run(recipe, run)
-    return SimpleNamespace(recipe=recipe, run=run)
+    process = tiny_project.tledge("run", "recipe.yaml", cwd=recipe.parent, code=0)
+    return SimpleNamespace(recipe=recipe, run=recipe.parent / "runs" / "tiny", process=process)
 
 
 @pytest.fixture

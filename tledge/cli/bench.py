@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,9 @@ from tledge.cli import screen
 from tledge.cli.places import bundle_of
 from tledge.cli.predict import ProviderOption
 from tledge.errors import InputError
-from tledge.evaluate import Run
+
+if TYPE_CHECKING:
+    from tledge.evaluate import Run
 
 
 def command(

@@ -1,0 +1,211 @@
+"""The order of the stages on one run folder: what is redone, what is kept, and what a kill leaves behind."""
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_project
+
+import tledge
+from tledge import pipeline
+from tledge.artifacts import read_json
+from tledge.errors import MissingExtraError, ParityError, RecipeError
+from tledge.recipe import load_recipe
+
+INTERRUPTED = Path(__file__).with_name("interrupted.py")
+
+
+def go_on(run, *overrides, until="report"):
+    """Go on with a run; gives each stage's line."""
+    lines = []
+    pipeline.run(load_recipe(run / "recipe.yaml", overrides), run, until=until, say=lines.append)
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def files(run, *names):
+    """Files of stages, with their times of change."""
+    found = [path for name in names for path in (run / name).rglob("*") if path.is_file()]
+    assert found
+    return {path.relative_to(run).as_posix(): path.stat().st_mtime_ns for path in found}
+
+
+def results(run):
+    """What a run computed, without what it timed: weights, metrics, and the test rows' outputs."""
+    variants = read_json(run / "quantize" / "variants.json")
+    return {
+        "weights": (run / "train" / "checkpoint" / "model.safetensors").read_bytes(),
+        "fp32": (run / "quantize" / "model.onnx").read_bytes(),
+        "metrics": [(v["name"], v["metrics"], v["test_metrics"], v["agreement"]) for v in variants],
+        "data": read_json(run / "data" / "data.json")["rows"],
+        "curve": [phase["curve"] for phase in read_json(run / "train" / "train.json")["phases"]],
+    }
+
+
+def test_whole_run(finished):
+    assert {path.name for path in finished.run.iterdir()} == {*pipeline.STAGES, "recipe.yaml", "logs", "stages"}
+    lines = finished.process.stderr.splitlines()
+    assert [line.partition(":")[0] for line in lines] == list(pipeline.STAGES), "nothing but the stages' lines"
+    assert f"report     {Path('runs/tiny/report/report.html')}" in finished.process.stdout.splitlines()
+    facts = read_json(finished.run / "report" / "facts.json")
+    assert facts["labels"] == ["heat", "light", "music"]
+    assert set(facts["stage_seconds"]) == set(pipeline.STAGES) - {"report"}
+    for name in pipeline.STAGES:
+        assert read_json(finished.run / "stages" / f"{name}.json")["tledge"] == tledge.__version__
+
+
+def test_it_learns(finished):
+    [phase] = read_json(finished.run / "train" / "train.json")["phases"]
+    assert phase["best_metric"] > 0.6
+    answer = tledge.Predictor.load(finished.run / "bundle").predict("please song tune")
+    assert answer["label"] == "music"
+
+
+def test_a_second_run_does_nothing(run_copy):
+    before = files(run_copy, *pipeline.STAGES, "stages", "logs")
+    assert go_on(run_copy) == dict.fromkeys(pipeline.STAGES, "already done")
+    assert files(run_copy, *pipeline.STAGES, "stages", "logs") == before
+
+
+def test_changed_schemes_redo_what_comes_after(run_copy):
+    before = files(run_copy, "data", "train", "export")
+    lines = go_on(run_copy, "quantize.schemes=[fp16]", until="bundle")
+    assert [name for name, line in lines.items() if line == "already done"] == ["data", "train", "export"]
+    assert files(run_copy, "data", "train", "export") == before
+    assert [v["name"] for v in read_json(run_copy / "bundle" / "bundle.json")["variants"]] == ["fp32", "fp16"]
+    assert load_recipe(run_copy / "recipe.yaml").quantize.schemes == ["fp16"]
+
+
+def test_a_changed_data_file_redoes_all(project):
+    run = project.parent / "run"
+    recipe = load_recipe(project)
+    pipeline.run(recipe, run, until="data")
+    keys = [key := ""] + [key := pipeline._key(name, recipe, key) for name in pipeline.STAGES]
+    with (project.parent / "rows.csv").open("a", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerow(["a new song in the room", "music"])
+    changed = [key := ""] + [key := pipeline._key(name, recipe, key) for name in pipeline.STAGES]
+    assert not set(keys[1:]) & set(changed[1:])
+    assert "55 train rows" in go_on(run, until="data")["data"]
+
+
+def test_a_changed_backbone_redoes_training(project):
+    recipe = load_recipe(project)
+    before = pipeline._key("train", recipe, "x")
+    os.utime(project.parent / "backbone" / "config.json", ns=(1, 1))
+    assert pipeline._key("train", recipe, "x") != before
+
+
+def test_a_failed_stage_keeps_the_ones_before(run_copy):
+    kept = files(run_copy, "data", "train")
+    with pytest.raises(ParityError, match="parity"):
+        go_on(run_copy, "export.atol=1e-30", "export.rtol=0", until="export")
+    assert "ParityError: " in (run_copy / "logs" / "export.log").read_text(encoding="utf-8")
+    assert not all(case["passed"] for case in read_json(run_copy / "logs" / "parity.json"))
+    lines = go_on(run_copy, "export.atol=1e-4", until="export")
+    assert (lines["data"], lines["train"]) == ("already done", "already done")
+    assert lines["export"].startswith("0.1 MB, parity in ")
+    assert files(run_copy, "data", "train") == kept
+
+
+def test_a_defect_is_in_the_log(project, monkeypatch):
+    def broken(job, folder):
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setitem(pipeline._BUILD, "data", broken)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.run(project, project.parent / "run")
+    assert "ZeroDivisionError: a defect" in (project.parent / "run" / "logs" / "data.log").read_text(encoding="utf-8")
+
+
+def test_run_folder_that_is_a_file(project):
+    with pytest.raises(RecipeError, match="run folder .*rows.csv cannot be written: .*--out"):
+        pipeline.run(project, project.parent / "rows.csv")
+
+
+def test_without_torch(project, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"tledge\[train\]"):
+        pipeline.run(project, project.parent / "run")
+    assert not (project.parent / "run").exists()
+
+
+def test_summary_names_what_the_verb_made(run_copy):
+    assert set(pipeline.summary(run_copy, until="train")) == {"run", "checkpoint"}
+    assert set(pipeline.summary(run_copy, until="bundle")) == {"run", "checkpoint", "graph", "bundle"}
+    found = pipeline.summary(run_copy)
+    assert found.pop("verdict").endswith(".")
+    assert all(Path(path).exists() for path in found.values())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="stops forks of one process, since each fresh one takes seconds")
+def test_stopped_anywhere_it_goes_on_to_the_same_result(finished, project):
+    """Ctrl-C once, and kill -9 in every stage; training is stopped while a checkpoint is written, and after the last."""
+    steps = read_json(finished.run / "train" / "train.json")["phases"][0]["steps"]
+    per_epoch = steps // 6
+    moments = [
+        ("data.partial/data.json", signal.SIGKILL),
+        ("/data$", signal.SIGKILL),
+        (f"train.partial/full/checkpoints/checkpoint-{per_epoch * 2}/", signal.SIGINT),
+        (f"train.partial/full/checkpoints/checkpoint-{per_epoch * 4}/", signal.SIGKILL),
+        ("train.partial/full/fitted.json", signal.SIGKILL),
+        ("train.partial/train.json", signal.SIGKILL),
+        ("/train$", signal.SIGKILL),
+        ("export.partial/graph.json", signal.SIGKILL),
+        ("quantize.partial/variants.json", signal.SIGKILL),
+        ("bundle.partial/bundle.json", signal.SIGKILL),
+        ("bench.partial/bench.json", signal.SIGKILL),
+        ("report.partial/report.md", signal.SIGKILL),
+    ]
+    run = project.parent / "run"
+    commands = [
+        {"argv": ["run", str(project), "--out", str(run)], "path": path, "signal": int(number)}
+        for path, number in [*moments, ("never", signal.SIGKILL)]
+    ]
+    stopped = subprocess.run(
+        [sys.executable, INTERRUPTED], input=json.dumps(commands), capture_output=True, text=True, check=True,
+        env={**os.environ, **tiny_project.ENV},
+    )  # fmt: skip
+    *outcomes, last = json.loads(stopped.stdout)
+    for (path, number), one in zip(moments, outcomes, strict=True):
+        assert one["code"] == (130 if number == signal.SIGINT else -number), f"{path}: {one['shown']}"
+        if number == signal.SIGINT:
+            assert "stopped: " in one["shown"].splitlines()[-1]
+            assert "Traceback" not in one["shown"]
+    assert last["code"] == 0, last["shown"]
+    assert not list(run.glob("*.partial"))
+    ours, theirs = results(run), results(finished.run)
+    assert [name for name in theirs if ours[name] != theirs[name]] == []
+
+
+TORCHRUN = shutil.which("torchrun", path=Path(sys.executable).parent) or shutil.which("torchrun")
+
+
+@pytest.mark.skipif(TORCHRUN is None, reason="needs torchrun")
+@pytest.mark.parametrize("strategy", ["probe"])
+def test_two_processes(project, strategy):
+    arguments = ["finetune", "recipe.yaml", "--set", f"finetune.strategy={strategy}", "--set", "finetune.epochs=2"]
+    done = subprocess.run(
+        [TORCHRUN, "--standalone", "--nproc-per-node", "2", "-m", "tledge", *arguments],
+        cwd=project.parent, capture_output=True, text=True, timeout=120, check=False,
+        env={**os.environ, **tiny_project.ENV},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run = project.parent / "runs" / "tiny"
+    assert not list(run.glob("*.partial"))
+    assert done.stderr.count("train: probe, validation accuracy") == 1
+    assert done.stdout.count("checkpoint") == 2, "one line, which names the folder"
+    from tledge import inputs, model
+    from tledge.export import torch_run
+
+    logits = torch_run(model.load(run / "train" / "checkpoint"))(
+        inputs.load("text", run / "train" / "checkpoint").encode(["a song"])
+    )["logits"]
+    assert logits.shape == (1, 3)
+    assert np.isfinite(logits).all()
