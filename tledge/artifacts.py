@@ -43,8 +43,8 @@ class Graph:
 class ParityCase:
     """One comparison of a graph with torch on the same inputs.
 
-    `max_abs_diff` is the largest absolute difference over all outputs, `allowed` the limit at that element
-    (`atol + rtol * |torch|`), and `same_decision` whether both gave the same answers.
+    `max_abs_diff` is the absolute difference at the element that is nearest to its limit or furthest beyond it,
+    `allowed` that limit (`atol + rtol * |torch|`), and `same_decision` whether both gave the same answers.
     """
 
     name: str

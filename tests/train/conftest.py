@@ -13,7 +13,7 @@ from tledge.progress import silent
 from tledge.recipe.schema import Finetune
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818 - nothing is wrong
     """What a test raises in the middle of training."""
 
 

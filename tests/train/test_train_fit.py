@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -124,8 +125,10 @@ fit(Path(sys.argv[1]))(conftest.Net(), folder="killed", progress=progress)
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_a_killed_process_is_resumed_to_the_same_bits(fit, toys, tmp_path):
-    here = os.path.dirname(__file__)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([here, os.getcwd()]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), str(Path.cwd())]),
+        "OMP_NUM_THREADS": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False, env=environment
     )
@@ -248,7 +251,7 @@ def test_a_package_that_a_setting_needs_is_named(fault, fit, toys, monkeypatch):
     monkeypatch.setattr(sys.modules[module.__module__], "Trainer", type("T", (), {
         "get_optimizer_cls_and_kwargs": staticmethod(refuse)
     }))  # fmt: skip
-    with pytest.raises(TrainError, match="^finetune: SomeCallback requires .* `pip install some_tracker`.$"):
+    with pytest.raises(TrainError, match=r"^finetune: SomeCallback requires .* `pip install some_tracker`\.$"):
         fit(toys.Net())
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy.typing as npt
 import onnx_ir
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
 from tledge.artifacts import Graph, TensorSpec
@@ -28,7 +28,7 @@ SINGLE_FILE_LIMIT = 2_000_000_000  # protobuf's limit for one message is 2 GiB
 
 
 def export(
-    model: nn.Module,
+    model: PreTrainedModel,
     sample: Mapping[str, npt.NDArray[Any]],
     path: Path,
     *,
@@ -48,8 +48,7 @@ def export(
     Raises:
         ExportError: the exporter cannot translate the model, or one file would be too large.
     """
-    if hasattr(model, "set_attn_implementation"):
-        model.set_attn_implementation("eager")
+    model.set_attn_implementation("eager")
     inputs = {name: torch.from_numpy(array) for name, array in sample.items()}
     try:
         program = (
@@ -62,6 +61,11 @@ def export(
             f"export: {type(model).__name__} cannot be translated to ONNX: {type(error).__name__}: {first[:300]} "
             "(the whole story is in the run's logs/export.log)"
         ) from error
+    if program.opset_imports.get("") != opset:
+        raise ExportError(
+            f"export.opset: got {opset}, but the exporter wrote {program.opset_imports.get('')}; "
+            "20 is the default, and 18 to 23 are common"
+        )
     name_dimensions(program)
     keep_add_before_norm(program)
     program.ir_version = IR_VERSION
@@ -88,7 +92,7 @@ def name_dimensions(program: onnx_ir.Model) -> None:
 
 
 def keep_add_before_norm(program: onnx_ir.Model) -> int:
-    """Spell each `Add` that only feeds a `LayerNormalization` and a residual as `Sum`; gives how many there were."""
+    """Spell each `Add` in front of a `LayerNormalization` as `Sum`; gives how many there were."""
     changed = 0
     for node in program.graph:
         if node.op_type != "LayerNormalization":

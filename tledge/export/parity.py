@@ -42,9 +42,10 @@ def cases(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, dict[st
     for i, text in enumerate(texts[:3]):
         yield f"text {i + 1} alone", encoder.encode([text]), False
     if len(texts) > 1:
-        yield f"{len(texts)} texts in one batch", encoder.encode(list(texts)), True
+        batch_of_texts = encoder.encode(list(texts))
+        yield f"{len(texts)} texts in one batch", batch_of_texts, not batch_of_texts["attention_mask"].all()
     padded = encoder.dummy(2, longest, seed=1)
-    used = max(2, longest // 8)
+    used = max(1, longest // 8)
     side = slice(None, -used) if _pads_left(encoder, texts) else slice(used, None)
     padded["attention_mask"][0, side] = 0
     yield f"batch 2, length {longest}, one row padded beyond {used}", padded, True
@@ -101,10 +102,12 @@ def require(found: Sequence[ParityCase], reference_outputs: Sequence[Array], *, 
             "that export.log names, try another export.opset, or set export.atol if the difference is harmless"
         )
     spread = max(float(np.ptp(output, axis=0).max()) for output in reference_outputs)
-    if spread < 1e-6:
+    allowed = min(case.allowed for case in found)
+    if not spread > allowed:
         raise ParityError(
-            f"parity: torch gives the same output for every row (spread {spread:.1g}), so a comparison proves nothing; "
-            "expected a trained checkpoint: look at the training curve"
+            f"parity: torch's outputs differ by {spread:.1g} from row to row, no more than the {allowed:.1g} that the "
+            "graph may be off, so a comparison proves nothing; expected a trained checkpoint: look at the training "
+            "curve, or set a smaller export.atol"
         )
 
 
@@ -121,20 +124,19 @@ def _compare(
     batch, sequence = next(iter(feeds.values())).shape
     worst, allowed, excess = 0.0, atol, -np.inf
     for output, reference in expected.items():
-        if got[output].shape != reference.shape:
-            worst, allowed, excess = float("inf"), atol, np.inf
+        if output not in got or got[output].shape != reference.shape:
+            worst, allowed, excess = np.inf, atol, np.inf
             continue
-        difference = np.nan_to_num(np.abs(got[output].astype(np.float64) - reference), nan=np.inf)
-        limit = atol + rtol * np.abs(reference.astype(np.float64))
+        exact = reference.astype(np.float64)
+        # What is not a finite number in either is beyond any limit.
+        finite = np.isfinite(exact) & np.isfinite(got[output])
+        difference = np.where(finite, np.abs(np.where(finite, got[output], 0) - np.where(finite, exact, 0)), np.inf)
+        limit = atol + rtol * np.abs(np.where(finite, exact, 0))
         at = np.unravel_index(np.argmax(difference - limit), difference.shape)
         if difference[at] - limit[at] > excess:
-            excess, allowed, worst = (
-                float(difference[at] - limit[at]),
-                float(limit[at]),
-                float(difference[at]),
-            )
+            excess, allowed, worst = difference[at] - limit[at], float(limit[at]), float(difference[at])
     same = excess < np.inf and bool(np.array_equal(decisions(expected), decisions(got)))
-    return ParityCase(name, batch, sequence, padded, worst, allowed, same, excess <= 0)
+    return ParityCase(name, batch, sequence, padded, worst, allowed, same, bool(excess <= 0))
 
 
 def _pads_left(encoder: Encoder, texts: Sequence[str]) -> bool:

@@ -54,7 +54,7 @@ def _why_not(variant: Variant, fp32: Variant, limits: Limits) -> str:
         reasons.append(f"{variant.latency_ms:.2f} ms is over the budget of {limits.latency_ms:g} ms")
     if variant is not fp32:
         drop = fp32.metrics[limits.metric] - variant.metrics[limits.metric]
-        if drop > limits.max_metric_drop + 1e-12:
+        if not drop <= limits.max_metric_drop + 1e-12:  # so spelt, a metric that is no number is no pass
             reasons.append(f"{limits.metric} drops by {drop:.4f}, more than the {limits.max_metric_drop:g} allowed")
         ratio = variant.against_fp32
         if ratio is not None and ratio.low > 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -55,10 +56,11 @@ def run(
         RecipeError: an unknown scheme, or one that needs calibration rows where there are none.
         QuantizeError: a scheme fails on this graph, or nothing keeps the budget.
     """
+    modules = {scheme: _scheme(scheme, n_calibration) for scheme in schemes}  # a wrong name fails before any work
     variants = [Variant(name="fp32", scheme="fp32", graph=fp32)]
     with progress("Quantizing", total=len(schemes)) as advance:
-        for scheme in schemes:
-            variants.append(_make(scheme, folder / fp32.path, n_calibration))
+        for scheme, module in modules.items():
+            variants.append(_make(scheme, module, folder / fp32.path))
             advance(1)
     evaluations = {v.name: score(folder / v.graph.path, v.name) for v in variants}
     timings = time({v.name: folder / v.graph.path for v in variants})
@@ -92,10 +94,14 @@ def describe(path: Path) -> Graph:
     )
 
 
-def _make(scheme: str, source: Path, n_calibration: int) -> Variant:
+def _scheme(scheme: str, n_calibration: int) -> ModuleType:
     module = plugins.load(SCHEMES, scheme)
     if module.CALIBRATES and n_calibration == 0:
         raise RecipeError(f"quantize.schemes: {scheme} needs calibration rows; set data.calibration, 200 for example")
+    return module
+
+
+def _make(scheme: str, module: ModuleType, source: Path) -> Variant:
     target = source.with_name(f"{source.stem}_{module.SUFFIX}.onnx")
     try:
         module.apply(source, target)
