@@ -125,7 +125,7 @@ def test_a_defect_is_in_the_log(project, monkeypatch):
 
 
 def test_run_folder_that_is_a_file(project):
-    with pytest.raises(RecipeError, match="run folder .*rows.csv cannot be written: .*--out"):
+    with pytest.raises(RecipeError, match=r"run folder .*rows.csv cannot be written: .*--out"):
         pipeline.run(project, project.parent / "rows.csv")
 
 
@@ -146,7 +146,7 @@ def test_summary_names_what_the_verb_made(run_copy):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="stops forks of one process, since each fresh one takes seconds")
 def test_stopped_anywhere_it_goes_on_to_the_same_result(finished, project):
-    """Ctrl-C once, and kill -9 in every stage; training is stopped while a checkpoint is written, and after the last."""
+    """Ctrl-C once, and kill -9 in every stage: while its folder is half-written, and before that is renamed."""
     steps = read_json(finished.run / "train" / "train.json")["phases"][0]["steps"]
     per_epoch = steps // 6
     moments = [

@@ -10,6 +10,7 @@ from tledge.artifacts import BenchResult
 from tledge.errors import InputError, did_you_mean
 from tledge.evaluate import Run
 from tledge.progress import Progress, silent
+from tledge.runtime.session import provider_name
 
 
 def run_bundle(
@@ -33,6 +34,7 @@ def run_bundle(
         BundleError: the folder is no bundle, or a graph cannot be loaded.
         InputError: an unknown variant, a length that the model cannot take, or a provider that is not there.
     """
+    provider_name(provider)
     manifest = bundle.load(folder)
     known = [variant.name for variant in manifest.variants]
     for name in variants or ():

@@ -47,6 +47,8 @@ _EXTRA = {"torch", "transformers", "accelerate", "datasets", "onnx", "onnxscript
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # what a misspelt command line raises
 
+_STOPPED = 130  # by Ctrl-C
+
 
 def main() -> None:
     """Run the command line and exit with a documented code."""
@@ -54,6 +56,8 @@ def main() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # whatever the locale is
     try:
         code = app(standalone_mode=False)
+    except (typer.Abort, KeyboardInterrupt):
+        code = _STOPPED
     except TledgeError as error:
         code = _fail(error)
     except ImportError as error:
@@ -66,9 +70,8 @@ def main() -> None:
         message = error.format_message()
         typer.echo(message if got_none else f"error: {message.rstrip('.')}; try --help", err=True)
         code = error.exit_code
-    except typer.Abort:
+    if code == _STOPPED:
         typer.echo("stopped: what was finished is kept; the same command goes on from there", err=True)
-        code = 130
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,0 +1,276 @@
+"""`tledge predict`, `verify`, `bench` and `inspect` on a tiny bundle, and the mistakes that a user makes with them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+
+import pytest
+from test_cli_main import one_line
+from tiny_project import call, tledge
+
+FEW = ("--no-torch", "--for", "50", "--max-seconds", "0.2", "--length", "8")
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def objects(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_predict(tiny_bundle, capfd):
+    done = call(capfd, "predict", tiny_bundle, "good train", "bad", "--variant", "fp32", "--threads", "1")
+    assert (done.code, done.err) == (0, "")
+    first, second = objects(done.out)
+    assert (first["text"], second["text"]) == ("good train", "bad")
+    assert first["score"] == max(first["scores"].values())
+    assert first["scores"] != second["scores"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "good " * 10_000, "很好的火车", "😀👩‍👩‍👧", "good\nbad", "\t", "a\u202eb\u0301", "--", "\x1b[31m"],
+    ids=ascii,
+)
+def test_predict_odd_texts(text, tiny_bundle, capfd):
+    done = call(capfd, "predict", tiny_bundle, "--", text)
+    assert (done.code, done.err) == (0, "")
+    [answer] = objects(done.out)
+    assert answer["text"] == text
+    assert answer["label"] in ("negative", "neutral", "positive")
+
+
+def test_predict_a_nul_and_escapes_from_a_file(tiny_bundle, tmp_path, capfd):
+    (tmp_path / "t.txt").write_bytes(b"\xef\xbb\xbfgood\x00bad\r\n\ntrain\n")
+    done = call(capfd, "predict", tiny_bundle, "--file", tmp_path / "t.txt")
+    assert (done.code, done.err) == (0, "")
+    assert [each["text"] for each in objects(done.out)] == ["good\x00bad", "", "train"]
+
+
+def test_predict_jsonl(tiny_bundle, tmp_path, capfd):
+    lines = ['{"text": "good\\nbad", "id": 1}', "", '{"text": ""}']
+    (tmp_path / "t.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    done = call(capfd, "predict", tiny_bundle, "first", "--file", tmp_path / "t.jsonl")
+    assert [each["text"] for each in objects(done.out)] == ["first", "good\nbad", ""]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", "1", "null", '{"txt": "x"}', '{"text": 5}', '{"text": null}', '{"text": ["x"]}', "[" * 100_000]
+)
+def test_predict_bad_jsonl(line, tiny_bundle, tmp_path, capfd):
+    (tmp_path / "t.jsonl").write_text('{"text": "good"}\n' + line + "\n", encoding="utf-8")
+    done = call(capfd, "predict", tiny_bundle, "--file", tmp_path / "t.jsonl")
+    one_line(done, 9, "t.jsonl:2: expected an object with a string", line[:10])
+    assert len(objects(done.out)) == 1, "what came before is answered"
+
+
+def test_predict_a_lone_surrogate(tiny_bundle, tmp_path, capfd):
+    (tmp_path / "t.jsonl").write_text('{"text": "\\ud800"}\n', encoding="utf-8")
+    one_line(call(capfd, "predict", tiny_bundle, "--file", tmp_path / "t.jsonl"), 9, "t.jsonl:1: ", "surrogate")
+    one_line(call(capfd, "predict", tiny_bundle, "good", "\udcff"), 9, "TEXT 2: ", "surrogate")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (["predict", "BUNDLE"], 9, ["nothing to predict", "--file"]),
+        (["predict", "nowhere", "x"], 8, ["there is no nowhere"]),
+        (["predict", "FOLDER", "x"], 8, ["is no bundle", "tledge run"]),
+        (["predict", "BUNDLE", "x", "--variant", "int9"], 9, ["'int9'", "fp32, int8", "did you mean 'int8'"]),
+        (["predict", "BUNDLE", "x", "--provider", "cup"], 9, ["provider 'cup'", "did you mean 'cpu'"]),
+        (["predict", "BUNDLE", "x", "--threads", "0"], 2, ["--threads"]),
+        (["predict", "BUNDLE", "--file", "nowhere.txt"], 9, ["nowhere.txt", "No such file"]),
+        (["predict", "BUNDLE", "--file", "FOLDER"], 9, ["directory"]),
+        (["bench", "BUNDLE", "--variant", "int9", *FEW], 9, ["'int9'", "fp32, int8", "did you mean 'int8'"]),
+        (["bench", "BUNDLE", "--provider", "cup", *FEW], 9, ["provider 'cup'"]),
+        (["bench", "BUNDLE", "--batch", "1,x"], 9, ["--batch", "'1,x'"]),
+        (["bench", "BUNDLE", "--threads", "0"], 9, ["--threads", "'0'"]),
+        (["bench", "BUNDLE", "--length", "999", "--no-torch"], 9, ["999"]),
+        (["bench", "nowhere"], 8, ["there is no nowhere"]),
+        (["verify", "nowhere"], 8, ["there is no nowhere"]),
+        (["inspect", "BUNDLE", "--strategy", "full"], 2, ["--strategy", "backbone"]),
+    ],
+)
+def test_mistakes(arguments, code, parts, tiny_bundle, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    places = {"BUNDLE": tiny_bundle, "FOLDER": tmp_path / "folder"}
+    done = call(capfd, *(places.get(argument, argument) for argument in arguments))
+    one_line(done, code, *parts)
+    assert done.out == ""
+
+
+def test_predict_not_utf8(tiny_bundle, tmp_path, capfd):
+    (tmp_path / "t.txt").write_bytes(b"good\nb\xe4d\n")
+    done = call(capfd, "predict", tiny_bundle, "--file", tmp_path / "t.txt")
+    one_line(done, 9, "t.txt:2: is not UTF-8")
+    piped = tledge("predict", tiny_bundle, "-", input="good\nb\udce4d\n")
+    one_line(piped, 9, "standard input:2: is not UTF-8")
+    assert len(objects(piped.stdout)) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows hands arguments over as Unicode")
+@pytest.mark.parametrize("env", [ASCII, {"PYTHONIOENCODING": "latin-1"}], ids=["ascii", "latin-1"])
+def test_utf8_whatever_the_locale(env, tiny_bundle):
+    done = tledge("predict", tiny_bundle, "火车 😀", "-", input="很好\n", env=env, code=0)
+    assert [each["text"] for each in objects(done.stdout)] == ["火车 😀", "很好"]
+    assert "火车 😀" in done.stdout, "written as it is, not escaped"
+    tledge("inspect", tiny_bundle, env=env, code=0)
+
+
+def test_predict_streams(tiny_bundle):
+    """The first answer comes while standard input is still open."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tledge", "predict", str(tiny_bundle), "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8",
+    ) as process:  # fmt: skip
+        timer = threading.Timer(60, process.kill)
+        timer.start()
+        process.stdin.write("good\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["text"] == "good"
+        rest, _ = process.communicate("bad")
+        timer.cancel()
+    assert [each["text"] for each in objects(rest)] == ["bad"]
+    assert process.returncode == 0
+
+
+def test_a_closed_pipe_is_no_traceback(tiny_bundle):
+    with subprocess.Popen(
+        [sys.executable, "-m", "tledge", "predict", str(tiny_bundle), "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        process.stdin.write(b"good\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.stdout.close()
+        process.stdin.write(b"bad\n" * 3000)
+        process.stdin.close()
+        assert process.stderr.read() == b""
+
+
+def test_verify(tiny_bundle, capfd):
+    done = call(capfd, "verify", tiny_bundle)
+    assert (done.code, done.err) == (0, "")
+    assert all(line.startswith("ok ") for line in done.out.splitlines())
+    checks = json.loads(call(capfd, "verify", tiny_bundle, "--json").out)["checks"]
+    assert len(checks) > 3
+    assert all(check["passed"] for check in checks)
+
+
+def flip(bundle):
+    path = bundle / "onnx" / "model_int8.onnx"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    return "onnx/model_int8.onnx"
+
+
+def drop(bundle):
+    (bundle / "tokenizer.json").unlink()
+    return "tokenizer.json"
+
+
+def add(bundle):
+    (bundle / "extra.bin").write_bytes(b"x")
+    return "extra.bin"
+
+
+@pytest.mark.parametrize("damage", [flip, drop, add])
+@pytest.mark.parametrize("json_option", [(), ("--json",)], ids=["text", "json"])
+def test_verify_names_the_damaged_file(damage, json_option, tiny_bundle, capfd):
+    name = damage(tiny_bundle)
+    done = call(capfd, "verify", tiny_bundle, *json_option)
+    one_line(done, 8, "does not verify", "files")
+    assert name in done.out
+    if json_option:
+        assert not all(check["passed"] for check in json.loads(done.out)["checks"])
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 99}'])
+def test_damaged_manifest(text, tiny_bundle, capfd):
+    (tiny_bundle / "bundle.json").write_text(text, encoding="utf-8")
+    for verb in (["predict", tiny_bundle, "x"], ["inspect", tiny_bundle], ["bench", tiny_bundle, *FEW]):
+        one_line(call(capfd, *verb), 8, "bundle.json")
+
+
+def test_a_missing_graph(tiny_bundle, capfd):
+    (tiny_bundle / "onnx" / "model_int8.onnx").unlink()
+    one_line(call(capfd, "predict", tiny_bundle, "x"), 8, "model_int8.onnx", "missing")
+    assert call(capfd, "predict", tiny_bundle, "x", "--variant", "fp32").code == 0
+
+
+def test_bench(tiny_bundle, capfd):
+    done = call(capfd, "bench", tiny_bundle, *FEW, "--batch", "1,2", "--variant", "int8", "--variant", "fp32")
+    assert (done.code, done.err) == (0, "")
+    for part in ("candidate", "fp32", "int8", "p50 ms", "onnxruntime", "peak memory"):
+        assert part in done.out
+    result = json.loads(call(capfd, "bench", tiny_bundle, *FEW, "--json").out)
+    assert {row["candidate"] for row in result["latencies"]} == {"fp32", "int8"}
+    markdown = call(capfd, "bench", tiny_bundle, *FEW, "--markdown").out
+    assert "| --- |" in markdown
+
+
+def test_bench_of_a_run_has_torch_eager(finished, capfd):
+    done = call(capfd, "bench", finished.run, *FEW[1:], "--json")
+    assert done.code == 0
+    assert "torch eager" in {row["candidate"] for row in json.loads(done.out)["latencies"]}
+
+
+def test_inspect_a_bundle(tiny_bundle, capfd):
+    done = call(capfd, "inspect", tiny_bundle)
+    assert done.code == 0
+    for part in ("3 labels: negative, neutral, positive", "int8 (chosen)", "0.800", "small", "input_ids: int64"):
+        assert part in done.out
+    assert json.loads(call(capfd, "inspect", tiny_bundle, "--json").out)["task"] == "text_classification"
+
+
+def test_inspect_fits_a_narrow_window(finished, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    done = call(capfd, "inspect", finished.run)
+    table = [line for line in done.out.splitlines() if line.startswith(" ")]
+    assert table
+    assert max(map(len, table)) <= 200
+    assert "test accuracy" in done.out
+
+
+def test_inspect_a_run_without_a_bundle(run_copy, capfd):
+    shutil.rmtree(run_copy / "bundle")
+    one_line(call(capfd, "inspect", run_copy), 8, "no bundle", "tledge run")
+
+
+@pytest.mark.parametrize(
+    ("options", "trains"),
+    [
+        ((), {}),
+        (("--unfreeze", "1"), {"encoder.layer.1"}),
+        (("--strategy", "full"), {"embeddings", "encoder.layer.0", "encoder.layer.1"}),
+        (("--unfreeze", "encoder.layer.0.*"), {"encoder.layer.0"}),
+    ],
+)
+def test_inspect_a_backbone(options, trains, tiny_backbone, capfd):
+    done = call(capfd, "inspect", tiny_backbone, *options, "--json")
+    assert (done.code, done.err) == (0, "")
+    facts = json.loads(done.out)
+    assert facts["hidden_size"] == 32
+    assert {b["name"] for b in facts["blocks"] if b["trainable"]} - {"pooler"} == set(trains)
+    assert f"{facts['total']:,}" in call(capfd, "inspect", tiny_backbone, *options).out
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "parts"),
+    [
+        (("--strategy", "half"), 2, ["--strategy", "'half'"]),
+        (("--strategy", "partial"), 2, ["--unfreeze"]),
+        (("--unfreeze", "0"), 2, ["--unfreeze"]),
+        (("--unfreeze", "99"), 4, ["99", "2"]),
+        (("--unfreeze", "nothing.*"), 4, ["nothing.*"]),
+    ],
+)
+def test_inspect_mistakes(options, code, parts, tiny_backbone, capfd):
+    one_line(call(capfd, "inspect", tiny_backbone, *options), code, *parts)
+
+
+def test_inspect_no_backbone(tmp_path, capfd):
+    one_line(call(capfd, "inspect", tmp_path), 4, str(tmp_path))
