@@ -1,7 +1,7 @@
 """Runs commands and stops each at a chosen moment: `python interrupted.py < commands.json > results.json`.
 
 A command is `{"argv", "path", "signal"}`: when it opens a file for writing, or renames one, whose path holds `path`, it
-gets the signal. Each runs in a fork of this process, which has imported the heavy packages once and done no work.
+gets the signal; when that path holds the optional `forbidden`, it exits with 98. Each runs in a fork of this process, which has imported the heavy packages once and done no work.
 """
 
 import json
@@ -35,7 +35,10 @@ def run(command):
             path, writes = os.fspath(arguments[1]), True
         else:
             return
-        if writes and not sent and command["path"] in pathlib.PurePath(str(path)).as_posix() + "$":
+        place = pathlib.PurePath(str(path)).as_posix() + "$"
+        if writes and command.get("forbidden", "\0") in place:
+            os._exit(98)
+        if writes and not sent and command["path"] in place:
             sent.append(path)
             os.kill(os.getpid(), command["signal"])
 
@@ -53,7 +56,7 @@ def run(command):
 
 
 if __name__ == "__main__":
-    import tledge.export  # noqa: F401
+    import tledge.export
     import tledge.pipeline
     import tledge.train  # noqa: F401
 

@@ -30,3 +30,23 @@ def test_import_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert "'tledge'" in done.stdout
+
+
+def test_all_is_documented_and_has_a_home():
+    for name in tledge.__all__:
+        assert f"`{name}`" in tledge.__doc__
+        assert getattr(tledge, name) is not None
+    assert set(tledge._HOMES) | {"__version__"} == set(tledge.__all__)
+
+
+def test_names_are_those_of_their_rooms():
+    from tledge import pipeline, recipe
+
+    assert tledge.run is pipeline.run
+    assert tledge.load_recipe is recipe.load_recipe
+
+
+def test_star_import():
+    names = {}
+    exec("from tledge import *", names)
+    assert set(tledge.__all__) <= set(names)

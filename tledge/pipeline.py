@@ -48,6 +48,7 @@ _BUILD: Mapping[str, Callable[[Job, Path], str]] = {
     "report": stages.report_stage,
 }
 STAGES = tuple(_BUILD)
+_TOGETHER = ("data", "train")  # what several processes go through; the later stages are the main one's alone
 _RESUMES = frozenset({"train"})  # stages that go on inside their half-written folder
 
 
@@ -85,7 +86,7 @@ def run(
     key = ""
     for name in STAGES[: STAGES.index(until) + 1]:
         key = _key(name, recipe, key)
-        if not processes.is_main() and STAGES.index(name) > STAGES.index("train"):
+        if not processes.is_main() and name not in _TOGETHER:
             break
         _run_stage(job, name, key)
     return folder
@@ -103,7 +104,7 @@ def _save(recipe: Recipe, folder: Path) -> None:
 
 def _run_stage(job: Job, name: str, key: str) -> None:
     aside = job.folder / f"{name}.partial"
-    with _main_first():
+    with _main_first() if name in _TOGETHER else nullcontext():
         if _is_whole(job, name, key):
             job.say(f"{name}: already done")
             return
