@@ -1,0 +1,102 @@
+import pytest
+
+from tledge.artifacts import Graph, LatencyRatio, Variant
+from tledge.errors import QuantizeError
+from tledge.quantize.choose import Limits, choose
+
+
+def variant(name, *, metric=0.9, mb=50.0, ms=5.0, ratio=None):
+    """A variant; `ratio` is (low, median, high) of its time by fp32's."""
+    timed = None if ratio is None else LatencyRatio("fp32", ratio[1], ratio[0], ratio[2], 100)
+    graph = Graph(f"{name}.onnx", int(mb * 1e6), 20, 10, (), ())
+    return Variant(name, name, graph, {"accuracy": metric}, latency_ms=ms, against_fp32=timed)
+
+
+FP32 = variant("fp32", mb=100, ms=10)
+FAST = (0.3, 0.35, 0.4)
+
+
+def chosen(*variants, drop=0.01, **limits):
+    result = choose(variants, Limits("accuracy", drop, **limits))
+    assert [v.name for v in result] == [v.name for v in variants]
+    assert all(v.reason for v in result)
+    (best,) = [v for v in result if v.chosen]
+    return best.name, {v.name: v.reason for v in result}
+
+
+@pytest.mark.parametrize(
+    ("changes", "limits", "winner", "words"),
+    [
+        ({"ratio": FAST}, {}, "int8", "fastest within the budget: 0.35 (95 % interval 0.30 to 0.40) of fp32's time"),
+        ({"ratio": FAST, "metric": 0.89}, {}, "int8", "accuracy -0.0100"),
+        ({"ratio": FAST, "metric": 0.95}, {}, "int8", "accuracy +0.0500"),
+        ({"ratio": FAST, "metric": 0.8899}, {}, "fp32", "accuracy drops by 0.0101, more than the 0.01 allowed"),
+        ({"ratio": FAST, "metric": float("nan")}, {}, "fp32", "accuracy drops by nan"),
+        ({"ratio": (1.1, 1.2, 1.3)}, {}, "fp32", "slower than fp32 here (1.20 (95 % interval 1.10 to 1.30)"),
+        ({"ratio": (0.8, 0.9, 1.0)}, {}, "fp32", "not faster than fp32 here (0.90 (95 % interval 0.80 to 1.00)"),
+        ({"ratio": (0.8, 1.1, 1.3)}, {}, "fp32", "not faster than fp32 here"),
+        ({"ratio": None}, {}, "fp32", "not timed against fp32"),
+        ({"ratio": (0.8, 0.9, 0.999)}, {}, "int8", "fastest within the budget"),
+        ({"ratio": FAST, "mb": 120.0}, {"size_mb": 110}, "fp32", "120.0 MB is over the budget of 110 MB"),
+        ({"ratio": FAST, "ms": 12.0}, {"latency_ms": 11}, "fp32", "12.00 ms is over the budget of 11 ms"),
+        ({"ratio": FAST}, {"size_mb": 60}, "int8", "fastest within the budget"),
+        ({"ratio": FAST}, {"latency_ms": 6}, "int8", "fastest within the budget"),
+        ({"ratio": FAST, "mb": 60.0, "ms": 6.0}, {"size_mb": 60, "latency_ms": 6}, "int8", "fastest"),
+    ],
+)
+def test_one_variant_beside_fp32(changes, limits, winner, words):
+    name, reasons = chosen(FP32, variant("int8", **changes), **limits)
+    assert name == winner
+    assert words in reasons["int8"]
+    if winner == "fp32":
+        assert reasons["fp32"] == "no other variant is faster within the budget"
+
+
+def test_the_fastest_of_the_eligible_is_chosen_and_the_others_say_so():
+    name, reasons = chosen(
+        FP32,
+        variant("fp16", ratio=(0.7, 0.75, 0.8)),
+        variant("int8", ratio=FAST),
+        variant("int4", ratio=(0.1, 0.2, 0.3), metric=0.5),
+    )
+    assert name == "int8"
+    assert reasons["fp32"] == reasons["fp16"] == "within the budget, but int8 is faster"
+    assert reasons["int4"].startswith("accuracy drops by 0.4000")
+
+
+def test_every_fault_is_named():
+    bad = variant("bad", metric=0.5, mb=90, ms=9, ratio=(2, 2, 2))
+    _, reasons = chosen(variant("fp32", mb=10, ms=1), bad, size_mb=50, latency_ms=5)
+    for words in ("90.0 MB is over", "9.00 ms is over", "accuracy drops", "slower than fp32"):
+        assert words in reasons["bad"]
+
+
+def test_fp32_alone_is_chosen():
+    assert chosen(FP32)[0] == "fp32"
+
+
+def test_fp32_over_the_budget_says_so():
+    name, reasons = chosen(FP32, variant("int8", ratio=FAST), size_mb=60)
+    assert name == "int8"
+    assert reasons["fp32"] == "100.0 MB is over the budget of 60 MB"
+
+
+def test_nothing_that_fits_is_an_error_with_every_reason():
+    with pytest.raises(QuantizeError) as caught:
+        choose([FP32, variant("int8", ratio=FAST)], Limits("accuracy", 0.01, size_mb=20))
+    assert str(caught.value) == (
+        "no variant keeps the budget (fp32: 100.0 MB is over the budget of 20 MB; "
+        "int8: 50.0 MB is over the budget of 20 MB): widen `budget` or train a smaller model"
+    )
+
+
+def test_what_went_in_is_not_changed():
+    before = variant("int8", ratio=FAST)
+    after = choose([FP32, before], Limits("accuracy", 0.01))
+    assert not before.chosen
+    assert before.reason == ""
+    assert (after[1].graph, after[1].metrics, after[1].against_fp32) == (
+        before.graph,
+        before.metrics,
+        before.against_fp32,
+    )
