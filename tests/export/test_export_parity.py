@@ -80,7 +80,8 @@ def test_a_changed_weight_is_found_and_its_place_and_size_are_named(exported, tm
     worst = max(failed, key=lambda case: case.max_abs_diff / case.allowed)
     assert 0.01 < worst.max_abs_diff < 0.2
     assert message.startswith(
-        f"parity: the graph differs from torch by {worst.max_abs_diff:.3g} at {worst.name!r} (allowed {worst.allowed:.3g}); "
+        f"parity: the graph differs from torch by {worst.max_abs_diff:.3g} at {worst.name!r} "
+        f"(allowed {worst.allowed:.3g}); "
     )
     assert f"{len(failed)} of {len(found)} cases failed; see logs/parity.json" in message
     assert "\n" not in message

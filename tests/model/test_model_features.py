@@ -1,0 +1,186 @@
+import families
+import numpy as np
+import pytest
+import torch
+
+from tledge import model
+from tledge.errors import ModelError
+from tledge.model import boundary, features
+from tledge.model.boundary import AboveBoundary
+from tledge.progress import silent
+
+ROWS = families.rows(70, seed=3)
+
+
+@pytest.fixture
+def made(pretrained, tmp_path):
+    built, backbone = families.classifier(pretrained("bert"))
+    return built, families.encoder(built, backbone, tmp_path / "tokenizer")
+
+
+class Counted:
+    """Runs a classifier's backbone and counts how often."""
+
+    def __init__(self, built):
+        self.built, self.calls = built, 0
+
+    def __call__(self, tensors):
+        self.calls += 1
+        return self.built.features(**tensors)
+
+
+def cached(compute, encoder, folder, *, texts=ROWS.texts, identity="weights mean", per_token=False):
+    return features.cached(
+        compute, encoder, texts, identity=identity, hidden_size=32, per_token=per_token, folder=folder,
+        progress=silent, description="", device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+def test_each_row_gets_the_features_it_has_alone(made, tmp_path):
+    built, encoder = made
+    found = cached(Counted(built), encoder, tmp_path / "cache")
+    with torch.inference_mode():
+        alone = [
+            built.features(**{n: torch.from_numpy(a) for n, a in encoder.encode([text]).items()}) for text in ROWS.texts
+        ]
+    assert len(found) == len(ROWS.texts)
+    assert found.vectors.dtype == np.float32
+    np.testing.assert_allclose(found.vectors, torch.cat(alone).numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_second_call_computes_nothing(made, tmp_path):
+    built, encoder = made
+    compute = Counted(built)
+    first = cached(compute, encoder, tmp_path / "cache")
+    calls = compute.calls
+    again = cached(compute, encoder, tmp_path / "cache")
+    assert compute.calls == calls > 0
+    assert (first.reused, again.reused) == (False, True)
+    assert first.key == again.key
+    np.testing.assert_array_equal(first.vectors, again.vectors)
+
+
+def test_whatever_features_depend_on_gives_another_key(made, pretrained, tmp_path):
+    built, encoder = made
+    compute = Counted(built)
+    shorter, backbone = families.classifier(pretrained("bert"), max_length=10)
+    other = families.encoder(shorter, backbone, tmp_path / "shorter")
+    keys = [
+        cached(compute, encoder, tmp_path / "cache").key,
+        cached(compute, encoder, tmp_path / "cache", identity="other mean").key,
+        cached(compute, encoder, tmp_path / "cache", identity="weights cls").key,
+        cached(compute, encoder, tmp_path / "cache", texts=ROWS.texts[:-1]).key,
+        cached(compute, encoder, tmp_path / "cache", texts=[*ROWS.texts[1:], ROWS.texts[0]]).key,
+        cached(compute, encoder, tmp_path / "cache", texts=[ROWS.texts[0] + ROWS.texts[1], "", *ROWS.texts[2:]]).key,
+        cached(compute, other, tmp_path / "cache").key,
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_half_written_cache_is_not_used(made, tmp_path):
+    built, encoder = made
+    folder = tmp_path / "cache"
+
+    def broken(tensors):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached(broken, encoder, folder)
+    assert list(folder.iterdir()) == []
+    whole = cached(Counted(built), encoder, folder)
+    (folder / whole.key / "features.json").unlink()
+    np.save(folder / whole.key / "vectors.npy", np.zeros((1, 1)))
+    compute = Counted(built)
+    again = cached(compute, encoder, folder)
+    assert compute.calls > 0
+    assert again.vectors.shape == (70, 32)
+
+
+def test_features_that_another_process_finished_first_are_taken(made, tmp_path, monkeypatch):
+    built, encoder = made
+    numbers = iter((1, 2))
+    monkeypatch.setattr(features.os, "getpid", lambda: next(numbers))
+    folder = tmp_path / "cache"
+
+    class Raced(Counted):
+        def __call__(self, tensors):
+            if self.calls == 0:
+                cached(Counted(self.built), encoder, folder)
+            return super().__call__(tensors)
+
+    found = cached(Raced(built), encoder, folder)
+    assert [path.name for path in folder.iterdir()] == [found.key]
+    assert found.vectors.shape == (70, 32)
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_cached_activations_give_the_same_logits(family, level, pretrained, tmp_path):
+    built, backbone = families.classifier(pretrained(family))
+    encoder = families.encoder(built, backbone, tmp_path)
+    tensors = {n: torch.from_numpy(a) for n, a in encoder.encode(families.TEXTS).items()}
+    _, blocks = boundary.block_list(built.backbone)
+    before = list(blocks)
+    with torch.inference_mode():
+        expected = built(**tensors)["logits"]
+        hidden = boundary.activations(built, level, tensors)
+        above = AboveBoundary(built, level)
+        torch.testing.assert_close(above(hidden, **tensors)["logits"], expected, rtol=1e-5, atol=1e-6)
+        assert not torch.allclose(above(torch.zeros_like(hidden), **tensors)["logits"], expected)
+        assert not torch.allclose(above(hidden.flip(0), **tensors)["logits"], expected)
+        replaced = list(blocks)
+        above.restore()
+        assert torch.equal(built(**tensors)["logits"], expected)
+    assert list(blocks) == before
+    assert [a is b for a, b in zip(before, replaced, strict=True)] == [i >= level for i in range(3)]
+
+
+def test_frozen_blocks_are_neither_stored_nor_trained_above_the_boundary(pretrained):
+    built, _ = families.classifier(pretrained("bert"))
+    above = AboveBoundary(built, 2)
+    names = [name for name, _ in above.named_parameters()]
+    assert not any("layer.0." in name or "layer.1." in name for name in names)
+    assert any("layer.2." in name for name in names)
+
+
+def test_activations_are_kept_in_half_precision_one_vector_a_token(made, tmp_path):
+    built, encoder = made
+    compute = lambda tensors: boundary.activations(built, 2, tensors)  # noqa: E731
+    found = cached(compute, encoder, tmp_path / "cache", per_token=True)
+    lengths = [int(encoder.encode([text])["attention_mask"].sum()) for text in ROWS.texts]
+    assert found.vectors.dtype == np.float16
+    assert np.diff(found.offsets).tolist() == lengths
+    tensors = {n: torch.from_numpy(a) for n, a in encoder.encode([ROWS.texts[5]]).items()}
+    with torch.inference_mode():
+        alone = boundary.activations(built, 2, tensors)[0]
+    own = found.vectors[found.offsets[5] : found.offsets[6]]
+    np.testing.assert_allclose(own, alone.numpy(), rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("value", [1e5, -1e5, float("nan")])
+def test_activations_beyond_half_precision_are_refused(value, made, tmp_path):
+    _, encoder = made
+    compute = lambda tensors: torch.full((*tensors["input_ids"].shape, 32), value)  # noqa: E731
+    with pytest.raises(ModelError, match=r"do not fit float16, so they cannot be cached: set finetune\.cache: false"):
+        cached(compute, encoder, tmp_path / "cache", per_token=True)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_what_trains_below_a_boundary_is_noticed(pretrained):
+    built, _ = families.classifier(pretrained("bert"))
+    model.freeze(built.backbone, "partial", 1)
+    assert not boundary.trains_below(built, 2)
+    assert boundary.trains_below(built, 3)
+
+
+def test_a_bias_that_all_blocks_share_is_not_cached_away():
+    from transformers import MPNetConfig, MPNetModel
+
+    config = MPNetConfig(
+        vocab_size=60, hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=40,
+    )  # fmt: skip
+    built = model.TextClassifier(MPNetModel(config), config=config, pooling="mean", n_labels=2)
+    plan = model.freeze(built.backbone, "partial", 1)
+    assert plan.boundary == 2
+    assert boundary.trains_below(built, 2)
