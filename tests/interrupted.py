@@ -1,7 +1,8 @@
 """Runs commands and stops each at a chosen moment: `python interrupted.py < commands.json > results.json`.
 
 A command is `{"argv", "path", "signal"}`: when it opens a file for writing, or renames one, whose path holds `path`, it
-gets the signal; when that path holds the optional `forbidden`, it exits with 98. Each runs in a fork of this process, which has imported the heavy packages once and done no work.
+gets the signal; when that path holds the optional `forbidden`, it exits with 98. Each runs in a fork of this process,
+which has imported the heavy packages once and done no work.
 """
 
 import json

@@ -46,7 +46,7 @@ def test_import(module):
         ("predict", "BUNDLE", "good"),
         ("verify", "BUNDLE"),
         ("inspect", "BUNDLE"),
-        ("bench", "BUNDLE", "--no-torch", "--for", "50", "--max-seconds", "0.2", "--length", "8"),
+        ("bench", "BUNDLE", "--no-torch", "--for", "50", "--length", "8"),
     ],
     ids=" ".join,
 )

@@ -114,6 +114,11 @@ def test_a_failed_stage_keeps_the_ones_before(run_copy):
     assert files(run_copy, "data", "train") == kept
 
 
+def test_too_little_time_for_a_median(run_copy):
+    with pytest.raises(RecipeError, match=r"bench.max_seconds: 1e-06 s gave \d runs of .*; raise it"):
+        go_on(run_copy, "bench.max_seconds=1e-6", until="quantize")
+
+
 def test_a_defect_is_in_the_log(project, monkeypatch):
     def broken(job, folder):
         raise ZeroDivisionError("a defect")

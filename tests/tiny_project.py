@@ -39,7 +39,6 @@ budget:
 bench:
   length: [8]
   percentile: 50
-  max_seconds: 1
 """
 
 # What is as small as this is quickest on one thread.

@@ -20,6 +20,7 @@ import numpy as np
 import tledge
 from tledge import artifacts, evidence, inputs, processes, tasks
 from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
+from tledge.errors import RecipeError
 from tledge.evaluate import Evaluation, Run, score
 from tledge.progress import Progress, silent
 from tledge.recipe import Recipe
@@ -220,6 +221,12 @@ def quantize_stage(job: Job, folder: Path) -> str:
             repeats=0,
             progress=job.progress,
         )
+        for row in result.latencies:
+            if "p50" not in row.percentiles_ms:
+                raise RecipeError(
+                    f"bench.max_seconds: {at.max_seconds:g} s gave {row.samples} runs of {row.candidate}, too few for "
+                    "a median; raise it"
+                )
         return {row.candidate: (row.percentiles_ms["p50"], row.against) for row in result.latencies}
 
     variants = quantize.run(
@@ -300,7 +307,8 @@ def bench_stage(job: Job, folder: Path) -> str:
     write_json(folder / "bench.json", result)
     chosen = next(v.name for v in evidence.variants(job.stage("quantize")) if v.chosen)
     first = next(row for row in result.latencies if row.candidate == chosen)
-    assert first.against is not None
+    if "p50" not in first.percentiles_ms or first.against is None:
+        return f"too few runs of {chosen} for a median; raise bench.max_seconds"
     times = f"{1 / first.against.ratio:.1f} times as fast as torch eager"
     return f"{chosen} takes {first.percentiles_ms['p50']:.2f} ms, {times}"
 

@@ -11,7 +11,7 @@ import pytest
 from test_cli_main import one_line
 from tiny_project import call, tledge
 
-FEW = ("--no-torch", "--for", "50", "--max-seconds", "0.2", "--length", "8")
+FEW = ("--no-torch", "--for", "50", "--length", "8")
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 

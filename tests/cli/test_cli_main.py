@@ -121,7 +121,7 @@ def test_bars_are_silent_where_there_is_no_terminal(capfd):
 def test_bars_on_a_terminal(tiny_bundle):
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    arguments = [str(tiny_bundle), "--no-torch", "--for", "50", "--max-seconds", "0.2", "--length", "8"]
+    arguments = [str(tiny_bundle), "--no-torch", "--for", "50", "--length", "8"]
     with subprocess.Popen(
         [sys.executable, "-m", "tledge", "bench", *arguments], stdout=subprocess.PIPE, stderr=theirs,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
