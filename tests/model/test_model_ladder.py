@@ -53,11 +53,10 @@ def moved(built, pretrained, family="bert"):
     return {name for name, value in built.state_dict().items() if not torch.equal(value, before[name])}
 
 
-@pytest.mark.parametrize("dropout_prob", [0.0, 0.3])
 @pytest.mark.parametrize("family", families.FAMILIES)
-def test_a_probe_on_cached_features_gives_what_it_gives_without(family, dropout_prob, climb, pretrained):
-    ours, phases, fitted = climb(family, strategy="probe", cache=True, name="cached", dropout_prob=dropout_prob)
-    theirs, _, plain = climb(family, strategy="probe", cache=False, name="plain", dropout_prob=dropout_prob)
+def test_a_probe_on_cached_features_gives_what_it_gives_without(family, climb, pretrained):
+    ours, phases, fitted = climb(family, strategy="probe", cache=True, name="cached", dropout_prob=0.3)
+    theirs, _, plain = climb(family, strategy="probe", cache=False, name="plain", dropout_prob=0.3)
     close(ours, theirs, rtol=1e-3, atol=1e-4)
     assert moved(ours, pretrained, family) == {"classifier.weight", "classifier.bias"}
     assert phases[0].note == "features kept in the cache"

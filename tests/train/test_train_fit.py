@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_bits(fit, toys):
     assert not same(nets[0], nets[1])
 
 
-@pytest.mark.parametrize("step", [3, 12, 17, 31])
+@pytest.mark.parametrize("step", [3, 17])
 def test_resuming_gives_what_an_undisturbed_run_gives(step, fit, toys):
     whole, parted = toys.Net(), toys.Net()
     expected = fit(whole, folder="whole")
@@ -168,7 +168,7 @@ def test_early_stopping_ends_before_the_last_epoch(fit, toys):
     assert fitted.curve[-1].epoch == fitted.best_epoch + 2 < 30
 
 
-@pytest.mark.parametrize("epochs_done", [1, 2, 3, 4])
+@pytest.mark.parametrize("epochs_done", [2, 4])
 def test_early_stopping_after_a_resume_stops_at_the_same_epoch(epochs_done, fit, toys):
     whole, parted = toys.Net(), toys.Net()
     expected = fit(whole, folder="whole", epochs=30, early_stopping_patience=2)
