@@ -1,6 +1,5 @@
 """What is imported when: the device's commands and the help load nothing of the workstation's."""
 
-import importlib.metadata
 import os
 import subprocess
 import sys
@@ -8,9 +7,6 @@ import sys
 import pytest
 
 HEAVY = {"torch", "transformers", "onnx", "onnxscript", "pydantic", "yaml", "datasets", "sklearn", "optimum", "pandas"}
-
-# Newer typers read arguments with pydantic themselves; the command line then has it without asking for it.
-TYPERS = {"pydantic"} if any("pydantic" in each for each in importlib.metadata.requires("typer") or ()) else set()
 
 DRIVER = """\
 import sys
@@ -55,7 +51,7 @@ def test_command(arguments, tiny_bundle):
     assert done.returncode == 0, done.stderr
     imported = set(done.stderr.partition("imported:")[2].split())
     assert "typer" in imported
-    assert not (HEAVY - TYPERS) & imported
+    assert not (HEAVY) & imported
 
 
 def test_help_does_not_load_the_runtime():

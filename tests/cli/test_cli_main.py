@@ -60,7 +60,7 @@ def test_no_verb_shows_the_help(capfd):
         (["predict", "--frobnicate"], ["No such option: --frobnicate", "--help"]),
         (["run"], ["Missing argument", "--help"]),
         (["bench", ".", "--for", "10"], ["--for", "50", "--help"]),
-        (["bench", ".", "--for", "many"], ["--for", "number"]),
+        (["bench", ".", "--for", "many"], ["--for", "float"]),
     ],
 )
 def test_misspelt_command_line(arguments, parts, capfd):
