@@ -48,10 +48,11 @@ def _backbone(reference: str, strategy: str, unfreeze: str | None, as_json: bool
         raise RecipeError("--unfreeze: expected a number of blocks from 1 on, or a name pattern; got 0")
     with noise.to(io.StringIO()):
         backbone = model.load_backbone(reference)
-    if backbone.pooling != "pooler" and getattr(backbone.module, "pooler", None) is not None:
-        backbone.module.pooler = None  # with this pooling it is never run
-    plan = model.freeze(backbone.module, strategy, number)
-    blocks = model.describe(backbone.module)
+    body: Any = backbone.module
+    if backbone.pooling != "pooler" and getattr(body, "pooler", None) is not None:
+        body.pooler = None  # with this pooling it is never run
+    plan = model.freeze(body, strategy, number)
+    blocks = model.describe(body)
     facts: dict[str, Any] = {
         "backbone": reference,
         "architecture": type(backbone.module).__name__,
