@@ -50,6 +50,7 @@ def cache_folder() -> Path:
 
 
 def data_stage(job: Job, folder: Path) -> str:
+    """Read the sources and write the splits."""
     from tledge import data
 
     task = tasks.load(job.recipe.task)
@@ -61,24 +62,14 @@ def data_stage(job: Job, folder: Path) -> str:
 
 
 def train_stage(job: Job, folder: Path) -> str:
+    """Put a head on the backbone, train as the strategy says, and write the checkpoint and the learning curves."""
     from tledge import data, losses, model, plugins, train
 
     recipe, task = job.recipe, tasks.load(job.recipe.task)
     splits = data.open_splits(job.stage("data"))
     train.seed(recipe.seed)
     backbone = model.load_backbone(recipe.model.backbone, revision=recipe.model.revision)
-    pooling = backbone.pooling if recipe.model.pooling == "auto" else recipe.model.pooling
-    classifier = model.build(
-        backbone,
-        task=recipe.task,
-        problem_type=task.PROBLEM_TYPE,
-        optimum_task=task.OPTIMUM_TASK,
-        labels=splits.labels,
-        pooling=pooling,
-        max_length=recipe.model.max_length,
-        dropout_prob=recipe.model.head.dropout_prob,
-        head_hidden_size=recipe.model.head.hidden_size,
-    )
+    classifier = _classifier(recipe, task, backbone, splits.labels)
     digest = model.weights_digest(classifier.backbone)
     tokenizer = folder / "tokenizer"
     with train.main_first():
@@ -131,7 +122,7 @@ def train_stage(job: Job, folder: Path) -> str:
             {
                 "backbone": recipe.model.backbone,
                 "backbone_sha256": digest,
-                "pooling": pooling,
+                "pooling": classifier.pooling,
                 "parameters": sum(p.numel() for p in classifier.parameters()),
                 "trained_parameters": sum(p.numel() for p in classifier.parameters() if p.requires_grad),
                 "phases": [artifacts.to_dict(each) for each in fitted],
@@ -142,7 +133,25 @@ def train_stage(job: Job, folder: Path) -> str:
     return f"{recipe.finetune.strategy}, validation {task.METRIC} {last.best_metric:.3f} at epoch {last.best_epoch:g}"
 
 
+def _classifier(recipe: Recipe, task: tasks.Task, backbone: Any, labels: tuple[str, ...]) -> Any:
+    """A backbone with the fresh head that a recipe describes."""
+    from tledge import model
+
+    return model.build(
+        backbone,
+        task=recipe.task,
+        problem_type=task.PROBLEM_TYPE,
+        optimum_task=task.OPTIMUM_TASK,
+        labels=labels,
+        pooling=backbone.pooling if recipe.model.pooling == "auto" else recipe.model.pooling,
+        max_length=recipe.model.max_length,
+        dropout_prob=recipe.model.head.dropout_prob,
+        head_hidden_size=recipe.model.head.hidden_size,
+    )
+
+
 def export_stage(job: Job, folder: Path) -> str:
+    """Write the fp32 graph and prove that it computes what torch computes."""
     from tledge import export, model
     from tledge.runtime import open_session, session_run
 
@@ -184,6 +193,7 @@ def export_stage(job: Job, folder: Path) -> str:
 
 
 def quantize_stage(job: Job, folder: Path) -> str:
+    """Make, score, time and choose variants, and score them on the test rows."""
     from tledge import bench, data
     from tledge.quantize import run as quantize
     from tledge.quantize.choose import Limits
@@ -253,6 +263,7 @@ def quantize_stage(job: Job, folder: Path) -> str:
 
 
 def bundle_stage(job: Job, folder: Path) -> str:
+    """Assemble what is shipped, with golden vectors and the model card."""
     from tledge import bundle, export, model, report
     from tledge.bench import machine
     from tledge.runtime import open_session, session_run
@@ -291,6 +302,7 @@ def bundle_stage(job: Job, folder: Path) -> str:
 
 
 def bench_stage(job: Job, folder: Path) -> str:
+    """Time every variant beside torch eager, interleaved."""
     from tledge.bench.bundled import run_bundle
 
     settings = job.recipe.bench
@@ -314,6 +326,7 @@ def bench_stage(job: Job, folder: Path) -> str:
 
 
 def report_stage(job: Job, folder: Path) -> str:
+    """Write the report as HTML, Markdown and JSON."""
     from tledge import report
 
     facts = evidence.facts(job.recipe, job.folder)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 from labelled_rows import as_csv
 
@@ -47,3 +52,40 @@ def complaint(run):
         return line
 
     return complaint
+
+
+Rows = Callable[..., list[dict[str, Any]]]
+Write = Callable[..., str]
+
+GREETINGS = ("good day {}", "see you {}")
+
+
+def made_rows(count: int, labels: tuple[Any, ...] = ("greet", "leave"), start: int = 0) -> list[dict[str, Any]]:
+    """Distinct rows, the labels in turn."""
+    return [{"text": GREETINGS[i % 2].format(i), "label": labels[i % len(labels)]} for i in range(start, start + count)]
+
+
+@pytest.fixture
+def rows() -> Rows:
+    return made_rows
+
+
+@pytest.fixture
+def csv_file(tmp_path: Path) -> Write:
+    """Writes rows to a CSV file and gives its name."""
+
+    def write(name: str, rows: list[dict[str, Any]], delimiter: str = ",") -> str:
+        lines = [delimiter.join(rows[0]), *(delimiter.join(str(cell) for cell in row.values()) for row in rows)]
+        (tmp_path / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return name
+
+    return write
+
+
+@pytest.fixture
+def jsonl_file(tmp_path: Path) -> Write:
+    def write(name: str, rows: list[dict[str, Any]]) -> str:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return name
+
+    return write

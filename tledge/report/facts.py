@@ -18,7 +18,7 @@ class DataFacts:
 
     `sources`, `rows` and `label_counts` are by split: `train`, `validation`, `calibration`, `test`; `label_counts`
     then by label. `skipped` counts the rows left out, by reason. `duplicates` counts rows dropped because the same
-    input with the same label was there before, and `conflicts` inputs that occur with different labels.
+    input with the same label was there before, and `conflicts` rows dropped because it was there with another label.
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
