@@ -74,6 +74,7 @@ def run(
     Raises:
         TledgeError: the one that names what the user can mend.
     """
+    processes.let_idle_threads_sleep()
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("the package 'torch' is not installed; run: pip install 'tledge[train]'")
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)

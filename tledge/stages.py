@@ -338,6 +338,7 @@ def report_stage(job: Job, folder: Path) -> str:
 
 def torch_eager(checkpoint: Path) -> dict[str, Callable[[int], Run]]:
     """The checkpoint in torch eager as a candidate of a benchmark."""
+    processes.let_idle_threads_sleep()
     from tledge import export, model
 
     loaded = model.load(checkpoint)

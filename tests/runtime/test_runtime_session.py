@@ -37,6 +37,11 @@ def test_run_feeds_only_the_inputs_of_the_graph(tmp_path):
     np.testing.assert_array_equal(result["y"], [[2, 4]])
 
 
+def test_idle_threads_of_a_session_do_not_spin_on(tmp_path):
+    options = open_session(graph(tmp_path / "g.onnx"), threads=1).get_session_options()
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 def test_errors_of_a_run_are_mapped(tmp_path):
     run = session_run(open_session(graph(tmp_path / "g.onnx"), threads=1))
     with pytest.raises(BundleError, match="needs the input 'x', got z") as error:

@@ -50,6 +50,8 @@ def open_session(path: Path, *, provider: str = "cpu", threads: int | None = Non
     options = ort.SessionOptions()
     options.intra_op_num_threads = available_cores() if threads is None else threads
     options.inter_op_num_threads = 1
+    # Idle threads that spin on would take cores from whatever runs next: another session, or torch beside it.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3  # its warnings are about how a graph was made, which the user cannot mend
     try:
         session = ort.InferenceSession(
