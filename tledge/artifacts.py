@@ -44,16 +44,17 @@ class ParityCase:
     """One comparison of a graph with torch on the same inputs.
 
     `max_abs_diff` is the absolute difference at the element that is nearest to its limit or furthest beyond it,
-    `allowed` that limit (`atol + rtol * |torch|`), and `same_decision` whether both gave the same answers.
+    `allowed` that limit (`atol + rtol * |torch|`), and `same_decision` whether both gave the same answers (`None` for
+    tasks without decisions). `sequence` is `None` for inputs without a length.
     """
 
     name: str
     batch: int
-    sequence: int
+    sequence: int | None
     padded: bool
     max_abs_diff: float
     allowed: float
-    same_decision: bool
+    same_decision: bool | None
     passed: bool
 
 
@@ -74,7 +75,8 @@ class Variant:
 
     `metrics` are those of the validation rows, `test_metrics` those of the test rows. `latency_ms` is the median of one
     run at `latency_at` (such as `batch 1, length 32, 1 thread`). `agreement` is the share of validation rows with the
-    same answer as fp32. `reason` says why the variant was chosen or not.
+    same answer as fp32, `None` for tasks without decisions. `reason` says why the variant was chosen or not. `settings`
+    tells how it was made, where its scheme had a choice.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Variant:
     against_fp32: LatencyRatio | None = None
     chosen: bool = False
     reason: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,13 @@ class Latency:
     """Latencies of one candidate at one setting, in milliseconds.
 
     `percentiles_ms` maps `p50`, `p90` ... to a value; a percentile without enough samples is in `missing` with the
-    number of samples it needs. `against` is the paired ratio to the reference of the same interleaved run.
+    number of samples it needs. `against` is the paired ratio to the reference of the same interleaved run. `sequence`
+    is `None` for inputs without a length.
     """
 
     candidate: str
     batch: int
-    sequence: int
+    sequence: int | None
     threads: int
     samples: int
     mean_ms: float

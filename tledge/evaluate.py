@@ -25,11 +25,14 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The metrics of some rows, and the raw outputs and decisions they came from (first axis: rows)."""
+    """The metrics of some rows, and the raw outputs and decisions they came from (first axis: rows).
+
+    `decisions` is `None` where the task has none, as regression.
+    """
 
     metrics: dict[str, float]
     outputs: dict[str, Array]
-    decisions: Array
+    decisions: Array | None
 
 
 def score(

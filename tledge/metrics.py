@@ -54,3 +54,30 @@ def log_loss(logits: Array, truth: Array) -> float:
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return float(-np.mean(log_probabilities[np.arange(len(truth)), truth]))
+
+
+def roc_auc(scores: Array, truth: Array) -> float:
+    """The area under the ROC curve: the chance that a true row scores higher than a false one, ties counting half.
+
+    `scores` and `truth` are `(rows,)`, floats and booleans; NaN where all rows are alike (Hanley and McNeil 1982).
+    """
+    n_true = int(np.sum(truth))
+    n_false = len(truth) - n_true
+    if not n_true or not n_false:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[truth].sum() - n_true * (n_true + 1) / 2) / (n_true * n_false))
+
+
+def r2(estimates: Array, truth: Array) -> float:
+    """The share of the variance of `truth` that `estimates` explain, both `(rows,)`; NaN where it does not vary."""
+    spread = float(np.sum((truth - np.mean(truth, dtype=np.float64)) ** 2))
+    return 1 - float(np.sum((estimates - truth) ** 2)) / spread if spread else float("nan")
+
+
+def pearson(estimates: Array, truth: Array) -> float:
+    """The linear correlation of two arrays `(rows,)`, 0 where one of them does not vary."""
+    a, b = (x - np.mean(x, dtype=np.float64) for x in (estimates, truth))
+    size = float(np.sqrt(np.sum(a**2) * np.sum(b**2)))
+    return float(np.sum(a * b)) / size if size else 0.0

@@ -43,7 +43,7 @@ def _options(
 
 # Packages of the `train` extra whose absence is the user's to mend, and not a defect.
 _EXTRA = {"torch", "transformers", "accelerate", "datasets", "onnx", "onnxscript", "optimum", "pydantic", "yaml",
-          "sklearn", "jinja2", "safetensors", "pyarrow", "onnx_ir"}  # fmt: skip
+          "sklearn", "jinja2", "safetensors", "torchvision", "timm", "pyarrow", "onnx_ir"}  # fmt: skip
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # what a misspelt command line raises
 

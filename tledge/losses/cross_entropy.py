@@ -18,7 +18,8 @@ def loss(
 
     Args:
         logits: `(batch, labels)`, float.
-        targets: `(batch,) int64`, label indices.
+        targets: `(batch,) int64`, label indices, or `(batch, labels) float32`, the share of each label where rows are
+            mixed.
         label_weights: `(labels,) float32`; a row counts by the weight of its label, and the mean still divides by the
             number of rows, so that weights that average to one leave the scale of the loss as it is.
         label_smoothing: the share of the target that is spread evenly over all labels, in [0, 1).

@@ -7,14 +7,16 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `INPUT_COLUMN`          the column that holds the input, such as `text`
 `LABEL_COLUMN`          the column that holds the label
 `NEEDS_LABEL`           whether a row without a label is broken
-`METRIC`                the metric that picks epochs and variants; higher is better
-`LOSS`                  the module of `tledge.losses` that trains it
+`METRIC`                the metric that picks epochs and variants unless the recipe names another
+`METRICS`               those of `score` that can; higher is better for each
+`LOSS`                  the module of `tledge.losses` that trains it unless the recipe names another
+`LOSSES`                those that can
 `OPTIMUM_TASK`          the ecosystem's name of the task, used for model classes and in `config.json`
 `PROBLEM_TYPE`          the ecosystem's `problem_type` in `config.json`
-`parse_label`           a raw cell to a tuple of label names
-`targets`               label indices of rows to the array that metrics and losses take
+`parse_label`           a raw cell to a tuple of label names (for regression: of one number)
+`targets`               label indices (numbers) of rows to the array that metrics and losses take
 `decode`                raw outputs to one answer a row, as plain JSON types
-`decisions`             raw outputs to an array that says which label(s) each row got
+`decisions`             raw outputs to an array that says which label(s) each row got; `None` for regression
 `score`                 raw outputs and targets to metrics
 ======================  ===============================================================================================
 """
@@ -40,18 +42,20 @@ class Task(Protocol):
     LABEL_COLUMN: str
     NEEDS_LABEL: bool
     METRIC: str
+    METRICS: tuple[str, ...]
     LOSS: str
+    LOSSES: tuple[str, ...]
     OPTIMUM_TASK: str
     PROBLEM_TYPE: str
 
     @staticmethod
     def parse_label(value: object, separator: str) -> tuple[str, ...]: ...
     @staticmethod
-    def targets(labels: Sequence[Sequence[int]], n_labels: int) -> npt.NDArray[Any]: ...
+    def targets(labels: Sequence[Sequence[Any]], n_labels: int) -> npt.NDArray[Any]: ...
     @staticmethod
     def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]: ...
     @staticmethod
-    def decisions(outputs: Outputs) -> npt.NDArray[np.int64]: ...
+    def decisions(outputs: Outputs) -> npt.NDArray[np.int64] | None: ...
     @staticmethod
     def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]: ...
 

@@ -1,0 +1,40 @@
+"""Image classification: each image has exactly one label."""
+
+from __future__ import annotations
+
+from tledge.tasks._single_label import (
+    LABEL_COLUMN,
+    LOSS,
+    LOSSES,
+    METRIC,
+    METRICS,
+    NEEDS_LABEL,
+    PROBLEM_TYPE,
+    decisions,
+    decode,
+    parse_label,
+    score,
+    targets,
+)
+
+__all__ = [
+    "INPUT",
+    "INPUT_COLUMN",
+    "LABEL_COLUMN",
+    "LOSS",
+    "LOSSES",
+    "METRIC",
+    "METRICS",
+    "NEEDS_LABEL",
+    "OPTIMUM_TASK",
+    "PROBLEM_TYPE",
+    "decisions",
+    "decode",
+    "parse_label",
+    "score",
+    "targets",
+]
+
+INPUT = "image"
+INPUT_COLUMN = "image"
+OPTIMUM_TASK = "image-classification"

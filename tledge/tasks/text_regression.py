@@ -1,0 +1,40 @@
+"""Text regression: one number for each text."""
+
+from __future__ import annotations
+
+from tledge.tasks._regression import (
+    LABEL_COLUMN,
+    LOSS,
+    LOSSES,
+    METRIC,
+    METRICS,
+    NEEDS_LABEL,
+    PROBLEM_TYPE,
+    decisions,
+    decode,
+    parse_label,
+    score,
+    targets,
+)
+
+__all__ = [
+    "INPUT",
+    "INPUT_COLUMN",
+    "LABEL_COLUMN",
+    "LOSS",
+    "LOSSES",
+    "METRIC",
+    "METRICS",
+    "NEEDS_LABEL",
+    "OPTIMUM_TASK",
+    "PROBLEM_TYPE",
+    "decisions",
+    "decode",
+    "parse_label",
+    "score",
+    "targets",
+]
+
+INPUT = "text"
+INPUT_COLUMN = "text"
+OPTIMUM_TASK = "text-classification"
