@@ -8,11 +8,12 @@ from tledge.errors import RecipeError
 from tledge.recipe import keys, load_recipe
 
 FINETUNE_KEYS = (
-    "batch_size, cache, class_weights, early_stopping_patience, epochs, gradient_accumulation_steps, "
-    "head_learning_rate, label_smoothing, learning_rate, max_grad_norm, optimizer, precision, probe_epochs, "
-    "report_to, schedule, strategy, unfreeze, warmup_ratio, weight_decay"
+    "augmentation, batch_size, cache, class_weights, early_stopping_patience, epochs, freeze, "
+    "gradient_accumulation_steps, head_learning_rate, label_smoothing, layer_decay, learning_rate, loss, "
+    "max_grad_norm, optimizer, precision, probe_epochs, report_to, schedule, strategy, unfreeze, warmup_ratio, "
+    "weight_decay, workers"
 )
-TOP_KEYS = "bench, budget, bundle, data, export, finetune, model, name, quantize, seed, task"
+TOP_KEYS = "baseline, bench, budget, bundle, data, export, finetune, metric, model, name, quantize, seed, task"
 
 
 def complaint(path: str, *overrides: str) -> str:
@@ -60,7 +61,7 @@ def complaint(path: str, *overrides: str) -> str:
         ("finetune:\n  optimizer:", "8: finetune.optimizer: expected text, got null"),
         (
             "finetune:\n  strategy: Probe",
-            "8: finetune.strategy: expected one of probe, partial, full, probe_then_full, got "
+            "8: finetune.strategy: expected one of probe, partial, full, probe_then_full, gradual, got "
             "'Probe' (text); "
             "did you mean 'probe'?",
         ),
@@ -99,26 +100,26 @@ def complaint(path: str, *overrides: str) -> str:
         (
             "finetune:\n  strategy: partial",
             "7: finetune.unfreeze: missing key; strategy 'partial' needs the number of last "
-            "blocks to train or a glob "
-            "pattern of parameter names",
+            "blocks to train, the first one's name or a glob pattern of parameter names (or finetune.freeze: what "
+            "stays frozen)",
         ),
         (
             "finetune:\n  unfreeze: 2",
-            "8: finetune.unfreeze: only for strategy 'partial', but the strategy is 'probe'; "
+            "8: finetune.unfreeze: only for strategy 'partial' or 'gradual', but the strategy is 'probe'; "
             "remove the key (or set it "
             "to null), or change finetune.strategy",
         ),
         (
             "quantize:\n  schemes: fp16",
-            "8: quantize.schemes: expected a list, each item text, got 'fp16' (text); write [fp16]",
+            "8: quantize.schemes: expected a list, each item text, or null, got 'fp16' (text); write [fp16]",
         ),
         (
             "quantize:\n  schemes: 3",
-            "8: quantize.schemes: expected a list, each item text, got 3; write [3]",
+            "8: quantize.schemes: expected a list, each item text, or null, got 3; write [3]",
         ),
         (
             "quantize:\n  - fp16",
-            "7: quantize: expected a section of keys (schemes), got a list",
+            "7: quantize: expected a section of keys (int8_static, schemes), got a list",
         ),
         ("quantize:\n  schemes: [fp16, fp16]", "8: quantize.schemes: 'fp16' is there twice; name it once"),
     ],
@@ -163,7 +164,8 @@ def test_an_unknown_task_lists_the_tasks(write) -> None:
     path = write(whole="name: r\ntask: text_clasification\ndata: {train: x.csv}\nmodel: {backbone: x}\n")
     assert complaint(path) == (
         "recipe.yaml:2: task: there is no task 'text_clasification'; known tasks are "
-        "text_classification, text_multilabel; did you mean 'text_classification'?"
+        "image_classification, image_multilabel, image_regression, text_classification, text_multilabel, "
+        "text_regression; did you mean 'text_classification'?"
     )
 
 
@@ -186,8 +188,8 @@ def test_every_mistake_has_its_line(write) -> None:
     assert lines[2].startswith("recipe.yaml:2: data.train: missing key; add it: A CSV, TSV, JSONL or Parquet file;")
     assert lines[3].startswith("recipe.yaml:3: model.backbone: missing key; add it: A hub id")
     assert lines[4:] == [
-        "recipe.yaml:4: model.backbon: unknown key; known keys are backbone, head, max_length, "
-        "pooling, revision; "
+        "recipe.yaml:4: model.backbon: unknown key; known keys are backbone, head, match, "
+        "max_length, pooling, preprocessing, revision, weights; "
         "did you mean 'backbone'?"
     ]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tledge import plugins
+from tledge import plugins, tasks
 from tledge.recipe import load_recipe
 from tledge.recipe.keys import every, is_section
-from tledge.recipe.starter import BACKBONE, Facts, starter
+from tledge.recipe.starter import BACKBONES, Facts, starter
 
 FACTS = Facts(columns={"text": "review: body", "label": "no"}, labels={"yes": 10, "off": 5}, n_rows=15)
 
@@ -22,24 +22,49 @@ def load(tmp_path: Path, text: str):
 @pytest.mark.parametrize("task", plugins.names("tledge.tasks"))
 def test_it_loads_with_what_was_found(tmp_path: Path, task: str) -> None:
     recipe = load(tmp_path, starter(task, FACTS, name="mine", data_path_text="my rows.csv"))
-    assert (recipe.name, recipe.task, recipe.model.backbone) == ("mine", task, BACKBONE)
+    assert (recipe.name, recipe.task, recipe.model.backbone) == (
+        "mine",
+        task,
+        BACKBONES[tasks.load(task).INPUT],
+    )
     assert recipe.data.train == str(tmp_path / "my rows.csv")
     assert recipe.data.columns == FACTS.columns
 
 
-def test_with_every_key_uncommented_it_means_the_same(tmp_path: Path) -> None:
-    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv", backbone="./model")
+@pytest.mark.parametrize("task", ["text_classification", "image_classification"])
+def test_with_every_key_uncommented_it_means_the_same(tmp_path: Path, task: str) -> None:
+    text = starter(task, FACTS, name="mine", data_path_text="rows.csv", backbone="./model")
     whole, uncommented = re.subn(r"(?m)^(\s*)#(?=\w)", r"\1", text)
     assert uncommented > 20
     assert load(tmp_path, whole) == load(tmp_path, text)
-    n_keys = len([path for path, _ in every()])
-    assert len(re.findall(r"(?m)^\s*#?\w+:", text)) == n_keys
 
 
 def test_every_key_has_its_description_above(tmp_path: Path) -> None:
-    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv")
-    plain = " ".join(re.sub(r"(?m)^\s*# ", "", text).split())
+    texts = [starter(t, FACTS, name="mine", data_path_text="rows.csv") for t in plugins.names("tledge.tasks")]
+    plain = " ".join(re.sub(r"(?m)^\s*# ", "", "\n".join(texts)).split())
     assert [path for path, node in every() if node["description"] not in plain] == []
+    n_keys = len([path for path, _ in every()])
+    for text in texts:
+        assert n_keys - 30 < len(re.findall(r"(?m)^\s*#?\w+:", text)) < n_keys
+
+
+def test_keys_of_other_kinds_of_input_are_left_out() -> None:
+    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv")
+    image = starter("image_classification", Facts({}), name="mine", data_path_text="photos")
+    assert "augmentation:" in image
+    assert "augmentation:" not in text
+    assert "max_length:" in text
+    assert "max_length:" not in image
+    assert "columns:" in image
+    assert "\n  schemes: [int8_static]\n" in image
+
+
+def test_further_settings_are_written_out(tmp_path: Path) -> None:
+    settings = {("data", "test"): "photos/test", ("data", "calibration"): 12}
+    text = starter("image_classification", Facts({}), name="mine", data_path_text="photos/train", settings=settings)
+    recipe = load(tmp_path, text)
+    assert recipe.data.test == str(tmp_path / "photos" / "test")
+    assert recipe.data.calibration == 12
 
 
 def test_what_was_found_is_told() -> None:

@@ -19,6 +19,10 @@ from tledge.recipe.yaml12 import KeyPath
 
 SOURCES: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("data", "test"))
 BACKBONE: KeyPath = ("model", "backbone")
+WEIGHTS: KeyPath = ("model", "weights")
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+PREFIXES = ("hub:", "package:", "torchvision:", "timm:", "arrays:")
+"""What a source, backbone or file of weights starts with that is no path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +40,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, cwd: Path | 
     """The checked recipe in a YAML file, with absolute paths, so that `save_recipe` can write it anywhere.
 
     Relative paths of data files and of a backbone's folder start from the recipe's folder, and those in an
-    override from `cwd`. Text that starts with `hub:` or `package:` stays as it is. A backbone is a folder
-    when it starts with `.`, `/` or `~` or when there is such a folder; else it is a hub id.
+    override from `cwd`. Text with a prefix such as `hub:` or `package:` stays as it is. A backbone is a folder
+    when it starts with `.`, `/` or `~` or when there is such a folder; else it is a hub id. Weights are a file when
+    they end in `.safetensors`, `.pth` or `.pt`.
 
     Args:
         path: The recipe's file.
@@ -132,12 +137,12 @@ def _origin(origins: Origins, path: KeyPath) -> Origin:
 
 
 def _make_absolute(values: dict[str, Any], origins: Origins) -> None:
-    for path in (*SOURCES, BACKBONE):
+    for path in (*SOURCES, BACKBONE, WEIGHTS):
         section = values.get(str(path[0]))
         value = section.get(path[1]) if isinstance(section, dict) else None
         if not isinstance(section, dict) or not isinstance(value, str) or not value:
             continue
-        if value.startswith(("hub:", "package:")):
+        if value.startswith(PREFIXES) or (path == WEIGHTS and not value.endswith(WEIGHTS_SUFFIXES)):
             continue
         folder = _origin(origins, path).folder
         target = _absolute(folder / os.path.expanduser(value))  # noqa: PTH111, a ~name that is no user stays

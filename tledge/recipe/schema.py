@@ -14,6 +14,10 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Rows = Annotated[int, Field(ge=1)]
 
 
+DEFAULT_SCHEMES = {"text": ["int8_dynamic", "fp16"], "image": ["int8_static"]}
+"""The schemes that are tried unless the recipe names others, by the task's kind of input."""
+
+
 class Section(BaseModel):
     """A part of a recipe: frozen, without unknown keys, each value of the type that it is written with."""
 
@@ -355,7 +359,7 @@ class Recipe(Section):
         """The schemes to try: those asked for, or the default of the task's kind of input."""
         if self.quantize.schemes is not None:
             return self.quantize.schemes
-        return ["int8_static"] if self.input_kind == "image" else ["int8_dynamic", "fp16"]
+        return list(DEFAULT_SCHEMES[self.input_kind])
 
     @property
     def input_kind(self) -> str:
@@ -393,12 +397,15 @@ class Recipe(Section):
                 yield "bench.length: images have no length; remove the key"
             yield from _in_augmentation(self.finetune, task)
         else:
-            if self.finetune.augmentation.changes_images or self.finetune.augmentation.mixes_images:
-                yield f"finetune.augmentation: changes images, but {self.task} takes texts; remove the section"
-            if self.model.preprocessing != Preprocessing():
-                yield f"model.preprocessing: is for images, but {self.task} takes texts; remove the section"
-            if self.export.preprocessing != "none":
-                yield f"export.preprocessing: is for images, but {self.task} takes texts; remove the key"
+            for section, settings, keys in (
+                ("finetune.augmentation", self.finetune.augmentation, Augmentation.model_fields),
+                ("model.preprocessing", self.model.preprocessing, Preprocessing.model_fields),
+                ("export", self.export, ("preprocessing",)),
+                ("model", self.model, ("weights",)),
+            ):
+                for key in keys:
+                    if getattr(settings, key) != type(settings).model_fields[key].default:
+                        yield f"{section}.{key}: is for images, but {self.task} takes texts; remove the key"
             longest = max(length for length in self.bench_lengths if length is not None)
             if longest > self.model.max_length:
                 yield (

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tledge import tasks
 from tledge.recipe import keys, yaml12
 from tledge.recipe.save import SCHEMA_COMMENT
+from tledge.recipe.schema import DEFAULT_SCHEMES
 from tledge.recipe.yaml12 import KeyPath
 
-BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
-"""The starter's backbone: 22 million parameters, a good first try for short English texts."""
+BACKBONES = {"text": "sentence-transformers/all-MiniLM-L6-v2", "image": "torchvision:mobilenet_v3_small"}
+"""The starter's backbones: a good first try for short English texts, 22 million parameters, and for photos, 2.5."""
 
 WIDTH = 100
 LABELS_SHOWN = 20
@@ -34,6 +36,21 @@ _WRITTEN_OUT: tuple[KeyPath, ...] = (
     ("bench", "length"),
 )
 
+# Keys and sections that have no meaning for a kind of input are left out.
+_OF_OTHER_KINDS: Mapping[str, tuple[KeyPath, ...]] = {
+    "text": (
+        ("data", "download"),
+        ("model", "weights"),
+        ("model", "match"),
+        ("model", "preprocessing"),
+        ("finetune", "augmentation"),
+        ("finetune", "workers"),
+        ("export", "preprocessing"),
+        ("quantize", "int8_static"),
+    ),
+    "image": (("model", "pooling"), ("model", "max_length"), ("bench", "length")),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -48,7 +65,15 @@ class Facts:
     n_rows: int = 0
 
 
-def starter(task: str, facts: Facts, *, name: str, data_path_text: str, backbone: str = BACKBONE) -> str:
+def starter(
+    task: str,
+    facts: Facts,
+    *,
+    name: str,
+    data_path_text: str,
+    backbone: str | None = None,
+    settings: Mapping[KeyPath, Any] | None = None,
+) -> str:
     """The text of a commented recipe that loads as it is.
 
     Args:
@@ -56,17 +81,25 @@ def starter(task: str, facts: Facts, *, name: str, data_path_text: str, backbone
         facts: What was found in the data.
         name: The run's name; characters that a name may not have become `-`.
         data_path_text: What `data.train` says: a path relative to the recipe's folder, or with a prefix.
-        backbone: What `model.backbone` says.
+        backbone: What `model.backbone` says; by default a small one for the task's kind of input.
+        settings: Further values to write out, by key.
     """
+    kind = tasks.load(task).INPUT
     values: dict[KeyPath, Any] = {
         ("name",): re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-") or "my-run",
         ("task",): task,
         ("data", "train"): data_path_text,
-        ("data", "columns"): dict(facts.columns),
-        ("model", "backbone"): backbone,
+        ("model", "backbone"): backbone or BACKBONES[kind],
+        **({("data", "columns"): dict(facts.columns)} if facts.columns else {}),
+        **(settings or {}),
     }
     notes: dict[KeyPath, str] = {("data",): _found(facts)}
-    entries = [_entry(path, node, values, note=notes.get(path, "")) for path, node in keys.every()]
+    left_out = _OF_OTHER_KINDS[kind]
+    entries = [
+        _entry(path, node, values, note=notes.get(path, ""))
+        for path, node in keys.every()
+        if not any(path[: len(other)] == other for other in left_out)
+    ]
     return "\n".join([SCHEMA_COMMENT + _HEADER, *entries, ""])
 
 
@@ -78,8 +111,15 @@ def _entry(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any], *, not
         gap = "\n" if len(path) == 1 else ""
         return f"{gap}{comment}{indent}{path[-1]}:"
     mark = "" if path in values or path in _WRITTEN_OUT else "#"
-    value = values.get(path, node.get("default"))
+    value = values.get(path, _default(path, node, values))
     return f"{comment}{indent}{mark}{path[-1]}: {yaml12.inline(value)}"
+
+
+def _default(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any]) -> Any:
+    """A key's default; schemes are written out as the task's own."""
+    if path == ("quantize", "schemes"):
+        return DEFAULT_SCHEMES[tasks.load(values["task",]).INPUT]
+    return node.get("default")
 
 
 def _comment(text: str, indent: str) -> str:
