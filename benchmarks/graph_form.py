@@ -19,7 +19,7 @@ from unittest import mock
 
 from tledge import bench, inputs, model
 from tledge.bench.table import rows
-from tledge.export import graph
+from tledge.export import export, graph
 from tledge.quantize.schemes import int8_dynamic
 
 
@@ -75,7 +75,7 @@ def forms(backbone: str, folder: Path) -> tuple[inputs.Input, list[str]]:
                     stack.enter_context(mock.patch.object(type(classifier), "set_attn_implementation"))
                 if addition == "Add":
                     stack.enter_context(mock.patch.object(graph, "keep_add_before_norm"))
-                graph.export(classifier, sample, path, opset=20, external_data=False)
+                export(classifier, sample, path, opset=20, external_data=False)
             int8_dynamic.apply(path, folder / f"{form}.int8.onnx")
             made.append(form)
     return encoder, made

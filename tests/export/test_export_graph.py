@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from tledge import export
 from tledge.errors import ExportError
 from tledge.export import graph as graphs
+from tledge.export import text
 from tledge.runtime import open_session, session_run
 
 
@@ -87,7 +88,7 @@ def test_an_opset_that_was_not_written_is_an_error(exported, monkeypatch, tmp_pa
         def export(self, *_):
             return SimpleNamespace(program=onnx_ir.load(exported("bert").path))
 
-    monkeypatch.setattr(graphs, "OnnxExporter", Fallback)
+    monkeypatch.setattr(text, "OnnxExporter", Fallback)
     made = exported("bert")
     with pytest.raises(ExportError, match=r"^export\.opset: got 99, but the exporter wrote 20; "):
         export.export(made.model, made.encoder.dummy(2, 4), tmp_path / "m.onnx", opset=99, external_data=False)
@@ -108,7 +109,7 @@ def test_a_model_that_cannot_be_translated_is_one_line(exported, monkeypatch, tm
         def export(self, *_):
             raise RuntimeError("first line\nsecond line")
 
-    monkeypatch.setattr(graphs, "OnnxExporter", Broken)
+    monkeypatch.setattr(text, "OnnxExporter", Broken)
     made = exported("bert")
     with pytest.raises(ExportError) as caught:
         export.export(made.model, made.encoder.dummy(2, 4), tmp_path / "m.onnx", opset=20, external_data=False)

@@ -1,23 +1,17 @@
-"""A transformers model to one ONNX file, in the form that was measured to be fastest on CPUs.
+"""What every exported graph has in common: names, versions, what is stored with it, and how it is written.
 
-Two choices make that form. The attention is traced in its plain ("eager") shape, which needs fewer reshapes than the
-decomposed fused operator. And the addition in front of each layer norm is stored as `Sum`: onnxruntime would fuse
-`Add` and `LayerNormalization` at load into its SkipLayerNormalization, which is slow on CPUs, and `Sum` of two
-tensors is the same arithmetic in a spelling that is left alone. `benchmarks/graph_form.py` compares the forms.
+One choice is measured: the addition in front of each layer norm is stored as `Sum`. onnxruntime would fuse `Add` and
+`LayerNormalization` at load into its SkipLayerNormalization, which is slow on CPUs, and `Sum` of two tensors is the
+same arithmetic in a spelling that is left alone. `benchmarks/graph_form.py` compares the forms.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 import onnx_ir
-import torch
-from transformers import PreTrainedModel
-from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
 from tledge.artifacts import Graph, TensorSpec
 from tledge.errors import ExportError
@@ -27,40 +21,12 @@ IR_VERSION = 10  # what onnxruntime has read since 1.18; newer features of the f
 SINGLE_FILE_LIMIT = 2_000_000_000  # protobuf's limit for one message is 2 GiB
 
 
-def export(
-    model: PreTrainedModel,
-    sample: Mapping[str, npt.NDArray[Any]],
-    path: Path,
-    *,
-    opset: int,
-    external_data: bool,
-) -> Graph:
-    """Write the graph of a model and tell what it takes and gives.
-
-    Args:
-        model: a transformers model in eval mode; its `forward` gives a dict of tensors.
-        sample: inputs, `(batch, sequence) int64` each, with at least 2 rows and 2 tokens (a size of 1 would be baked
-            in) and padding (an attention mask of ones would be dropped).
-        path: the ONNX file; its weights go beside it as `NAME.data` when `external_data`.
-        opset: the ONNX operator set.
-        external_data: keep the weights in a file of their own.
+def finish(program: onnx_ir.Model, path: Path, *, opset: int, external_data: bool) -> Graph:
+    """Bring a fresh export into the form that is shipped, write it, and tell what it takes and gives.
 
     Raises:
-        ExportError: the exporter cannot translate the model, or one file would be too large.
+        ExportError: the exporter wrote another operator set, or one file would be too large.
     """
-    model.set_attn_implementation("eager")
-    inputs = {name: torch.from_numpy(array) for name, array in sample.items()}
-    try:
-        program = (
-            OnnxExporter().export(model.cpu().eval(), inputs, OnnxConfig(dynamic=True, opset_version=opset)).program
-        )
-    except Exception as error:  # the exporters raise whatever their parts raise
-        logging.getLogger(__name__).exception("export failed")
-        first = str(error).strip().partition("\n")[0]
-        raise ExportError(
-            f"export: {type(model).__name__} cannot be translated to ONNX: {type(error).__name__}: {first[:300]} "
-            "(the whole story is in the run's logs/export.log)"
-        ) from error
     if program.opset_imports.get("") != opset:
         raise ExportError(
             f"export.opset: got {opset}, but the exporter wrote {program.opset_imports.get('')}; "
@@ -68,27 +34,29 @@ def export(
         )
     name_dimensions(program)
     keep_add_before_norm(program)
-    program.ir_version = IR_VERSION
-    program.producer_name = "tledge"
-    for graph_value in _values(program):
-        graph_value.metadata_props.clear()
-    for node in program.graph:
-        node.metadata_props.clear()  # stack traces with the paths of the machine that exported
+    clean(program)
     save(program, path, external_data=external_data)
     return describe(program, path)
 
 
+def not_translated(model: object, error: Exception) -> ExportError:
+    """The error of a model that an exporter cannot translate; its traceback goes to the log."""
+    logging.getLogger(__name__).error("export failed", exc_info=error)
+    first = str(error).strip().partition("\n")[0]
+    return ExportError(
+        f"export: {type(model).__name__} cannot be translated to ONNX: {type(error).__name__}: {first[:300]} "
+        "(the whole story is in the run's logs/export.log)"
+    )
+
+
 def name_dimensions(program: onnx_ir.Model) -> None:
-    """Call the dynamic dimensions `batch` and `sequence` at the graph's inputs and outputs.
+    """Call the dynamic dimensions `batch` and `sequence`, in this order, at the graph's inputs and outputs.
 
     The exporter's symbols (`s18`) say nothing, and give one dimension several names.
     """
-    for value in program.graph.inputs:
-        value.shape = onnx_ir.Shape(DIMENSIONS[: len(value.shape)])
-    for value in program.graph.outputs:
-        fixed = [d if isinstance(d, int) else None for d in value.shape]
+    for value in (*program.graph.inputs, *program.graph.outputs):
         names = iter(DIMENSIONS)
-        value.shape = onnx_ir.Shape([next(names) if d is None else d for d in fixed])
+        value.shape = onnx_ir.Shape([d if isinstance(d, int) else next(names) for d in value.shape])
 
 
 def keep_add_before_norm(program: onnx_ir.Model) -> int:
@@ -102,6 +70,16 @@ def keep_add_before_norm(program: onnx_ir.Model) -> int:
             before.op_type = "Sum"
             changed += 1
     return changed
+
+
+def clean(program: onnx_ir.Model) -> None:
+    """Drop what tells of the machine that exported, such as stack traces, and name the producer."""
+    program.ir_version = IR_VERSION
+    program.producer_name = "tledge"
+    for value in _values(program):
+        value.metadata_props.clear()
+    for node in program.graph:
+        node.metadata_props.clear()
 
 
 def save(program: onnx_ir.Model, path: Path, *, external_data: bool) -> None:
@@ -141,5 +119,6 @@ def _spec(value: onnx_ir.Value) -> TensorSpec:
 def _values(program: onnx_ir.Model) -> Iterator[onnx_ir.Value]:
     yield from program.graph.inputs
     yield from program.graph.outputs
+    yield from program.graph.initializers.values()
     for node in program.graph:
         yield from node.outputs
