@@ -2,6 +2,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as reference
 
 from tledge import metrics
@@ -74,3 +75,40 @@ def test_sigmoid_is_the_logistic_function():
     x = np.linspace(-20, 20, 81).astype(np.float32)
     np.testing.assert_allclose(metrics.sigmoid(x), 1 / (1 + np.exp(-x.astype(np.float64))), rtol=1e-7, atol=1e-15)
     assert metrics.sigmoid(x).dtype == np.float64
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 8])
+def test_roc_auc_is_that_of_scikit_learn_with_and_without_ties(decimals):
+    scores, truth = RNG.normal(size=300).round(decimals), RNG.random(300) < 0.2
+    assert metrics.roc_auc(scores, truth) == pytest.approx(reference.roc_auc_score(truth, scores))
+
+
+def test_roc_auc_of_an_order_that_is_right_wrong_or_none():
+    truth = np.array([False, False, True, True])
+    assert metrics.roc_auc(np.array([0.1, 0.2, 0.3, 0.4]), truth) == 1.0
+    assert metrics.roc_auc(np.array([0.4, 0.3, 0.2, 0.1]), truth) == 0.0
+    assert metrics.roc_auc(np.full(4, 0.5), truth) == 0.5
+
+
+@pytest.mark.parametrize("truth", [np.ones(3, bool), np.zeros(3, bool), np.zeros(0, bool)])
+def test_roc_auc_of_rows_that_are_all_alike_is_no_number(truth):
+    assert np.isnan(metrics.roc_auc(np.arange(len(truth)) / 7, truth))
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 30.0])
+def test_r2_and_pearson_are_those_of_scikit_learn_and_scipy(noise):
+    truth = RNG.normal(size=80).astype(np.float32) * 7 + 100
+    estimates = truth.astype(np.float64) + noise * RNG.normal(size=80)
+    assert metrics.r2(estimates, truth) == pytest.approx(reference.r2_score(truth, estimates))
+    assert metrics.pearson(estimates, truth) == pytest.approx(stats.pearsonr(estimates, truth).statistic)
+
+
+def test_what_does_not_vary_has_no_r2_and_no_correlation():
+    same, other = np.full(7, 0.1, np.float32), np.arange(7, dtype=np.float64)
+    assert np.isnan(metrics.r2(other, same))
+    assert metrics.pearson(other, same) == metrics.pearson(same, other) == 0.0
+    assert metrics.r2(np.full(7, other.mean()), other) == pytest.approx(0)
+
+
+def test_metrics_without_a_value_are_left_out():
+    assert metrics.defined({"a": 0.0, "b": float("nan"), "c": -1.5}) == {"a": 0.0, "c": -1.5}

@@ -6,6 +6,8 @@ The tests hold each against scikit-learn. `predicted` and `truth` are label indi
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -72,12 +74,20 @@ def roc_auc(scores: Array, truth: Array) -> float:
 
 def r2(estimates: Array, truth: Array) -> float:
     """The share of the variance of `truth` that `estimates` explain, both `(rows,)`; NaN where it does not vary."""
+    if np.ptp(truth) == 0:
+        return float("nan")
     spread = float(np.sum((truth - np.mean(truth, dtype=np.float64)) ** 2))
-    return 1 - float(np.sum((estimates - truth) ** 2)) / spread if spread else float("nan")
+    return 1 - float(np.sum((estimates - truth) ** 2)) / spread
 
 
 def pearson(estimates: Array, truth: Array) -> float:
     """The linear correlation of two arrays `(rows,)`, 0 where one of them does not vary."""
+    if np.ptp(estimates) == 0 or np.ptp(truth) == 0:
+        return 0.0
     a, b = (x - np.mean(x, dtype=np.float64) for x in (estimates, truth))
-    size = float(np.sqrt(np.sum(a**2) * np.sum(b**2)))
-    return float(np.sum(a * b)) / size if size else 0.0
+    return float(np.sum(a * b)) / float(np.sqrt(np.sum(a**2) * np.sum(b**2)))
+
+
+def defined(values: Mapping[str, float]) -> dict[str, float]:
+    """The metrics that have a value on these rows: NaN, such as the ROC AUC of rows of one label, is left out."""
+    return {name: value for name, value in values.items() if not math.isnan(value)}

@@ -8,25 +8,46 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from tledge import losses, plugins, tasks
 
 ALL = plugins.names("tledge.tasks")
 LABELS = ("a", "b", "c")
 LOGITS = np.array([[9, -9, -9], [-9, 9, -9], [-9, 9, 8], [-2, -1, -3]], dtype=np.float32)
-OUTPUTS = {"logits": LOGITS}
-INDICES = {"text_classification": [[0], [1], [1], [1]], "text_multilabel": [[0], [1], [1, 2], []]}
+NUMBERS = np.array([[-3.5], [0.25], [7], [2]], dtype=np.float32)
+ROWS = {
+    "classification": ([[0], [1], [1], [1]], [[2], [2], [0], [0]]),
+    "multilabel": ([[0], [1], [1, 2], []], [[2], [2], [0], [0]]),
+    "regression": ([[-3.5], [0.25], [7.0], [2.0]], [[7.0], [2.0], [-3.5], [0.25]]),
+}
+"""What is right and what is wrong for the outputs above, by what is told of an input."""
+LABELLED = [name for name in ALL if not name.endswith("_regression")]
+
+
+def outputs(name):
+    return {"logits": NUMBERS if name.endswith("_regression") else LOGITS}
+
+
+def labels(name):
+    return ("price",) if name.endswith("_regression") else LABELS
+
+
+def targets(name, *, wrong=False):
+    return tasks.load(name).targets(ROWS[name.partition("_")[2]][wrong], len(labels(name)))
 
 
 def test_the_tasks_are_found():
-    assert set(INDICES) == set(ALL)
+    assert [f"{kind}_{told}" for kind in ("image", "text") for told in ROWS] == ALL
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_holds_what_the_package_documents(name):
     task = tasks.load(name)
     documented = re.findall(r"^`(\w+)`", tasks.__doc__, re.MULTILINE)
-    assert len(documented) == 13
+    assert set(documented) == set(inspect.get_annotations(tasks.Task)) | {
+        "parse_label", "targets", "decode", "decisions", "score",
+    }  # fmt: skip
     for attribute in documented:
         value = getattr(task, attribute)
         if not attribute.isupper():
@@ -34,6 +55,9 @@ def test_holds_what_the_package_documents(name):
             assert value.__doc__
         elif attribute == "NEEDS_LABEL":
             assert isinstance(value, bool)
+        elif attribute in ("METRICS", "LOSSES"):
+            assert isinstance(value, tuple)
+            assert all(isinstance(each, str) for each in value)
         else:
             assert isinstance(value, str)
             assert value
@@ -43,47 +67,92 @@ def test_holds_what_the_package_documents(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_names_an_input_a_loss_and_a_problem_type_that_exist(name):
+def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
     task = tasks.load(name)
-    assert task.INPUT in plugins.names("tledge.inputs")
-    assert task.LOSS in plugins.names(losses.__name__)
-    assert task.PROBLEM_TYPE in {"single_label_classification", "multi_label_classification"}
+    assert task.INPUT == task.INPUT_COLUMN == name.partition("_")[0]
+    assert task.METRIC in task.METRICS
+    assert task.LOSS in task.LOSSES
+    assert set(task.LOSSES) <= set(plugins.names(losses.__name__))
+    assert task.PROBLEM_TYPE in {"single_label_classification", "multi_label_classification", "regression"}
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", LABELLED)
 def test_decode_decisions_and_score_agree_on_rows_and_labels(name):
-    task = tasks.load(name)
-    targets = task.targets(INDICES[name], len(LABELS))
-    answers, decisions = task.decode(OUTPUTS, LABELS), task.decisions(OUTPUTS)
-    assert len(answers) == len(decisions) == len(targets) == len(LOGITS)
-    assert decisions.shape == targets.shape
+    task, right = tasks.load(name), targets(name)
+    answers, decisions = task.decode(outputs(name), LABELS), task.decisions(outputs(name))
+    assert len(answers) == len(decisions) == len(right) == len(LOGITS)
+    assert decisions.shape == right.shape
     assert decisions.dtype == np.int64
     assert json.loads(json.dumps(answers)) == answers
-    np.testing.assert_array_equal(decisions, targets)
-    for answer, row in zip(answers, INDICES[name], strict=True):
+    np.testing.assert_array_equal(decisions, right)
+    for answer, row in zip(answers, ROWS[name.partition("_")[2]][0], strict=True):
         assert list(answer["scores"]) == list(LABELS)
         assert all(0 <= p <= 1 for p in answer["scores"].values())
         named = answer["labels"] if "labels" in answer else [answer["label"]]
         assert named == [LABELS[i] for i in row]
 
 
+@pytest.mark.parametrize("name", ["text_regression", "image_regression"])
+def test_a_number_is_given_as_it_is_and_decides_nothing(name):
+    task = tasks.load(name)
+    answers = task.decode(outputs(name), ("price",))
+    assert json.loads(json.dumps(answers)) == answers
+    assert [answer["value"] for answer in answers] == [-3.5, 0.25, 7.0, 2.0]
+    assert task.decisions(outputs(name)) is None
+    assert targets(name).dtype == np.float32
+    assert targets(name).shape == (4,)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_score_is_best_for_right_answers_and_falls_with_wrong_ones(name):
     task = tasks.load(name)
-    right = task.targets(INDICES[name], len(LABELS))
-    scores = task.score(OUTPUTS, right)
+    scores = task.score(outputs(name), targets(name))
+    assert set(task.METRICS) <= set(scores)
     assert all(type(value) is float for value in scores.values())
     assert scores[task.METRIC] == 1.0
-    wrong = task.targets([[2], [2], [0], [0]], len(LABELS))
-    assert task.score(OUTPUTS, wrong)[task.METRIC] < 0.5
+    worse = task.score(outputs(name), targets(name, wrong=True))
+    assert worse[task.METRIC] < 0.5
+    assert all(worse[metric] < scores[metric] for metric in task.METRICS)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_half_precision_outputs_are_scored_like_full(name):
-    task = tasks.load(name)
-    targets = task.targets(INDICES[name], len(LABELS))
-    half = {"logits": LOGITS.astype(np.float16)}
-    assert task.score(half, targets) == pytest.approx(task.score(OUTPUTS, targets))
+    task, full = tasks.load(name), outputs(name)
+    half = {"logits": full["logits"].astype(np.float16)}
+    assert task.score(half, targets(name)) == pytest.approx(task.score(full, targets(name)))
+
+
+@pytest.mark.parametrize("n_labels", [2, 4])
+def test_roc_auc_is_of_the_second_of_two_labels_and_else_the_mean_over_labels(n_labels):
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, n_labels, 90)
+    logits = rng.normal(size=(90, n_labels)).astype(np.float32) + np.eye(n_labels, dtype=np.float32)[truth]
+    p = np.exp(logits.astype(np.float64))
+    p /= p.sum(axis=1, keepdims=True)
+    expected = roc_auc_score(truth, p[:, 1] if n_labels == 2 else p, multi_class="ovr")
+    scores = tasks.load("image_classification").score({"logits": logits}, truth)
+    assert scores["roc_auc"] == pytest.approx(expected)
+    assert 0.5 < scores["roc_auc"] < 1
+
+
+def test_a_metric_that_rows_of_one_kind_cannot_have_is_left_out():
+    single, number = tasks.load("image_classification"), tasks.load("text_regression")
+    for label in range(3):
+        scores = single.score({"logits": LOGITS}, np.full(4, label))
+        assert "roc_auc" not in scores
+        assert {"accuracy", "balanced_accuracy", "macro_f1", "log_loss"} == set(scores)
+    scores = number.score({"logits": NUMBERS}, np.full(4, 0.1, np.float32))
+    assert set(scores) == {"pearson", "mae", "rmse"}
+    assert scores["pearson"] == 0.0
+
+
+def test_errors_of_estimates_are_in_the_targets_unit():
+    scores = tasks.load("image_regression").score(
+        {"logits": np.array([[1.0], [2.0], [6.0]], np.float32)}, np.array([1, 2, 3], np.float32)
+    )
+    assert scores["mae"] == pytest.approx(1)
+    assert scores["rmse"] == pytest.approx(3**0.5)
+    assert scores["r2"] == pytest.approx(1 - 9 / 2)
 
 
 def test_parse_label_of_one_label():
@@ -102,6 +171,16 @@ def test_parse_label_of_several_labels():
     assert parse("", "|") == parse([], "|") == ()
 
 
+def test_parse_label_of_a_number():
+    parse = tasks.load("text_regression").parse_label
+    assert parse(" 3.50 ", "|") == ("3.50",)
+    assert parse(-2e-3, "|") == ("-0.002",)
+    assert parse("  ", "|") == ()
+    for bad in ("many", "nan", "inf", "1|2"):
+        with pytest.raises(ValueError, match=bad.replace("|", r"\|")):
+            parse(bad, "|")
+
+
 def test_a_probability_of_one_half_gives_the_label():
     task = tasks.load("text_multilabel")
     edge = {"logits": np.array([[0.0, -1e-6, 1e-6]], dtype=np.float32)}
@@ -112,7 +191,7 @@ def test_a_probability_of_one_half_gives_the_label():
 def test_extreme_logits_give_finite_answers():
     extreme = {"logits": np.array([[1e4, -1e4, 0]], dtype=np.float32)}
     with np.errstate(all="raise", under="ignore"):
-        for name in ALL:
+        for name in LABELLED:
             scores = tasks.load(name).decode(extreme, LABELS)[0]["scores"]
             assert scores["a"] == 1.0
             assert scores["b"] == 0.0

@@ -52,12 +52,14 @@ def decisions(outputs: Outputs) -> None:
 def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
     """R squared, Pearson correlation, mean absolute and root mean squared error of `logits` `(rows, 1)`.
 
-    `targets` is `(rows,) float32`; the errors are in its unit.
+    `targets` is `(rows,) float32`; the errors are in its unit. R squared is left out where `targets` do not vary.
     """
     estimates = outputs["logits"][:, 0].astype(np.float64)
-    return {
-        "r2": metrics.r2(estimates, targets),
-        "pearson": metrics.pearson(estimates, targets),
-        "mae": float(np.mean(np.abs(estimates - targets))),
-        "rmse": float(np.sqrt(np.mean((estimates - targets) ** 2))),
-    }
+    return metrics.defined(
+        {
+            "r2": metrics.r2(estimates, targets),
+            "pearson": metrics.pearson(estimates, targets),
+            "mae": float(np.mean(np.abs(estimates - targets))),
+            "rmse": float(np.sqrt(np.mean((estimates - targets) ** 2))),
+        }
+    )

@@ -55,17 +55,19 @@ def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
     """Accuracy, balanced accuracy, macro F1, ROC AUC and log loss of `logits` against label indices `(rows,) int64`.
 
     The area under the ROC curve is that of the second label where there are two, and else the mean over labels, each
-    against the rest; it is NaN where `targets` holds one label alone.
+    against the rest; it is left out where `targets` holds one label alone.
     """
     logits = outputs["logits"]
     predicted = decisions(outputs)
-    return {
-        "accuracy": metrics.accuracy(predicted, targets),
-        "balanced_accuracy": metrics.balanced_accuracy(predicted, targets),
-        "macro_f1": metrics.macro_f1(predicted, targets, n_labels=logits.shape[1]),
-        "roc_auc": _roc_auc(metrics.softmax(logits), targets),
-        "log_loss": metrics.log_loss(logits, targets),
-    }
+    return metrics.defined(
+        {
+            "accuracy": metrics.accuracy(predicted, targets),
+            "balanced_accuracy": metrics.balanced_accuracy(predicted, targets),
+            "macro_f1": metrics.macro_f1(predicted, targets, n_labels=logits.shape[1]),
+            "roc_auc": _roc_auc(metrics.softmax(logits), targets),
+            "log_loss": metrics.log_loss(logits, targets),
+        }
+    )
 
 
 def _roc_auc(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[Any]) -> float:
