@@ -8,20 +8,21 @@ again.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import tledge
-from tledge import noise, processes, stages
+from tledge import noise, processes
 from tledge.artifacts import read_json, write_json
 from tledge.errors import MissingExtraError, RecipeError, TledgeError
 from tledge.progress import Progress, silent
@@ -30,26 +31,20 @@ from tledge.stages import Job
 
 # The recipe's sections that each stage depends on, beside the stage before it.
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "data": ("task", "seed", "data"),
+    "data": ("task", "metric", "seed", "data"),
     "train": ("model", "finetune"),
     "export": ("export",),
     "quantize": ("quantize", "budget", "bench"),
     "bundle": ("name", "bundle"),
     "bench": (),
+    "baseline": ("baseline",),
     "report": (),
 }
-_BUILD: Mapping[str, Callable[[Job, Path], str]] = {
-    "data": stages.data_stage,
-    "train": stages.train_stage,
-    "export": stages.export_stage,
-    "quantize": stages.quantize_stage,
-    "bundle": stages.bundle_stage,
-    "bench": stages.bench_stage,
-    "report": stages.report_stage,
-}
-STAGES = tuple(_BUILD)
+# A stage depends on the one before it, but for these.
+_AFTER: Mapping[str, tuple[str, ...]] = {"baseline": ("train",), "report": ("bench", "baseline")}
+STAGES = tuple(_SECTIONS)
 _TOGETHER = ("data", "train")  # what several processes go through; the later stages are the main one's alone
-_RESUMES = frozenset({"train"})  # stages that go on inside their half-written folder
+_RESUMES = frozenset({"train", "baseline"})  # stages that go on inside their half-written folder
 
 
 def run(
@@ -84,19 +79,27 @@ def run(
     if fp32_only:
         recipe = recipe.model_copy(update={"quantize": recipe.quantize.model_copy(update={"schemes": []})})
     job = Job(recipe, folder, progress, say if processes.is_main() else lambda line: None)
-    key = ""
-    for name in STAGES[: STAGES.index(until) + 1]:
-        key = _key(name, recipe, key)
+    keys: dict[str, str] = {}
+    for i, name in enumerate(STAGES[: STAGES.index(until) + 1]):
+        if name == "baseline" and recipe.baseline is None:
+            _forget(folder, name)
+            continue
+        before = _AFTER.get(name, STAGES[max(0, i - 1) : i])
+        keys[name] = _key(name, recipe, [keys.get(each, "") for each in before])
         if not processes.is_main() and name not in _TOGETHER:
             break
-        _run_stage(job, name, key)
+        _run_stage(job, name, keys[name])
     return folder
 
 
 def _save(recipe: Recipe, folder: Path) -> None:
+    path = folder / "recipe.yaml"
+    with suppress(RecipeError):  # a file that cannot be read is replaced
+        if path.exists() and load_recipe(path) == recipe:
+            return  # what is written there may be commented
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_recipe(recipe, folder / "recipe.yaml")
+        save_recipe(recipe, path)
     except OSError as error:
         raise RecipeError(
             f"the run folder {folder} cannot be written: {error.strerror}; choose another: --out"
@@ -134,7 +137,8 @@ def _main_first() -> AbstractContextManager[None]:
 def _build(job: Job, name: str, aside: Path) -> str:
     with _log(job, name) as log, noise.to(log):
         try:
-            return _BUILD[name](job, aside)
+            line: str = importlib.import_module(f"tledge.stages.{name}").stage(job, aside)
+            return line
         except TledgeError as error:
             log.write(f"{type(error).__name__}: {error}\n")
             raise
@@ -176,24 +180,33 @@ def _finish(job: Job, name: str, key: str, seconds: float, line: str) -> None:
     job.say(f"{name}: {line} ({seconds:.1f} s)")
 
 
-def _key(name: str, recipe: Recipe, before: str) -> str:
-    """Hash of what a stage depends on: sections of the recipe, the files they name, and the stage before it."""
+def _forget(folder: Path, name: str) -> None:
+    """Remove what an earlier recipe of this run asked for and this one does not."""
+    shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "stages" / f"{name}.json").unlink(missing_ok=True)
+
+
+def _key(name: str, recipe: Recipe, before: Sequence[str]) -> str:
+    """Hash of what a stage depends on: sections of the recipe, the files they name, and the stages before it."""
     whole = recipe.model_dump(mode="json")
-    parts: list[Any] = [name, before, [whole[section] for section in _SECTIONS[name]]]
+    parts: list[Any] = [name, list(before), [whole[section] for section in _SECTIONS[name]]]
     if name == "data":
         parts.append([_stamp(source) for source in (recipe.data.train, recipe.data.validation, recipe.data.test)])
     if name == "train":
-        parts.append(_stamp(recipe.model.backbone))
+        parts.append([_stamp(recipe.model.backbone), _stamp(recipe.model.weights)])
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _stamp(source: object) -> list[tuple[str, int, int]]:
-    """Names, sizes and times of the local files behind a source; empty for hub ids, fractions and packages."""
+    """Names, sizes and times of the local files behind a source; empty for hub ids, fractions and packages.
+
+    Those of a folder are what a walk finds, without following links to other folders.
+    """
     path = Path(str(source))
     if not path.exists():
         return []
-    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
-    return [(p.name, (stat := p.stat()).st_size, stat.st_mtime_ns) for p in files]
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return [(p.relative_to(path).as_posix(), (stat := p.stat()).st_size, stat.st_mtime_ns) for p in files]
 
 
 @contextmanager

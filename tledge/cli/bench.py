@@ -57,7 +57,7 @@ def command(
         percentile=percentile,
         max_seconds=max_seconds,
         provider=provider,
-        extra={} if no_torch else _torch_eager(folder.parent / "train" / "checkpoint"),
+        extra={} if no_torch else _torch_eager(folder.parent / "train" / "checkpoint", folder),
         progress=screen.bars(),
         **settings,
     )
@@ -75,16 +75,16 @@ def command(
             typer.echo(line)
 
 
-def _torch_eager(checkpoint: Path) -> dict[str, Callable[[int], Run]]:
+def _torch_eager(checkpoint: Path, bundle: Path) -> dict[str, Callable[[int], Run]]:
     """Torch eager as a candidate, where a bundle lies in its run and torch is installed."""
     if not checkpoint.exists():
         return {}
     if importlib.util.find_spec("torch") is None:
         screen.say("torch is not installed, so torch eager is left out")
         return {}
-    from tledge import stages
+    from tledge.stages.bench import torch_reference
 
-    return stages.torch_eager(checkpoint)
+    return {"torch eager": torch_reference(checkpoint, bundle)}
 
 
 def _numbers(option: str, text: str) -> list[int]:

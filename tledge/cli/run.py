@@ -9,22 +9,70 @@ import typer
 
 from tledge.cli import screen
 from tledge.cli.places import recipe_of
+from tledge.errors import RecipeError
 
 RecipeArgument = Annotated[Path, typer.Argument(help="A recipe (YAML), or a run folder to go on with.")]
+RecipeOrNone = Annotated[
+    Path | None, typer.Argument(help="A recipe (YAML), or a run folder to go on with; none with --data.")
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The run folder; runs/NAME by default.")]
+DataOption = Annotated[
+    str | None,
+    typer.Option("--data", help="Instead of a recipe: labelled data, as `tledge init` takes them, such as ./photos."),
+]
+BackboneOption = Annotated[
+    str | None, typer.Option("--backbone", help="With --data: the backbone; by default a small one.")
+]
+TaskOption = Annotated[
+    str | None, typer.Option("--task", help="With --data: the task; by default what the data look like.")
+]
 
 
 def command(
-    recipe: RecipeArgument,
+    recipe: RecipeOrNone = None,
+    data: DataOption = None,
+    backbone: BackboneOption = None,
+    task: TaskOption = None,
     overrides: screen.SetOption = None,
     out: OutOption = None,
     as_json: screen.JsonOption = False,
 ) -> None:
     """Run all stages of a recipe: data, train, export, quantize, bundle, bench, report.
 
-    Run again, it goes on after the last whole stage, and training from its last checkpoint.
+    Run again, it goes on after the last whole stage, and training from its last checkpoint. With --data instead of a
+    recipe, one is written into the run folder first.
     """
-    stages(recipe, overrides, out, as_json, until="report")
+    path = recipe_or_data(recipe, data, backbone, task, out)
+    stages(path, overrides, out, as_json, until="report")
+
+
+def recipe_or_data(
+    recipe: Path | None, data: str | None, backbone: str | None, task: str | None, out: Path | None
+) -> Path:
+    """The recipe's path as given, or that of one that is written for the data into the run folder.
+
+    Raises:
+        RecipeError: neither or both are given, or the run folder has a recipe already.
+    """
+    if data is None:
+        if recipe is None:
+            raise RecipeError("nothing to run: give a recipe, or labelled data: --data ./photos")
+        if backbone is not None or task is not None:
+            option = "--task" if backbone is None else "--backbone"
+            raise RecipeError(f"{option} goes with --data; the recipe has its own: use --set to change it")
+        return recipe
+    if recipe is not None:
+        raise RecipeError(f"got a recipe ({recipe}) and --data; give one of them")
+    from tledge.cli import starters
+
+    name = Path(data.rpartition(":")[2]).stem or "my-run"
+    path = (out or Path("runs") / name) / "recipe.yaml"
+    if path.exists():
+        raise RecipeError(f"{path} is already there; go on with it: tledge run {path.parent}, or choose another --out")
+    seen = starters.write(data, path, name=(out or Path(name)).name, task=task, backbone=backbone)
+    screen.say(starters.described(seen))
+    screen.say(f"wrote {path}: every key is explained there; change it, and run again with: tledge run {path.parent}")
+    return path.parent
 
 
 def stages(

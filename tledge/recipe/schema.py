@@ -52,8 +52,8 @@ class Data(Section):
     test: str | Fraction | Rows = 0.2
     """Rows that nothing is chosen on: a source like `train`, a fraction of the training rows, or a count."""
     calibration: Annotated[int, Field(ge=0)] | None = None
-    """Rows kept aside for schemes that calibrate, taken from the training rows; by default none, and where a scheme
-    calibrates 100, or a tenth of the training rows where that is fewer."""
+    """Rows kept aside for schemes that calibrate, taken from the training rows; by default none for texts, and for
+    images 100, or a tenth of the training rows where that is fewer."""
     columns: dict[str, str] = {}
     """The file's column for each of the task's columns, such as `text: review`; a column of the same name
     needs no entry."""

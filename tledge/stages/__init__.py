@@ -1,0 +1,10 @@
+"""What each stage of a run does, one file a stage.
+
+Its function `stage` takes the job and an empty folder, fills it, and gives one line about what came out. `pipeline`
+knows their order; here each room is handed what the rooms before it left on disk, and the callables that it needs of
+others.
+"""
+
+from tledge.stages.job import Job, cache_folder
+
+__all__ = ["Job", "cache_folder"]

@@ -1,0 +1,49 @@
+"""The stage `baseline`: the same recipe without what the pretrained weights know."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from tledge import evidence
+from tledge.artifacts import write_json
+from tledge.evaluate import score
+from tledge.stages.job import Job
+from tledge.stages.train import train
+
+BATCH = 16  # torch eager in fp32 answers a row alike alone and in a batch
+
+
+def stage(job: Job, folder: Path) -> str:
+    """Train the recipe on a backbone with random weights, and score it on the test rows beside the pretrained one."""
+    from tledge import data, export
+
+    started = time.monotonic()
+    trained = train(job, folder, pretrained=False)
+    splits = data.open_splits(job.stage("data"))
+    result = score(
+        export.torch_run(trained.classifier),
+        trained.encoder,
+        splits.test[job.task.INPUT_COLUMN],
+        job.task.targets(splits.test["label"], len(splits.labels)),
+        job.task,
+        batch_size=BATCH,
+        progress=job.progress,
+        description="Scoring the random backbone on test rows",
+    )
+    fp32 = evidence.variants(job.stage("quantize"))[0]
+    write_json(
+        folder / "baseline.json",
+        {
+            "kind": job.recipe.baseline,
+            "metrics": result.metrics,
+            "pretrained": dict(fp32.test_metrics),
+            "seconds": time.monotonic() - started,
+        },
+    )
+    for path in folder.iterdir():  # what training resumes from; the random network itself is nobody's
+        if path.name != "baseline.json":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ours, theirs = fp32.test_metrics[job.metric], result.metrics[job.metric]
+    return f"test {job.metric} {theirs:.3f} on a random backbone, {ours:.3f} on the pretrained one"

@@ -1,0 +1,57 @@
+"""The stage `bundle`: what is shipped, with golden vectors and the model card."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import tledge
+from tledge import evidence
+from tledge.artifacts import read_json
+from tledge.stages.bench import torch_reference
+from tledge.stages.job import Job
+
+
+def stage(job: Job, folder: Path) -> str:
+    """Assemble what is shipped, with golden vectors and the model card."""
+    from tledge import bundle, report
+    from tledge.bench import machine
+    from tledge.runtime import open_session, session_run
+
+    recipe, task = job.recipe, job.task
+    graphs = job.stage("quantize")
+    trained, rows = read_json(job.stage("train") / "train.json"), read_json(job.stage("data") / "data.json")
+    provenance = bundle.Provenance(
+        tledge=tledge.__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        backbone=_public_name(recipe.model.backbone),
+        backbone_sha256=trained["backbone_sha256"],
+        recipe_sha256=hashlib.sha256((job.folder / "recipe.yaml").read_bytes()).hexdigest(),
+        rows=rows["rows"],
+        labels=rows["label_counts"],
+        packages=machine.describe().packages,
+    )
+    variants = evidence.variants(graphs)
+    manifest = bundle.write(
+        folder,
+        name=recipe.name,
+        checkpoint=job.stage("export") / "inputs",
+        variants=[(variant, graphs / variant.graph.path) for variant in variants],
+        task=recipe.task,
+        problem_type=task.PROBLEM_TYPE,
+        labels=tuple(rows["labels"]),
+        open_run=lambda path: session_run(open_session(path)),
+        provenance=provenance,
+        readme=report.model_card(evidence.facts(job.recipe, job.folder)),
+        input_kind=task.INPUT,
+        reference=torch_reference(job.stage("train") / "checkpoint", job.stage("export") / "inputs")(None),
+        only_chosen=recipe.bundle.variants == "chosen",
+    )
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return f"{len(manifest.variants)} variant(s), {size / 1e6:.1f} MB, {manifest.chosen} is chosen"
+
+
+def _public_name(backbone: str) -> str:
+    """A backbone's reference without the folders of the machine that trained."""
+    return Path(backbone).name if Path(backbone).is_absolute() else backbone

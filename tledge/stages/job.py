@@ -1,0 +1,53 @@
+"""What every stage is given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tledge import tasks
+from tledge.progress import Progress, silent
+from tledge.recipe import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run: its recipe, its folder, who shows progress, and who is told about each stage in one line."""
+
+    recipe: Recipe
+    folder: Path
+    progress: Progress = silent
+    say: Callable[[str], None] = lambda line: None
+
+    @property
+    def task(self) -> tasks.Task:
+        """What is learnt."""
+        return tasks.load(self.recipe.task)
+
+    @property
+    def metric(self) -> str:
+        """The metric that picks epochs and variants."""
+        return self.recipe.metric or self.task.METRIC
+
+    def stage(self, name: str) -> Path:
+        """The folder of a whole stage."""
+        return self.folder / name
+
+    def first_values(self, split: str, count: int) -> Sequence[Any]:
+        """The inputs of the first rows of a split."""
+        from tledge import data
+
+        rows = getattr(data.open_splits(self.stage("data")), split)
+        return list(rows[self.task.INPUT_COLUMN][:count])
+
+
+def cache_folder() -> Path:
+    """Where features are kept between runs: `$TLEDGE_CACHE`, else `tledge` in the user's cache folder."""
+    if named := os.environ.get("TLEDGE_CACHE"):
+        return Path(named)
+    if os.name == "nt":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "tledge" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tledge"

@@ -1,0 +1,96 @@
+"""The stage `quantize`: variants of the graph, scored, timed, and the one that ships chosen."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tledge import artifacts, inputs
+from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
+from tledge.errors import RecipeError
+from tledge.evaluate import Evaluation, score
+from tledge.stages.job import Job
+
+
+def stage(job: Job, folder: Path) -> str:
+    """Make, score, time and choose variants, and score them on the test rows."""
+    from tledge import bench, data
+    from tledge.quantize import run as quantize
+    from tledge.quantize.choose import Limits
+    from tledge.runtime import open_session, session_run
+
+    recipe, task = job.recipe, job.task
+    splits = data.open_splits(job.stage("data"))
+    encoder = inputs.load(task.INPUT, job.stage("export") / "inputs")
+    fp32 = artifacts.from_dict(Graph, read_json(job.stage("export") / "graph.json"))
+    for file in job.stage("export").glob("model.onnx*"):
+        shutil.copy(file, folder / file.name)
+
+    def score_on(rows: Any, name: str, graph: Path, variant: str) -> Evaluation:
+        return score(
+            session_run(open_session(graph)),
+            encoder,
+            rows[task.INPUT_COLUMN],
+            task.targets(rows["label"], len(splits.labels)),
+            task,
+            progress=job.progress,
+            description=f"Scoring {variant} on {name} rows",
+        )
+
+    def calibration() -> Iterator[dict[str, Any]]:
+        return (encoder.encode([value]) for value in splits.calibration[task.INPUT_COLUMN])
+
+    at = recipe.bench
+    variants, candidates = quantize.run(
+        fp32,
+        folder,
+        schemes=recipe.schemes,
+        settings=recipe.quantize,
+        score=lambda graph, name: score_on(splits.validation, "validation", graph, name),
+        time=lambda graphs: _timed(job, graphs, encoder),
+        time_at=bench.setting(at.batch[0], recipe.bench_lengths[0], at.threads[0]),
+        limits=Limits(job.metric, recipe.budget.max_metric_drop, recipe.budget.latency_ms, recipe.budget.size_mb),
+        calibration=calibration,
+        n_calibration=len(splits.calibration),
+        progress=job.progress,
+    )
+    tested = {v.name: score_on(splits.test, "test", folder / v.graph.path, v.name) for v in variants}
+    write_json(
+        folder / "variants.json",
+        [artifacts.to_dict(v) | {"test_metrics": tested[v.name].metrics} for v in variants],
+    )
+    write_json(folder / "candidates.json", [artifacts.to_dict(each) for each in candidates])
+    chosen = next(v for v in variants if v.chosen)
+    outputs: dict[str, Any] = tested[chosen.name].outputs
+    np.savez_compressed(folder / "test_outputs.npz", **outputs)
+    metric = tested[chosen.name].metrics[job.metric]
+    return f"{chosen.name} chosen, test {job.metric} {metric:.3f}; {chosen.reason}"
+
+
+def _timed(job: Job, graphs: Mapping[str, Path], encoder: inputs.Input) -> dict[str, tuple[float, LatencyRatio | None]]:
+    """Each graph's median in milliseconds, and its ratio to fp32, at the first setting of the recipe's `bench`."""
+    from tledge import bench
+
+    at = job.recipe.bench
+    result = bench.run(
+        graphs,
+        encoder.dummy,
+        reference="fp32",
+        batches=at.batch[:1],
+        lengths=job.recipe.bench_lengths[:1],
+        threads=at.threads[:1],
+        max_seconds=at.max_seconds,
+        repeats=0,
+        progress=job.progress,
+    )
+    for row in result.latencies:
+        if "p50" not in row.percentiles_ms:
+            raise RecipeError(
+                f"bench.max_seconds: {at.max_seconds:g} s gave {row.samples} runs of {row.candidate}, too few for "
+                "a median; raise it"
+            )
+    return {row.candidate: (row.percentiles_ms["p50"], row.against) for row in result.latencies}

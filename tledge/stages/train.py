@@ -1,0 +1,171 @@
+"""The stage `train`: a backbone with a fresh head, trained as the strategy says, and kept as a checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tledge import artifacts, inputs, losses, plugins, processes
+from tledge.artifacts import write_json
+from tledge.inputs import Input
+from tledge.stages.job import Job, cache_folder
+
+SETTLING_IMAGES = 256
+"""Training images from which a random network's normalisation statistics are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A classifier after its training, what it was made of, and what each phase gave."""
+
+    classifier: Any
+    backbone: Any
+    encoder: Input
+    digest: str
+    notes: tuple[str, ...]
+    fitted: list[Any]
+
+
+def stage(job: Job, folder: Path) -> str:
+    """Put a head on the backbone, train as the strategy says, and write the checkpoint and the learning curves."""
+    from tledge import model
+
+    trained = train(job, folder)
+    if processes.is_main():
+        classifier = trained.classifier
+        model.save(classifier, folder / "checkpoint", trained.backbone)
+        write_json(
+            folder / "train.json",
+            {
+                "backbone": job.recipe.model.backbone,
+                "backbone_sha256": trained.digest,
+                "pooling": getattr(classifier, "pooling", ""),
+                "input": _input_facts(trained.encoder),
+                "notes": list(trained.notes),
+                "parameters": sum(p.numel() for p in classifier.parameters()),
+                "trained_parameters": sum(p.numel() for p in classifier.parameters() if p.requires_grad),
+                "phases": [artifacts.to_dict(each) for each in trained.fitted],
+            },
+        )
+        shutil.rmtree(folder / "inputs")
+    last = trained.fitted[-1]
+    return (
+        f"{job.recipe.finetune.strategy}, validation {job.metric} {last.best_metric:.3f} at epoch {last.best_epoch:g}"
+    )
+
+
+def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
+    """Train as the recipe says, on the pretrained backbone or on one with random weights.
+
+    Args:
+        job: the run, whose rows are read.
+        folder: takes what training resumes from.
+        pretrained: `False` for the same architecture with random weights.
+    """
+    from tledge import data, model
+    from tledge import train as training
+
+    recipe, task = job.recipe, job.task
+    splits = data.open_splits(job.stage("data"))
+    training.seed(recipe.seed)
+    backbone = model.load_backbone(
+        recipe.model.backbone,
+        kind=task.INPUT,
+        revision=recipe.model.revision,
+        weights=recipe.model.weights,
+        match=recipe.model.match,
+        preprocessing=recipe.model.preprocessing,
+        pretrained=pretrained,
+    )
+    train_rows, validation_rows = (
+        model.Rows(rows[task.INPUT_COLUMN], task.targets(rows["label"], len(splits.labels)))
+        for rows in (splits.train, splits.validation)
+    )
+    classifier = _classifier(job, backbone, splits.labels, train_rows.targets)
+    with training.main_first():
+        if processes.is_main():
+            model.save_inputs(classifier, backbone, folder / "inputs")
+        encoder = inputs.load(task.INPUT, folder / "inputs")
+    if task.INPUT == "image" and not pretrained:
+        model.settle(classifier.backbone, _batches(encoder, train_rows.values))
+    digest = model.weights_digest(classifier.backbone)
+    augmentation = recipe.finetune.augmentation
+    augment = training.Augment(augmentation, encoder) if augmentation.changes_images else None
+    if augment is not None and pretrained and processes.is_main():
+        training.contact_sheet(list(train_rows.values[:6]), augment).save(folder / "contact_sheet.jpg", quality=85)
+    phases = model.phases(
+        classifier,
+        encoder,
+        train_rows,
+        validation_rows,
+        recipe.finetune,
+        augment=augment,
+        cache=cache_folder() / "features",
+        progress=job.progress,
+    )
+    fitted = []
+    while True:
+        with training.main_first():  # of several processes, one fills the cache and the others read it
+            phase = next(phases, None)
+        if phase is None:
+            break
+        fitted.append(
+            training.fit(
+                phase.module,
+                phase.train,
+                phase.validation,
+                phase=phase.name,
+                note=phase.note,
+                loss=plugins.load(losses.__name__, recipe.finetune.loss or task.LOSS).loss,
+                score=task.score,
+                metric=job.metric,
+                label_weights=training.label_weights(
+                    recipe.finetune.class_weights, train_rows.targets, splits.labels, task.PROBLEM_TYPE
+                ),
+                groups=phase.groups,
+                epochs=phase.epochs,
+                settings=recipe.finetune,
+                random_seed=recipe.seed,
+                folder=folder / phase.name,
+                progress=job.progress,
+            )
+        )
+    notes = tuple(getattr(backbone, "notes", ()))
+    return Trained(classifier, backbone, encoder, digest, notes, fitted)
+
+
+def _classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: Any) -> Any:
+    """A backbone with the fresh head that a recipe describes."""
+    from tledge import model
+
+    recipe, task = job.recipe, job.task
+    regression = task.PROBLEM_TYPE == "regression"
+    text = {} if task.INPUT == "image" else {
+        "pooling": backbone.pooling if recipe.model.pooling == "auto" else recipe.model.pooling,
+        "max_length": recipe.model.max_length,
+    }  # fmt: skip
+    return model.build(
+        backbone,
+        task=recipe.task,
+        problem_type=task.PROBLEM_TYPE,
+        optimum_task=task.OPTIMUM_TASK,
+        labels=labels,
+        dropout_prob=recipe.model.head.dropout_prob,
+        head_hidden_size=recipe.model.head.hidden_size,
+        target_scale=(float(targets.mean()), float(targets.std())) if regression else None,
+        **text,
+    )
+
+
+def _batches(encoder: Input, values: Any) -> Any:
+    """Training images in batches, in the order of the rows."""
+    count = min(SETTLING_IMAGES, len(values))
+    for start in range(0, count, 32):
+        yield encoder.encode([values[i] for i in range(start, min(start + 32, count))])
+
+
+def _input_facts(encoder: Any) -> dict[str, Any]:
+    """What the report tells of an image's way to a tensor; empty for texts."""
+    return {} if encoder.max_length is not None else artifacts.to_dict(encoder.facts)
