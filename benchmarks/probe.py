@@ -6,9 +6,9 @@
         --set finetune.strategy=partial --set finetune.unfreeze=2
 
 Both train with the same settings through `tledge.run`: once on what is cached (the caching pass is counted, the cache
-starts empty), once with `finetune.cache: false`, where the backbone runs in every epoch. Prints seconds of training, the
-ratio, and the validation metric of both. The claims that are held over ten epochs: a probe is at least 10 times as fast,
-partial training at least twice, and the metric differs by at most 0.01; otherwise the script exits with 1.
+starts empty), once with `finetune.cache: false`, where the backbone runs in every epoch. Prints seconds of training,
+the ratio, and the validation metric of both. The claims that are held over ten epochs: a probe is at least 10 times as
+fast, partial training at least twice, and the metric differs by at most 0.01; otherwise the script exits with 1.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def main() -> int:
         plain = train(options.recipe, Path(folder) / "plain", [*overrides, "finetune.cache=false"])
     here = machine.describe()
     print(
-        f"{here.cpu}, {here.cores} cores, {here.system}; {recipe.name}, {recipe.finetune.strategy}, {options.epochs} epochs"
+        f"{here.cpu}, {here.cores} cores, {here.system}; {recipe.name}, {recipe.finetune.strategy}, "
+        f"{options.epochs} epochs"
     )
     for name, (seconds, metric, note) in {"cached": cached, "plain": plain}.items():
         print(f"{name:7} {seconds:7.1f} s, validation metric {metric:.4f} ({note})")

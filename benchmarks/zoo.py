@@ -1,13 +1,13 @@
-"""One small member of every family of torchvision's classifiers, through the whole chain: what works, and what int8 gives.
+"""One small member of every family of torchvision's classifiers, through the whole chain: does it work, is int8 faster?
 
     python benchmarks/zoo.py photos.npz [--only resnet18 --only vit_b_16] [--weights mobilenet_v2=mobilenet_v2.pth]
 
 `photos.npz` holds `image` (rows, height, width[, 3]) uint8 and `label`; without it 300 of the elpv_dataset package's
 photos are taken. For each network: the head is replaced, the backbone frozen and counted, the head trained on cached
-features, the graph exported and held to parity, and `int8_static` tried, scored and timed against fp32 in one interleaved
-run at batch 1 with one thread. Without `--weights` the weights are random, their normalisation statistics taken from the
-photos, so that only structure, parity, agreement and speed mean something, and the metric does not. Writes a Markdown
-table to standard output as it goes.
+features, the graph exported and held to parity, and `int8_static` tried, scored and timed against fp32 in one
+interleaved run at batch 1 with one thread. Without `--weights` the weights are random, their normalisation statistics
+taken from the photos, so that structure, parity, agreement and speed mean something, and the metric does not. Writes a
+Markdown table to standard output as it goes.
 """
 
 from __future__ import annotations
