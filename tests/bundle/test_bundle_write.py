@@ -13,6 +13,7 @@ from tledge import artifacts, bundle
 from tledge.bundle import golden
 from tledge.bundle.manifest import Manifest
 from tledge.errors import BundleError
+from tledge.inputs.text import SENTENCES
 
 FILES = [
     "README.md",
@@ -174,12 +175,12 @@ def test_readme_can_be_replaced(tiny, tmp_path):
 
 def test_golden_vectors_hold_only_our_sentences(tiny, tmp_path):
     written = tiny.write(tmp_path / "bundle")
-    assert written.golden.sentences == golden.SENTENCES
-    assert {"", "x"} < set(golden.SENTENCES)
+    assert written.golden.sentences == SENTENCES
+    assert {"", "x"} < set(SENTENCES)
     tensors = load_file(tmp_path / "bundle" / "golden.safetensors")
     assert tensors["0.input.input_ids"].shape[0] == 1
-    assert tensors["batch.input.input_ids"].shape == (len(golden.SENTENCES), 16)
-    assert tensors["batch.output.int8.logits"].shape == (len(golden.SENTENCES), 3)
+    assert tensors["batch.input.input_ids"].shape == (len(SENTENCES), 16)
+    assert tensors["batch.output.int8.logits"].shape == (len(SENTENCES), 3)
     np.testing.assert_allclose(tensors["0.output.torch.logits"], tensors["0.output.fp32.logits"], atol=1e-6)
 
 
@@ -189,7 +190,7 @@ def test_sentence_that_the_tokenizer_refuses_is_left_out(tiny, tmp_path):
     tokenizer["post_processor"] = None
     path.write_text(json.dumps(tokenizer))
     written = tiny.write(tmp_path / "bundle")
-    assert written.golden.sentences == tuple(sentence for sentence in golden.SENTENCES if sentence)
+    assert written.golden.sentences == tuple(sentence for sentence in SENTENCES if sentence)
 
 
 def test_variant_that_gives_no_numbers_is_not_bundled(tiny, tmp_path):

@@ -27,18 +27,6 @@ Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
 FILE = "golden.safetensors"
 REFERENCE = "torch"
-SENTENCES = (
-    "The ferry leaves the harbour at seven in the morning.",
-    "Is this seat taken? No, please sit down!",
-    "Le garçon a mangé une crème brûlée à Orléans, et l'été fut très doux.",
-    "Größe 42, Straße 7: über 3.500 Stück für 19,99 €.",
-    "图书馆在火车站的右边，每天早上九点开门。",
-    "Good luck 🍀 and see you soon 👋🏽",
-    "x",
-    "",
-    "line one\nline two\tafter a tab",
-    "A long walk follows the river past mills, orchards and two stone bridges before it reaches the lake. " * 12,
-)
 
 # Shares of the largest golden output. The int8 kernels of other processors round differently.
 _TOLERANCE = {"fp32": 1e-3, "fp16": 1e-2}
@@ -80,7 +68,7 @@ def make(
     Raises:
         BundleError: a variant gives something that is not a number, or fp32 is not what torch gives.
     """
-    sentences = tuple(sentence for sentence in SENTENCES if _is_accepted(encoder, sentence))
+    sentences = tuple(sentence for sentence in encoder.examples() if _is_accepted(encoder, sentence))
     inputs = {case: encoder.encode(values) for case, values in _cases(sentences).items()}
     sources = dict(runs) if reference is None else {REFERENCE: reference, **runs}
     outputs = {case: {name: run(tensors) for name, run in sources.items()} for case, tensors in inputs.items()}

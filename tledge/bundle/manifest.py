@@ -18,10 +18,13 @@ FILE = "bundle.json"
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """What the graphs take: the module of `tledge.inputs` that prepares it, its length limit, and the tensors."""
+    """What the graphs take: the module of `tledge.inputs` that prepares it, its length limit, and the tensors.
+
+    `max_length` is `None` for inputs without a length.
+    """
 
     kind: str
-    max_length: int
+    max_length: int | None
     tensors: tuple[TensorSpec, ...]
 
 

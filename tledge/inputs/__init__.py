@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-import numpy as np
 import numpy.typing as npt
 
 from tledge import plugins
@@ -17,19 +16,29 @@ from tledge.errors import BundleError, did_you_mean
 
 
 class Input(Protocol):
-    """What turns raw values into input tensors."""
+    """What turns raw values into input tensors.
 
-    max_length: int
-    identity: str
-    input_names: tuple[str, ...]
+    `max_length` is the length at which values are cut, `None` where they have no length; `batches` says whether any
+    values may be encoded together; `examples` are a few raw values that are nobody's data, the same for ever.
+    """
 
-    def encode(self, values: Sequence[Any]) -> dict[str, npt.NDArray[np.int64]]: ...
+    @property
+    def max_length(self) -> int | None: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def input_names(self) -> tuple[str, ...]: ...
+    @property
+    def batches(self) -> bool: ...
+
+    def encode(self, values: Sequence[Any]) -> dict[str, npt.NDArray[Any]]: ...
     def check(self, value: object) -> None: ...
-    def dummy(self, batch: int, sequence: int, seed: int = 0) -> dict[str, npt.NDArray[np.int64]]: ...
+    def dummy(self, batch: int, sequence: int | None = None, seed: int = 0) -> dict[str, npt.NDArray[Any]]: ...
+    def examples(self) -> Sequence[Any]: ...
 
 
 def load(name: str, folder: Path) -> Input:
-    """The preprocessing of that kind (`text`), as the files of a checkpoint or bundle describe it.
+    """The preprocessing of that kind (`text`, `image`), as the files of a checkpoint or bundle describe it.
 
     Raises:
         BundleError: there is no such kind, or the folder's files are missing or damaged.

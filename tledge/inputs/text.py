@@ -20,6 +20,20 @@ from tledge.errors import BundleError, InputError
 
 Ids = npt.NDArray[np.int64]
 
+SENTENCES = (
+    "The ferry leaves the harbour at seven in the morning.",
+    "Is this seat taken? No, please sit down!",
+    "Le garçon a mangé une crème brûlée à Orléans, et l'été fut très doux.",
+    "Größe 42, Straße 7: über 3.500 Stück für 19,99 €.",
+    "图书馆在火车站的右边，每天早上九点开门。",
+    "Good luck 🍀 and see you soon 👋🏽",
+    "x",
+    "",
+    "line one\nline two\tafter a tab",
+    "A long walk follows the river past mills, orchards and two stone bridges before it reaches the lake. " * 12,
+)
+"""What golden vectors are made of; the same for every bundle and nobody's data."""
+
 _KNOWN_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 _NO_LIMIT = 10**9  # transformers writes 10^30 for "no limit"
 
@@ -36,6 +50,8 @@ class TextInput:
     tensors that `encode` gives, in order; `identity` is a hash of the files that decide what it gives.
     Nothing changes after loading: one object serves many threads.
     """
+
+    batches = True
 
     def __init__(
         self,
@@ -126,15 +142,15 @@ class TextInput:
         }
         return {name: self._padded(rows[name], length, self._padding[name]) for name in self.input_names}
 
-    def dummy(self, batch: int, sequence: int, seed: int = 0) -> dict[str, Ids]:
+    def dummy(self, batch: int, sequence: int | None = None, seed: int = 0) -> dict[str, Ids]:
         """Random tokens of exactly that many rows and tokens, without padding, for latency and parity.
 
         The ids are drawn from the vocabulary without its special tokens, the same for the same `seed`.
 
         Raises:
-            InputError: `sequence` is more than `max_length`.
+            InputError: `sequence` is missing or more than `max_length`.
         """
-        if not 1 <= sequence <= self.max_length:
+        if sequence is None or not 1 <= sequence <= self.max_length:
             raise InputError(f"the length must be 1 to {self.max_length} tokens for this model, got {sequence}")
         added = self._tokenizer.get_added_tokens_decoder()
         special = {token_id for token_id, token in added.items() if token.special}
@@ -145,6 +161,10 @@ class TextInput:
             "token_type_ids": np.zeros((batch, sequence), dtype=np.int64),
         }
         return {name: tensors[name] for name in self.input_names}
+
+    def examples(self) -> list[str]:
+        """The sentences of golden vectors."""
+        return list(SENTENCES)
 
     def _encode_one(self, value: str) -> Any:
         self.check(value)

@@ -1,0 +1,167 @@
+"""Image files, bytes and arrays to upright 8-bit RGB pixels, with Pillow."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+import PIL
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from tledge.errors import InputError
+
+MAX_PIXELS = 1024**3 // 12
+"""The most pixels of an image, about 89 million (as RGB a quarter of a gigabyte): a small file can ask for more."""
+
+_WARNINGS = threading.Lock()
+
+
+def decode(value: Any) -> Image.Image:
+    """An upright image of mode `RGB`, whatever the value is.
+
+    The EXIF orientation is applied. Of 16 bits the upper 8 are kept, of an animation the first frame; transparency is
+    dropped, as torchvision's and timm's loaders do.
+
+    Args:
+        value: A path, the bytes of an image file, a PIL image, an array `(height, width)` or
+            `(height, width, 1 or 3 or 4)` of uint8 or uint16, or a mapping with `bytes` or `path` (as the datasets
+            library stores images), where the bytes win.
+
+    Raises:
+        InputError: the value is none of these, the file is missing, unreadable, damaged or no image, or it has more
+            than `MAX_PIXELS` pixels.
+    """
+    value, name = _source(value)
+    if isinstance(value, np.ndarray):
+        return _from_array(value)
+    if isinstance(value, Image.Image):
+        return _rgb(value, name)
+    with _file(value, name) as file, _opened(file, name) as image:
+        return _rgb(image, name)
+
+
+def check(value: Any) -> None:
+    """Nothing for a value whose kind, file and header are those of an image; pixels are not looked at.
+
+    Raises:
+        InputError: as for `decode`.
+    """
+    value, name = _source(value)
+    if isinstance(value, np.ndarray):
+        _require_pixels(value)
+    elif not isinstance(value, Image.Image):
+        with _file(value, name) as file, _opened(file, name):
+            pass
+
+
+def _source(value: Any) -> tuple[Any, str]:
+    """The value itself (out of a mapping), and what to call it in errors."""
+    name = ""
+    if isinstance(value, Mapping):
+        name = str(value.get("path") or "")
+        value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
+        if value is None:
+            raise InputError("expected a mapping with the bytes or the path of an image, got neither")
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value), name or f"an image of {len(value)} bytes"
+    if isinstance(value, (str, os.PathLike)):
+        return Path(value), os.fspath(value)
+    if isinstance(value, Image.Image):
+        return value, name or str(getattr(value, "filename", "")) or "the image"
+    if isinstance(value, np.ndarray):
+        return value, name
+    raise InputError(
+        "expected an image (a path, bytes, a PIL image, an array of uint8 or uint16, or a mapping with bytes or path), "
+        f"got {type(value).__name__}"
+    )
+
+
+def _file(value: bytes | Path, name: str) -> IO[bytes]:
+    if isinstance(value, bytes):
+        return BytesIO(value)
+    try:
+        if not value.is_file():
+            what = "is a folder" if value.is_dir() else "does not exist"
+            raise InputError(f"{name} {what}; expected an image file")
+        return value.open("rb")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _opened(file: IO[bytes], name: str) -> Image.Image:
+    """The image behind a header; its pixels are not decoded yet."""
+    try:
+        with _WARNINGS, warnings.catch_warnings():
+            # Pillow only warns of what is refused below.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file)
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name} is no image that Pillow {PIL.__version__} can read") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name} has more than the {2 * MAX_PIXELS:,} pixels that Pillow opens; {_SHRINK}") from error
+    except Exception as error:  # a damaged header raises whatever its reader happens to trip over
+        raise InputError(f"{name} is damaged: {_reason(error)}") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise InputError(f"{name} has {width} x {height} pixels, at most {MAX_PIXELS:,} are decoded; {_SHRINK}")
+    if image.format == "EPS":
+        raise InputError(f"{name} is PostScript, a program that would have to be run; save it as a PNG file")
+    return image
+
+
+_SHRINK = "make it smaller first"
+
+
+def _rgb(image: Image.Image, name: str) -> Image.Image:
+    try:
+        image.load()
+        image = _upright(image)
+        if image.mode.startswith("I"):
+            pixels = np.clip(np.asarray(image).astype(np.int64) // 256, 0, 255)
+            image = Image.fromarray(pixels.astype(np.uint8))
+        elif image.mode == "F":
+            raise InputError(f"{name} holds fractions, whose range is not known; save it with 8 or 16 bits")
+        elif image.mode in {"P", "PA"}:
+            image = image.convert("RGBA")  # straight to RGB Pillow warns of a palette with transparency
+        return image if image.mode == "RGB" else image.convert("RGB")
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file raises whatever its reader happens to trip over
+        raise InputError(f"{name} is damaged: {_reason(error)}") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # noqa: BLE001 - an orientation that cannot be read is none, as for every viewer
+        return image
+
+
+def _from_array(array: npt.NDArray[Any]) -> Image.Image:
+    _require_pixels(array)
+    pixels = array if array.dtype == np.uint8 else (array // 256).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    channels = np.broadcast_to(pixels, (*pixels.shape[:2], 3)) if pixels.shape[2] == 1 else pixels[..., :3]
+    return Image.fromarray(np.ascontiguousarray(channels))
+
+
+def _require_pixels(array: npt.NDArray[Any]) -> None:
+    shaped = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
+    if array.dtype not in (np.uint8, np.uint16) or not shaped or array.size == 0:
+        raise InputError(
+            "expected an array (height, width) or (height, width, 1 or 3 or 4) of uint8 or uint16, "
+            f"got {array.shape} of {array.dtype}"
+        )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0][:200] or type(error).__name__
