@@ -43,7 +43,7 @@ def test_texts_that_differ_in_space_or_composition_alone_are_one(write, run):
 def test_a_leak_of_our_own_is_never_written(write, run, monkeypatch, tmp_path):
     write("rows.csv", labelled(40) * 2)
     monkeypatch.setattr(partition, "first_of_each", lambda texts, labels: (np.arange(len(texts)), 0, []))
-    with pytest.raises(AssertionError, match="a text is in two splits"):
+    with pytest.raises(AssertionError, match="an input is in two splits"):
         run()
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -217,11 +217,13 @@ def test_a_file_that_is_missing_names_the_nearest(write, complaint, tmp_path):
     assert complaint("no/such.csv").endswith("; its folder does not exist either")
 
 
-def test_a_folder_for_a_file_lists_what_it_holds(complaint, tmp_path):
+def test_a_folder_without_images_lists_what_it_holds(complaint, tmp_path):
     (tmp_path / "rows").mkdir()
-    assert complaint("rows") == f"data.train: {tmp_path / 'rows'} is a folder, expected a file; it holds nothing"
+    said = complaint("rows")
+    assert said.startswith(f"data.train: there is no image in {tmp_path / 'rows'}; looked in its subfolders for names")
+    assert said.endswith("the folder holds nothing")
     (tmp_path / "rows" / "a.csv").touch()
-    assert complaint("rows").endswith("it holds a.csv")
+    assert complaint("rows").endswith("the folder holds a.csv")
 
 
 def test_an_empty_file(write, complaint, tmp_path):
@@ -232,8 +234,8 @@ def test_an_empty_file(write, complaint, tmp_path):
 @pytest.mark.parametrize(("name", "hint"), [("rows.cvs", "; did you mean '.csv'?"), ("rows", ""), ("rows.xlsx", "")])
 def test_an_unknown_format(write, complaint, name, hint):
     assert complaint(write(name, HEAD + ROWS)) == (
-        f"data.train: {name!r} is of no known format; expected a name ending in .csv, .tsv, .jsonl, .ndjson, .parquet"
-        f"{hint}"
+        f"data.train: {name!r} is of no known format; expected a name ending in .npz, .csv, .tsv, .jsonl, .ndjson, "
+        f".parquet{hint}"
     )
 
 
@@ -380,7 +382,7 @@ def test_a_package_reference_that_leads_nowhere(complaint, reference, line):
 def test_a_package_file_of_no_known_format(complaint):
     assert complaint("package:tledge/metrics.py").startswith("data.train: 'metrics.py' is of no known format")
     folder = Path(tledge.__file__).parent / "data"
-    assert complaint("package:tledge/data").startswith(f"data.train: {folder} is a folder, expected a file")
+    assert complaint("package:tledge/data").startswith(f"data.train: there is no image in {folder}")
 
 
 def test_all_rows_broken(write, complaint):

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tledge import data, tasks
+from tledge.data.inputs.text import digest
 from tledge.data.stored import SPLITS
-from tledge.data.table import digest
 from tledge.errors import DataError
 from tledge.progress import Advance
 from tledge.recipe.schema import Data

@@ -6,34 +6,45 @@ import hashlib
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 import datasets
 import numpy as np
 import numpy.typing as npt
 
 from tledge.artifacts import write_json
-from tledge.data import splits, stored
+from tledge.data import divide, splits, stored
 from tledge.data.sources import Options, open_source
 from tledge.data.stored import SPLITS, DataReport, Splits, open_splits
-from tledge.data.table import EXAMPLES, Numbers, Table, read
+from tledge.data.table import EXAMPLES, Table, read
 from tledge.errors import DataError, did_you_mean
 from tledge.progress import Progress, silent
 from tledge.recipe.schema import Data
 from tledge.tasks import Task
 
-Parts = dict[str, npt.NDArray[np.int8]]
+N = TypeVar("N", int, float)
 
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
-def load(settings: Data, task: Task, *, seed: int, folder: Path, base: Path, progress: Progress = silent) -> Splits:
+def load(
+    settings: Data,
+    task: Task,
+    *,
+    seed: int,
+    folder: Path,
+    base: Path,
+    calibration: int | None = None,
+    progress: Progress = silent,
+) -> Splits:
     """Read the sources of a recipe, split them, and write the splits to a folder.
 
-    Rows stay on disk: only label numbers and 16 bytes for each text are held in memory. Of training rows with the same
-    text the first is kept; texts are the same when only white space or Unicode composition differs.
+    Rows stay on disk: only labels and 16 bytes for each input are held in memory. Of training rows with the same input
+    the first is kept; texts are the same when only white space or Unicode composition differs, and images when their
+    size and RGB pixels are. Each image is decoded once, so that one that cannot be is found here.
 
     Args:
         settings: the recipe's `data`.
@@ -41,6 +52,8 @@ def load(settings: Data, task: Task, *, seed: int, folder: Path, base: Path, pro
         seed: of the splits.
         folder: takes a file for each split and `data.json`.
         base: the folder that relative paths start from.
+        calibration: how many calibration rows there are when `settings` does not say; they are at most a tenth of the
+            training rows (or 8), and fewer or none where a label would be left without any. `None` is none.
         progress: shown while reading.
 
     Raises:
@@ -50,20 +63,21 @@ def load(settings: Data, task: Task, *, seed: int, folder: Path, base: Path, pro
     with quiet(), tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
         tables = _read(settings, task, Path(scratch), base, progress)
         train = tables["train"]
-        texts = dict(zip(tables, splits.text_numbers([each.digests for each in tables.values()]), strict=True))
-        kept, duplicates, conflicts = splits.first_of_each(texts["train"], train.labels)
+        same = dict(zip(tables, splits.input_numbers([each.digests for each in tables.values()]), strict=True))
+        kept, duplicates, conflicts = splits.first_of_each(same["train"], train.labels)
         rows = {name: np.arange(len(table.labels)) for name, table in tables.items()} | {"train": kept}
-        left = _without_overlap(rows, texts, tables, settings.on_overlap)
-        parts = _parts(settings, left, tables, seed)
-        _assert_disjoint(parts, texts)
+        left = divide.without_overlap(rows, same, tables, settings.on_overlap, task.INPUT)
+        parts = divide.parts(settings, left, tables, seed=seed, calibration=calibration)
+        divide.assert_disjoint(parts, same)
         stored.write(tables, parts, task.INPUT_COLUMN, folder)
         rows_by_split, label_counts = _counted(tables, parts)
+        sizes = _quantiles(train.sizes[parts["train"] == SPLITS.index("train")], int)
         skipped = sum((Counter(table.skipped) for table in tables.values()), Counter[str]())
         report = DataReport(
             labels=train.names,
             sources={name: tables.get(name, train).source for name in SPLITS},
             n_read={name: table.n_read for name, table in tables.items()},
-            sha256={name: _sha256(table.path) for name, table in tables.items() if table.path is not None},
+            sha256={name: _sha256(table.path) for name, table in tables.items() if table.path and table.path.is_file()},
             rows=rows_by_split,
             label_counts=label_counts,
             skipped=dict(skipped),
@@ -72,9 +86,11 @@ def load(settings: Data, task: Task, *, seed: int, folder: Path, base: Path, pro
             conflicts=len(conflicts),
             conflict_examples=tuple(_conflict(train, *pair) for pair in conflicts[:EXAMPLES]),
             overlap_dropped=sum(len(rows[name]) - len(left[name]) for name in rows),
-            repeated={name: len(of) - len(np.unique(of)) for name, of in texts.items() if name != "train"},
+            repeated={name: len(of) - len(np.unique(of)) for name, of in same.items() if name != "train"},
             fingerprint=stored.fingerprint(tables, parts, train.names),
-            text_lengths=_quantiles(train.lengths[parts["train"] == SPLITS.index("train")]),
+            text_lengths=sizes if task.INPUT == "text" else {},
+            image_sides=sizes if task.INPUT == "image" else {},
+            target_quantiles=_target_quantiles(tables, parts) if train.labels.are_values else {},
         )
         del tables, train  # their files are open until then
     write_json(folder / "data.json", report)
@@ -99,7 +115,9 @@ def quiet() -> Iterator[None]:
 
 def _read(settings: Data, task: Task, scratch: Path, base: Path, progress: Progress) -> dict[str, Table]:
     """The training rows, and the user's own validation and test rows, with labels numbered alike."""
-    options = Options(settings.encoding, settings.delimiter)
+    if task.PROBLEM_TYPE == "regression" and settings.labels is not None:
+        raise DataError("data.labels: a regression estimates a number and has no labels; remove the key")
+    options = Options(settings.encoding, settings.delimiter, settings.download, settings.label_names)
 
     def table(name: str, reference: str, known: Sequence[str] | None) -> Table:
         source = open_source(reference, f"data.{name}", options, base=base)
@@ -120,6 +138,13 @@ def _read(settings: Data, task: Task, scratch: Path, base: Path, progress: Progr
 
 def _labels(given: Sequence[str] | None, train: Table) -> tuple[str, ...]:
     """The labels in the order of the outputs: as given, or all that were found; numbers by value, if all are."""
+    if train.labels.are_values:
+        if np.ptp(train.labels.flat) == 0:
+            raise DataError(
+                f"{train.source}: each of {len(train.labels)} rows has the number {train.labels.flat[0]:g} in "
+                f"{train.names[0]!r}: a regression needs different ones; look at data.columns.label"
+            )
+        return train.names
     if given is not None:
         labels = tuple(given)
     elif all(_NUMBER.fullmatch(name) for name in train.names):
@@ -128,104 +153,13 @@ def _labels(given: Sequence[str] | None, train: Table) -> tuple[str, ...]:
         labels = tuple(sorted(train.names))
     if len(labels) < 2:
         found = f"has only one label, {labels[0]!r}, in" if labels else "has no label in any of"
-        raise DataError(
-            f"{train.source} {found} {len(train.labels)} rows: classification needs two; look at data.columns.label"
-        )
+        is_folder = train.path is not None and train.path.is_dir()
+        hint = "give a folder with a subfolder for each label" if is_folder else "look at data.columns.label"
+        raise DataError(f"{train.source} {found} {len(train.labels)} rows: classification needs two; {hint}")
     return labels
 
 
-def _without_overlap(
-    rows: Mapping[str, Numbers], texts: Mapping[str, Numbers], tables: Mapping[str, Table], on_overlap: str
-) -> dict[str, Numbers]:
-    """The rows of each source whose text is in no source that is held out more: test, then validation, then train."""
-    left = dict(rows)
-    order = [name for name in ("train", "validation", "test") if name in tables]
-    for i, name in enumerate(order):
-        for other in order[i + 1 :]:
-            shared = np.isin(texts[name][left[name]], texts[other][rows[other]])
-            if shared.any() and on_overlap == "fail":
-                raise DataError(_overlap(name, left[name][shared], other, texts, tables))
-            left[name] = left[name][~shared]
-    return left
-
-
-def _overlap(name: str, shared: Numbers, other: str, texts: Mapping[str, Numbers], tables: Mapping[str, Table]) -> str:
-    examples = []
-    for row in shared[:3]:
-        twin = np.flatnonzero(texts[other] == texts[name][row])[0]
-        examples.append(f"{tables[name].name(row)} = {tables[other].name(twin)}")
-    count = f"{len(shared)} {name} rows have" if len(shared) > 1 else f"1 {name} row has"
-    return (
-        f"{count} the text of a {other} row, such as {', '.join(examples)}; take them out of one file, "
-        f"or set data.on_overlap: drop to leave them out of the {name} rows"
-    )
-
-
-def _parts(settings: Data, left: Mapping[str, Numbers], tables: Mapping[str, Table], seed: int) -> Parts:
-    """For each row of each table the number of its split, -1 for one that is left out."""
-    train, pool = tables["train"], left["train"]
-    if not len(pool):
-        raise DataError(f"no row of {train.source} is left to train on: each one is in the validation or test file")
-    groups = splits.strata(train.labels)
-    sizes: dict[str, float | int] = {
-        name: size
-        for name, size in (("test", settings.test), ("validation", settings.validation))
-        if not isinstance(size, str)
-    }
-    _require_rows(train, pool, sizes)
-    parts = {name: np.full(len(table.labels), -1, dtype=np.int8) for name, table in tables.items()}
-    n_rows = len(pool)
-    for name, size in sizes.items():
-        pool, cut = splits.cut(pool, groups, size, of=n_rows, seed=seed, key=f"data.{name}")
-        parts["train"][cut] = SPLITS.index(name)
-    if settings.calibration:
-        pool, cut = splits.cut_calibration(pool, groups, settings.calibration, seed=seed)
-        parts["train"][cut] = SPLITS.index("calibration")
-    parts["train"][pool] = SPLITS.index("train")
-    for name in tables.keys() - {"train"}:
-        if not len(left[name]):
-            raise DataError(f"no row of {tables[name].source} is left for {name}: each one is in the test file too")
-        parts[name][left[name]] = SPLITS.index(name)
-    counts = train.labels.take(pool).counts(len(train.names))
-    if not counts.all():
-        raise DataError(
-            f"the label {train.names[int(counts.argmin())]!r} has so few rows in {train.source} that none is left to "
-            "train on; add rows of it, or take smaller parts for data.validation, data.test and data.calibration"
-        )
-    return parts
-
-
-def _require_rows(train: Table, pool: Numbers, sizes: Mapping[str, object]) -> None:
-    """Each label must have a row for each split that is taken from the training rows."""
-    counts = train.labels.take(pool).counts(len(train.names))
-    absent = np.flatnonzero(counts == 0)
-    if absent.size:
-        raise DataError(
-            f"the label {train.names[absent[0]]!r} has no training rows in {train.source}; add rows of it, or leave it "
-            "out of data.labels"
-        )
-    few = np.flatnonzero(counts <= len(sizes))
-    if few.size:
-        count, more = int(counts[few[0]]), len(few) - 1
-        raise DataError(
-            f"the label {train.names[few[0]]!r} has {count} {'row' if count == 1 else 'rows'} in {train.source}"
-            f"{f' (and {more} more labels have too few)' if more else ''}; splitting it into train"
-            f"{''.join(f', {name}' for name in sizes)} takes {len(sizes) + 1} of each label: add rows, remove the "
-            "label's rows, or give files of your own for data.validation and data.test"
-        )
-
-
-def _assert_disjoint(parts: Parts, texts: Mapping[str, Numbers]) -> None:
-    """No text is in two splits; a row cannot be, since it has one number."""
-    by_split = [
-        np.unique(np.concatenate([texts[name][parts[name] == number] for name in parts]))
-        for number in range(len(SPLITS))
-    ]
-    everything = np.concatenate(by_split)
-    assert len(np.unique(everything)) == len(everything), "a text is in two splits"
-
-
-def _counted(tables: Mapping[str, Table], parts: Parts) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+def _counted(tables: Mapping[str, Table], parts: divide.Parts) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
     """The rows of each split, and how many of them have each label."""
     names = tables["train"].names
     rows: dict[str, int] = {}
@@ -240,14 +174,25 @@ def _counted(tables: Mapping[str, Table], parts: Parts) -> tuple[dict[str, int],
 
 def _conflict(train: Table, row: int, kept: int) -> str:
     def named(index: int) -> str:
-        names = [train.names[i] for i in train.labels.of(index)]
+        found = train.labels.of(index)
+        names = [f"{value:g}" for value in found] if train.labels.are_values else [train.names[i] for i in found]
         return f"{train.name(index)} ({', '.join(names) or 'no label'})"
 
     return f"{named(row)}, kept {named(kept)}"
 
 
-def _quantiles(lengths: npt.NDArray[np.int32]) -> dict[str, int]:
-    return {f"p{q}": int(np.percentile(lengths, q, method="nearest")) for q in (0, 5, 50, 95, 99, 100)}
+def _target_quantiles(tables: Mapping[str, Table], parts: divide.Parts) -> dict[str, dict[str, float]]:
+    """Quantiles of a regression's numbers in each split that has rows."""
+    found = {}
+    for number, split in enumerate(SPLITS):
+        values = np.concatenate([table.labels.flat[parts[name] == number] for name, table in tables.items()])
+        if values.size:
+            found[split] = _quantiles(values, float)
+    return found
+
+
+def _quantiles(values: npt.NDArray[Any], of_type: Callable[[Any], N]) -> dict[str, N]:
+    return {f"p{q}": of_type(np.percentile(values, q, method="nearest")) for q in (0, 5, 50, 95, 99, 100)}
 
 
 def _sha256(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Which rows go where: seeded, stratified, and never the same text in two splits. Pure functions on row numbers."""
+"""Which rows go where: seeded, stratified, and never the same input in two splits. Pure functions on row numbers."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import train_test_split
 
-from tledge.data.table import Labels, Numbers
+from tledge.data.labels import Labels, Numbers
 from tledge.errors import DataError
 
 
-def text_numbers(digests: Sequence[npt.NDArray[np.uint64]]) -> list[Numbers]:
-    """A number for each row of several tables, equal where the texts' digests `(rows, 2) uint64` are."""
+def input_numbers(digests: Sequence[npt.NDArray[np.uint64]]) -> list[Numbers]:
+    """A number for each row of several tables, equal where the inputs' digests `(rows, 2) uint64` are."""
     both = np.concatenate(digests)
     order = np.lexsort((both[:, 1], both[:, 0]))
     ranked = both[order]
@@ -23,20 +23,20 @@ def text_numbers(digests: Sequence[npt.NDArray[np.uint64]]) -> list[Numbers]:
     return np.split(numbers, np.cumsum([len(each) for each in digests])[:-1])
 
 
-def first_of_each(texts: Numbers, labels: Labels) -> tuple[Numbers, int, list[tuple[int, int]]]:
-    """The first row of each text, and what is left out.
+def first_of_each(same: Numbers, labels: Labels) -> tuple[Numbers, int, list[tuple[int, int]]]:
+    """The first row of each input, and what is left out.
 
     Args:
-        texts: a number for each row, the same for the same text.
+        same: a number for each row, the same for the same input.
         labels: the rows' labels.
 
     Returns:
-        The rows that are kept, ascending; how many others have the same labels as the first row of their text; and
+        The rows that are kept, ascending; how many others have the same labels as the first row of their input; and
         those that have other labels, each with that first row.
     """
-    _, first, inverse = np.unique(texts, return_index=True, return_inverse=True)
+    _, first, inverse = np.unique(same, return_index=True, return_inverse=True)
     keeper = first[inverse]
-    repeated = np.flatnonzero(keeper != np.arange(len(texts)))
+    repeated = np.flatnonzero(keeper != np.arange(len(same)))
     pairs = ((int(row), int(keeper[row])) for row in repeated)
     conflicts = [(row, kept) for row, kept in pairs if labels.of(row) != labels.of(kept)]
     return np.sort(first), len(repeated) - len(conflicts), conflicts
@@ -51,6 +51,20 @@ def strata(labels: Labels) -> Numbers:
         order = np.argsort(-np.bincount(labels.flat)[labels.flat], kind="stable")
         result[rows[order]] = labels.flat[order]
     return result
+
+
+def deciles(values: npt.NDArray[np.float64], rows: Numbers, sizes: Sequence[float | int]) -> Numbers:
+    """One stratum for each value: its tenth of the values of `rows`, or a larger part where a cut is too small for ten.
+
+    Args:
+        values: one for each row number.
+        rows: the row numbers that will be cut.
+        sizes: of the cuts, each a count, or a fraction of `rows`.
+    """
+    counts = [round(size * len(rows)) if isinstance(size, float) else size for size in sizes]
+    n_parts = max(1, min(10, *counts, len(rows) - sum(counts)))
+    edges = np.quantile(values[rows], np.linspace(0, 1, n_parts + 1)[1:-1])
+    return np.searchsorted(np.unique(edges), values, side="right")
 
 
 def cut(rows: Numbers, groups: Numbers, size: float | int, *, of: int, seed: int, key: str) -> tuple[Numbers, Numbers]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -15,7 +16,8 @@ import pyarrow as pa
 
 from tledge import artifacts
 from tledge.artifacts import read_json
-from tledge.data.table import Labels, Table
+from tledge.data.labels import Labels
+from tledge.data.table import Table
 
 SPLITS = ("train", "validation", "calibration", "test")
 
@@ -27,11 +29,12 @@ class DataReport:
     `sources` names the file of each split. By the split that a file was given for, `n_read` counts its rows and
     `sha256` is that of a local file.
     `rows` and `label_counts` count each split. `skipped` counts broken rows by kind, with some `skipped_examples`. Of
-    training rows with the same text only the first is kept: `duplicates` counts those left out with the same labels,
+    training rows with the same input only the first is kept: `duplicates` counts those left out with the same labels,
     `conflicts` those with others, with some `conflict_examples`. `overlap_dropped` counts rows left out because the
-    user's own validation or test file has their text, and `repeated` rows of such files whose text was there before,
-    by split: they are kept. `text_lengths` has quantiles of the training texts, in characters. `fingerprint` is the
-    same for the same texts and labels in the same splits.
+    user's own validation or test file has their input, and `repeated` rows of such files whose input was there before,
+    by split: they are kept. `text_lengths` has quantiles of the training texts, in characters, or `image_sides` of the
+    training images' shorter sides, in pixels. For a regression `label_counts` counts the rows, and `target_quantiles`
+    has quantiles of the numbers, by split. `fingerprint` is the same for the same inputs and labels in the same splits.
     """
 
     labels: tuple[str, ...]
@@ -49,14 +52,18 @@ class DataReport:
     repeated: Mapping[str, int]
     fingerprint: str
     text_lengths: Mapping[str, int] = field(default_factory=dict)
+    image_sides: Mapping[str, int] = field(default_factory=dict)
+    target_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Splits:
     """Four disjoint sets of rows on disk; `calibration` may be empty.
 
-    Each has the task's input column, `label` (a list of label numbers: one, or any number where the task has several)
-    and `row` (where the row was). `labels` are in the order of the model's outputs.
+    Each has the task's input column, `label` (a list of label numbers: one, or any number where the task has several;
+    for a regression a list of the one number to estimate) and `row` (where the row was). An image is a mapping of
+    `bytes`, those of an image file, and `path`, that of a local one; one of them is `None`. `labels` are in the order
+    of the model's outputs, for a regression the one name of what is estimated.
     """
 
     train: datasets.Dataset
@@ -68,7 +75,7 @@ class Splits:
 
     @property
     def fingerprint(self) -> str:
-        """The same for the same texts and labels in the same splits."""
+        """The same for the same inputs and labels in the same splits."""
         return self.report.fingerprint
 
 
@@ -89,7 +96,10 @@ def write(tables: Mapping[str, Table], parts: Mapping[str, npt.NDArray[np.int8]]
         column: the task's input column.
         folder: takes `train.arrow` and so on.
     """
-    schema = pa.schema({column: pa.string(), "label": pa.list_(pa.int64()), "row": pa.string()})
+    train = tables["train"]
+    of_labels = pa.list_(pa.float64() if train.labels.are_values else pa.int64())
+    input_type = train.rows.data.schema.field(column).type
+    schema = pa.schema({column: input_type, "label": of_labels, "row": pa.string()})
     with ExitStack() as stack:
         streams = []
         for name in SPLITS:
@@ -103,14 +113,14 @@ def write(tables: Mapping[str, Table], parts: Mapping[str, npt.NDArray[np.int8]]
                 places = parts[name][start : start + len(batch)]
                 for split in np.unique(places[places >= 0]):
                     chosen = np.flatnonzero(places == split)
-                    texts, names = (batch.column(c).take(pa.array(chosen)) for c in (column, "row"))
-                    columns = [texts, _label_column(table.labels.take(chosen + start)), names]
+                    stored, names = (batch.column(c).take(pa.array(chosen)) for c in (column, "row"))
+                    columns = [stored, _label_column(table.labels.take(chosen + start), of_labels), names]
                     streams[split].write_batch(pa.record_batch(columns, schema=schema))
                 start += len(batch)
 
 
-def _label_column(labels: Labels) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array(labels.offsets, pa.int32()), pa.array(labels.flat, pa.int64()))
+def _label_column(labels: Labels, of_type: Any) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(labels.offsets, pa.int32()), pa.array(labels.flat, of_type.value_type))
 
 
 def fingerprint(tables: Mapping[str, Table], parts: Mapping[str, npt.NDArray[np.int8]], labels: tuple[str, ...]) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-import re
-import unicodedata
+import os
 from array import array
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from tledge.data import inputs
+from tledge.data.inputs import Kind, Value
+from tledge.data.labels import LabelReader, Labels, listed
 from tledge.data.sources import Problem, Row, Source
 from tledge.errors import DataError, did_you_mean
 from tledge.progress import Progress
@@ -25,45 +26,9 @@ from tledge.recipe.schema import Data
 from tledge.tasks import Task
 
 EXAMPLES = 20  # rows that are named as examples of what was left out
-BATCH = 1000  # rows written together
-BATCH_CHARACTERS = 16_000_000  # and their characters, lest long documents fill the memory
-SHOWN = 10  # labels or columns that a message lists
-
-Numbers = npt.NDArray[np.int64]
-
-_HALF = re.compile(r"[\ud800-\udfff]")  # of a surrogate pair: JSON can hold it alone, UTF-8 cannot
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """The label numbers of many rows: those of row i are `flat[offsets[i]:offsets[i + 1]]`, ascending."""
-
-    flat: Numbers
-    offsets: Numbers
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self.offsets) - 1
-
-    def of(self, row: int) -> tuple[int, ...]:
-        """The label numbers of one row."""
-        return tuple(self.flat[self.offsets[row] : self.offsets[row + 1]].tolist())
-
-    def take(self, rows: Numbers) -> Labels:
-        """The labels of some rows, in their order."""
-        sizes = np.diff(self.offsets)[rows]
-        offsets = np.concatenate([[0], np.cumsum(sizes)])
-        places = np.repeat(self.offsets[rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
-        return Labels(self.flat[places], offsets)
-
-    def counts(self, n_labels: int) -> Numbers:
-        """How many rows have each label, `(labels,) int64`."""
-        return np.bincount(self.flat, minlength=n_labels).astype(np.int64)
-
-    def renumbered(self, numbers: Numbers) -> Labels:
-        """The same labels where label i is called `numbers[i]`."""
-        flat, rows = numbers[self.flat], np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        return Labels(flat[np.lexsort((flat, rows))], self.offsets)
+BATCH = 1000  # rows written together, and between two signs of progress
+COSTLY_STEP = 20  # rows between two signs of progress where each takes long
+BATCH_WEIGHT = 16_000_000  # and their bytes, lest long documents and images fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +36,9 @@ class Table:
     """The whole rows of one source, in its order.
 
     `rows` has the columns `row` (where it was) and the task's input column. `digests`, `(rows, 2) uint64`, holds 16
-    bytes of each row's normalised text and `lengths`, `(rows,) int32`, its characters. `names` are the labels by
-    number, and `renamed` the keys of `data.label_names` that some row had. `n_read` counts broken rows too, `skipped`
-    only them, by kind.
+    bytes of each row's input and `sizes`, `(rows,) int32`, its characters or the pixels of its shorter side. `names`
+    are the labels by number, and `renamed` the keys of `data.label_names` that some row had. `n_read` counts broken
+    rows too, `skipped` only them, by kind.
     """
 
     source: str
@@ -83,30 +48,22 @@ class Table:
     names: tuple[str, ...]
     renamed: frozenset[str]
     digests: npt.NDArray[np.uint64]
-    lengths: npt.NDArray[np.int32]
+    sizes: npt.NDArray[np.int32]
     n_read: int
     skipped: Mapping[str, int]
     examples: tuple[str, ...]
 
     def name(self, index: int) -> str:
         """Where a row was in its file."""
-        return str(self.rows[int(index)]["row"])
+        return str(self.rows.data.column("row")[int(index)])
 
     def ordered(self, names: Sequence[str]) -> Table:
         """The same rows with labels numbered in the order of `names`."""
+        if self.labels.are_values:
+            return self
         place = {name: i for i, name in enumerate(names)}
         numbers = np.asarray([place[name] for name in self.names], dtype=np.int64)
         return replace(self, labels=self.labels.renumbered(numbers), names=tuple(names))
-
-
-def digest(text: str) -> bytes:
-    """16 bytes that are equal for texts which differ only in Unicode composition, or in white space.
-
-    Raises:
-        UnicodeEncodeError: half of a surrogate pair is in the text.
-    """
-    plain = " ".join(unicodedata.normalize("NFC", text).split())
-    return hashlib.blake2b(plain.encode(), digest_size=16).digest()
 
 
 def read(
@@ -125,54 +82,93 @@ def read(
     Raises:
         DataError: a column is missing, no row can be used, or a row is broken and `on_error` is `fail`.
     """
-    mapping = _Mapping(settings, task, _columns(source, settings, task), known_labels)
-    flat, offsets, lengths, digests = array("q"), array("q", [0]), array("i"), bytearray()
+    columns = _columns(source, settings, task)
+    column, label_column = columns[task.INPUT_COLUMN], columns[task.LABEL_COLUMN]
+    labels = LabelReader(settings, task, label_column, known_labels)
+    kind = inputs.load(task.INPUT)
+    sizes, digests = array("i"), bytearray()
     skipped: Counter[str] = Counter()
     examples: list[str] = []
-    with _Writer(path, task.INPUT_COLUMN) as writer:
-        for row in _shown(source, source.read(set(mapping.columns.values())), progress):
-            found = row.problem or mapping.map(row.cells)
-            if isinstance(found, Problem):
+    step = COSTLY_STEP if kind.IS_COSTLY else BATCH
+    rows = _shown(source, source.read({column, label_column}), progress, step)
+    with _Writer(path, task.INPUT_COLUMN, kind.TYPE) as writer:
+        for row, found in _values(rows, kind, column, source.folder):
+            problem = found if isinstance(found, Problem) else _cell(row, label_column, labels)
+            if problem is not None:
                 if settings.on_error == "fail":
-                    raise DataError(f"{row.name}: {found.detail}; mend the row, or set data.on_error: skip")
-                skipped[found.kind] += 1
+                    raise DataError(f"{row.name}: {problem.detail}; mend the row, or set data.on_error: skip")
+                skipped[problem.kind] += 1
                 if len(examples) < EXAMPLES:
-                    examples.append(f"{row.name}: {found.detail}")
+                    examples.append(f"{row.name}: {problem.detail}")
                 continue
-            text, numbers, key = found
-            flat.extend(numbers)
-            offsets.append(len(flat))
-            lengths.append(len(text))
-            digests += key
-            writer.write(text, row.name)
-    if not lengths:
+            assert isinstance(found, Value)
+            sizes.append(found.size)
+            digests += found.digest
+            writer.write(found, row.name)
+    if not sizes:
         why = f": {skipped.total()} are broken, such as {examples[0]}" if examples else ""
         raise DataError(f"{source.name} has no usable row{why}")
     return Table(
         source=source.name,
         path=source.path,
         rows=datasets.Dataset.from_file(str(path)),
-        labels=Labels(np.asarray(flat, dtype=np.int64), np.asarray(offsets, dtype=np.int64)),
-        names=tuple(mapping.numbers),
-        renamed=frozenset(mapping.renamed),
+        labels=labels.labels(),
+        names=labels.names,
+        renamed=frozenset(labels.renamed),
         digests=np.frombuffer(bytes(digests), dtype=np.uint64).reshape(-1, 2),
-        lengths=np.asarray(lengths, dtype=np.int32),
-        n_read=len(lengths) + skipped.total(),
+        sizes=np.asarray(sizes, dtype=np.int32),
+        n_read=len(sizes) + skipped.total(),
         skipped=dict(skipped),
         examples=tuple(examples),
     )
 
 
-def _shown(source: Source, rows: Iterator[Row], progress: Progress) -> Iterator[Row]:
+def _shown(source: Source, rows: Iterator[Row], progress: Progress, step: int) -> Iterator[Row]:
     with progress(f"Reading {source.name}", total=source.size) as advance:
         before = 0
         for number, row in enumerate(rows, start=1):
             yield row
-            if number % BATCH == 0:
+            if number % step == 0:
                 now = source.done()
                 advance(now - before)
                 before = now
         advance(source.size - before)
+
+
+def _values(rows: Iterator[Row], kind: Kind, column: str, folder: Path | None) -> Iterator[tuple[Row, Value | Problem]]:
+    """Each row with its input, in order; where that is costly a few rows at once, each in a thread."""
+
+    def value(row: Row) -> Value | Problem:
+        if row.problem is not None:
+            return row.problem
+        if column not in row.cells:
+            return _no_cell(column)
+        return kind.read(row.cells[column], column, folder)
+
+    if not kind.IS_COSTLY:
+        yield from ((row, value(row)) for row in rows)
+        return
+    n_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    waiting: deque[tuple[Row, Future[Value | Problem]]] = deque()
+    pool = ThreadPoolExecutor(n_threads, thread_name_prefix="decode")
+    try:
+        for row in rows:
+            waiting.append((row, pool.submit(value, row)))
+            if len(waiting) > 2 * n_threads:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cell(row: Row, column: str, labels: LabelReader) -> Problem | None:
+    return labels.add(row.cells[column]) if column in row.cells else _no_cell(column)
+
+
+def _no_cell(column: str) -> Problem:
+    return Problem("missing column", f"there is no {column!r}")
 
 
 def _columns(source: Source, settings: Data, task: Task) -> dict[str, str]:
@@ -191,7 +187,7 @@ def _columns(source: Source, settings: Data, task: Task) -> dict[str, str]:
         # No columns: no row that was looked at is whole, and the broken rows have more to say.
         if source.columns and column not in source.columns:
             raise DataError(
-                f"{source.name} has no column {column!r}; its columns are {_listed(source.columns)}"
+                f"{source.name} has no column {column!r}; its columns are {listed(source.columns)}"
                 f"{did_you_mean(column, source.columns)}; set data.columns.{name}{_other_delimiter(source.columns)}"
             )
     return columns
@@ -202,86 +198,26 @@ def _other_delimiter(columns: Sequence[str]) -> str:
     return f", or data.delimiter: {inside[0]!r}" if inside else ""
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(repr(name[:60]) for name in names[:SHOWN])
-    return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "") if names else "none"
-
-
-class _Mapping:
-    """Raw cells to a text, label numbers and the text's digest; new labels get the next number unless all are known."""
-
-    def __init__(self, settings: Data, task: Task, columns: Mapping[str, str], known: Sequence[str] | None) -> None:
-        self.columns = columns
-        self.numbers = {name: i for i, name in enumerate(known or ())}
-        self.renamed: set[str] = set()
-        self._settings, self._task, self._closed = settings, task, known is not None
-
-    def map(self, cells: Mapping[str, Any]) -> tuple[str, list[int], bytes] | Problem:
-        """What is kept of a row, or what is wrong with it."""
-        absent = next((column for column in self.columns.values() if column not in cells), None)
-        if absent is not None:
-            return Problem("missing column", f"there is no {absent!r}")
-        column = self.columns[self._task.INPUT_COLUMN]
-        text = cells[column]
-        if text is None or (isinstance(text, str) and not text.strip()):
-            return Problem("empty text", f"the column {column!r} is empty")
-        if not isinstance(text, str):
-            return Problem("no text", f"the column {column!r} holds {text!r:.40}, expected text")
-        names = self._names(cells[self.columns[self._task.LABEL_COLUMN]])
-        if isinstance(names, Problem):
-            return names
-        for place, value in ((column, text), (self.columns[self._task.LABEL_COLUMN], "".join(names))):
-            if _HALF.search(value):
-                return Problem("undecodable text", f"the column {place!r} holds half of a surrogate pair")
-        return text, sorted(self.numbers.setdefault(name, len(self.numbers)) for name in names), digest(text)
-
-    def _names(self, cell: object) -> tuple[str, ...] | Problem:
-        column = self.columns[self._task.LABEL_COLUMN]
-        parts = cell if isinstance(cell, list | tuple) and self._several else [cell]
-        if any(isinstance(part, dict | list | tuple) or (part is None and parts is cell) for part in parts):
-            expected = "label names" if self._several else "one label name"
-            return Problem("no label", f"the column {column!r} holds {cell!r:.40}, expected {expected}")
-        empty = cell is None or (isinstance(cell, float) and math.isnan(cell))
-        raw = () if empty else self._task.parse_label(cell, self._settings.label_separator)
-        if not raw and self._task.NEEDS_LABEL:
-            return Problem("empty label", f"the column {column!r} is empty")
-        given = self._settings.label_names
-        self.renamed.update(name for name in raw if name in given)
-        names = tuple(dict.fromkeys(given.get(name, name) for name in raw))
-        unknown = next((name for name in names if self._closed and name not in self.numbers), None)
-        if unknown is None:
-            return names
-        known = list(self.numbers)
-        return Problem(
-            "unknown label",
-            f"the label {unknown[:60]!r} is not known; known are {_listed(known)}{did_you_mean(unknown, known)}",
-        )
-
-    @property
-    def _several(self) -> bool:
-        return self._task.PROBLEM_TYPE == "multi_label_classification"
-
-
 class _Writer:
-    """Writes texts and row names to an Arrow stream, a batch at a time."""
+    """Writes inputs and row names to an Arrow stream, a batch at a time."""
 
-    def __init__(self, path: Path, column: str) -> None:
-        self._schema = pa.schema({column: pa.string(), "row": pa.string()})
+    def __init__(self, path: Path, column: str, of_type: Any) -> None:
+        self._schema = pa.schema({column: of_type, "row": pa.string()})
         self._file = pa.OSFile(str(path), "wb")
         self._stream = pa.ipc.new_stream(self._file, self._schema)
-        self._texts: list[str] = []
+        self._stored: list[Any] = []
         self._names: list[str] = []
-        self._characters = 0
+        self._weight = 0
 
     def __enter__(self) -> _Writer:
         return self
 
-    def write(self, text: str, name: str) -> None:
+    def write(self, value: Value, name: str) -> None:
         """Add one row."""
-        self._texts.append(text)
+        self._stored.append(value.stored)
         self._names.append(name)
-        self._characters += len(text)
-        if len(self._texts) == BATCH or self._characters > BATCH_CHARACTERS:
+        self._weight += value.weight
+        if len(self._stored) == BATCH or self._weight > BATCH_WEIGHT:
             self._flush()
 
     def __exit__(self, *_: object) -> None:
@@ -290,5 +226,5 @@ class _Writer:
         self._file.close()
 
     def _flush(self) -> None:
-        self._stream.write_batch(pa.record_batch([self._texts, self._names], schema=self._schema))
-        self._texts, self._names, self._characters = [], [], 0
+        self._stream.write_batch(pa.record_batch([self._stored, self._names], schema=self._schema))
+        self._stored, self._names, self._weight = [], [], 0

@@ -1,15 +1,17 @@
 """Labelled rows from where they are: one file a format, each a stream of raw rows in constant memory.
 
-A format's module has `SUFFIXES`, the file names it reads, and `open_file(path, options) -> Source`.
+The module of a file format has `SUFFIXES`, the file names it reads, and `open_file(path, options) -> Source`; that of
+something else `PREFIX`, how a reference to it starts, and `open_reference(reference, key, options) -> Source`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from tledge import package_files, plugins
-from tledge.data.sources import hub
+from tledge.data.sources import image_folder
 from tledge.data.sources.source import Options, Problem, Row, Source
 from tledge.errors import DataError, did_you_mean
 
@@ -18,37 +20,44 @@ __all__ = ["Options", "Problem", "Row", "Source", "open_source"]
 # A web address, also where it was taken for a relative path and put behind a folder.
 _URL = re.compile(r"(?:^|[/\\])([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
 
+_PREFIX = re.compile(r"[A-Za-z]{2,}:(?![/\\])")  # one letter is a drive
+
 
 def open_source(reference: str, key: str, options: Options, *, base: Path) -> Source:
     """The source of a recipe's reference.
 
     Args:
-        reference: a path, `hub:OWNER/NAME[/CONFIG][@SPLIT]`, or `package:NAME/PATH`.
+        reference: a path to a file or a folder of images, `package:NAME/PATH`, or one that a module's `PREFIX` starts.
         key: the recipe's key, for messages, such as `data.train`.
-        options: encoding and delimiter of text files.
+        options: how it is read.
         base: the folder that a relative path starts from.
 
     Raises:
         DataError: nothing readable is there.
     """
-    if reference.startswith(hub.PREFIX):
-        return hub.open_hub(reference, key)
-    if reference.startswith(package_files.PREFIX):
-        path = package_files.resolve(reference, error=DataError)
-    else:
-        path = base / _home(reference, key)
+    prefixes = {prefix: name for name in plugins.names(__name__) for prefix in _of(name, "PREFIX")}
+    source: Source
+    for prefix, name in prefixes.items():
+        if reference.startswith(prefix):
+            source = plugins.load(__name__, name).open_reference(reference, key, options)
+            return source
+    packaged = reference.startswith(package_files.PREFIX)
+    path = package_files.resolve(reference, error=DataError) if packaged else base / _home(reference, key)
     try:
-        _check_file(path, reference, key)
+        if path.is_dir():
+            # Installers may make each file of a package a symbolic link to a cache elsewhere.
+            return image_folder.open_folder(path, reference, key, options, links_lead_out=packaged)
+        _check_file(path, reference, key, (*prefixes, package_files.PREFIX))
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(f"{key}: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    formats = {suffix: name for name in plugins.names(__name__) for suffix in _suffixes(name)}
+    formats = {suffix: name for name in plugins.names(__name__) for suffix in _of(name, "SUFFIXES")}
     suffix = _suffix(path)
     if suffix not in formats:
         raise DataError(
             f"{key}: {path.name!r} is of no known format; expected a name ending in {', '.join(formats)}"
             f"{did_you_mean(suffix, formats)}"
         )
-    source: Source = plugins.load(__name__, formats[suffix]).open_file(path, options)
+    source = plugins.load(__name__, formats[suffix]).open_file(path, options)
     return source
 
 
@@ -59,27 +68,29 @@ def _home(reference: str, key: str) -> Path:
         raise DataError(f"{key}: {reference!r}: no such user's home is known; write the whole path") from error
 
 
-def _suffixes(name: str) -> tuple[str, ...]:
-    return tuple(getattr(plugins.load(__name__, name), "SUFFIXES", ()))
+def _of(name: str, constant: str) -> tuple[str, ...]:
+    value = getattr(plugins.load(__name__, name), constant, ())
+    return (value,) if isinstance(value, str) else value
 
 
 def _suffix(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _check_file(path: Path, reference: str, key: str) -> None:
-    if path.is_dir():
-        inside = ", ".join(sorted(p.name for p in path.iterdir())[:8])
-        raise DataError(f"{key}: {path} is a folder, expected a file; it holds {inside or 'nothing'}")
+def _check_file(path: Path, reference: str, key: str, prefixes: Sequence[str]) -> None:
     if not path.exists():
-        raise DataError(f"{key}: {_missing(path, reference)}")
+        raise DataError(f"{key}: {_missing(path, reference, prefixes)}")
     if not path.is_file():
         raise DataError(f"{key}: {path} is no regular file; give a file with labelled rows")
     if path.stat().st_size == 0:
         raise DataError(f"{key}: {path} is empty; expected labelled rows")
 
 
-def _missing(path: Path, reference: str) -> str:
+def _missing(path: Path, reference: str, prefixes: Sequence[str]) -> str:
+    prefix = _PREFIX.match(reference)
+    if prefix is not None:
+        hint = did_you_mean(prefix[0], prefixes)
+        return f"there is no {reference!r}; known beside paths are {', '.join(prefixes)}{hint}"
     url = _URL.search(reference)
     if url is not None:
         return f"{reference!r} is a web address ({url[1]}); download the file and give its path"

@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 
-from tledge.data.sources.source import Row, Source
+from tledge.data.sources.source import Options, Row, Source
 from tledge.errors import DataError
 
 PREFIX = "hub:"
@@ -16,8 +16,10 @@ PREFIX = "hub:"
 _PLACE = re.compile(r"hub:(?P<id>[\w.-]+/[\w.-]+)(?:/(?P<config>[^/@\s]+))?(?:@(?P<split>[^@\s]+))?")
 
 
-def open_hub(reference: str, key: str) -> Source:
+def open_reference(reference: str, key: str, options: Options) -> Source:  # noqa: ARG001
     """The rows of one split of a data set, `train` unless said otherwise; class numbers become class names.
+
+    Images stay as they are stored: a mapping of `bytes` and `path`.
 
     Raises:
         DataError: the reference is malformed, or the data set cannot be loaded from here.
@@ -33,6 +35,9 @@ def open_hub(reference: str, key: str) -> Source:
             f"{key}: cannot load {reference!r} from the hub: {first or type(error).__name__}; check the name and the "
             "network (and HF_HUB_OFFLINE), or give a local file"
         ) from error
+    for column, feature in loaded.features.items():
+        if isinstance(feature, datasets.Image):
+            loaded = loaded.cast_column(column, datasets.Image(decode=False))
     number = 0
 
     def read(wanted: Collection[str] | None) -> Iterator[Row]:

@@ -6,7 +6,7 @@ import codecs
 import gzip
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,16 @@ ENCODINGS = ("utf-8", "utf-16", "latin-1", "cp1252", "gb18030", "big5", "shift_j
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How text files are read; `delimiter` is that of CSV files, `None` for the format's own."""
+    """How sources are read.
+
+    `encoding` is that of text files, and `delimiter` that of CSV files, `None` for the format's own. `download` allows
+    it, and `label_names` are the recipe's: class folders are known by them.
+    """
 
     encoding: str = "utf-8"
     delimiter: str | None = None
+    download: bool = False
+    label_names: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +52,7 @@ class Source:
     """Rows that can be read once, one after the other, in constant memory.
 
     `read(wanted)` gives the rows, with the wanted columns at least (`None`: all); `done()` tells how far it came, and
-    `size` where that ends: bytes of a text file, else rows. `path` is `None` for a data set of the hub.
+    `size` where that ends: bytes of a text file, else rows. `path` is that of a local file or folder.
     """
 
     name: str
@@ -55,6 +61,11 @@ class Source:
     size: int
     done: Callable[[], int]
     path: Path | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where paths in a local file's cells start."""
+        return self.path.absolute().parent if self.path else None
 
 
 def broken(name: str, kind: str, detail: str) -> Row:

@@ -1,0 +1,141 @@
+"""Label cells to label numbers, or to the numbers that a regression estimates."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tledge.data.inputs import shown
+from tledge.data.inputs.text import HALF
+from tledge.data.sources import Problem
+from tledge.errors import did_you_mean
+from tledge.recipe.schema import Data
+from tledge.tasks import Task
+
+SHOWN = 10  # labels or columns that a message lists
+
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """The label numbers of many rows: those of row i are `flat[offsets[i]:offsets[i + 1]]`, ascending.
+
+    For a regression `flat` is float64: the number of each row.
+    """
+
+    flat: npt.NDArray[Any]
+    offsets: Numbers
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.offsets) - 1
+
+    @property
+    def are_values(self) -> bool:
+        """Whether they are the numbers of a regression."""
+        return self.flat.dtype.kind == "f"
+
+    def of(self, row: int) -> tuple[Any, ...]:
+        """The label numbers of one row, or its one value."""
+        return tuple(self.flat[self.offsets[row] : self.offsets[row + 1]].tolist())
+
+    def take(self, rows: Numbers) -> Labels:
+        """The labels of some rows, in their order."""
+        sizes = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+        places = np.repeat(self.offsets[rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
+        return Labels(self.flat[places], offsets)
+
+    def counts(self, n_labels: int) -> Numbers:
+        """How many rows have each label, `(labels,) int64`; all of them have the one of a regression."""
+        if self.are_values:
+            return np.asarray([len(self)])
+        return np.bincount(self.flat, minlength=n_labels).astype(np.int64)
+
+    def renumbered(self, numbers: Numbers) -> Labels:
+        """The same labels where label i is called `numbers[i]`."""
+        flat, rows = numbers[self.flat], np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        return Labels(flat[np.lexsort((flat, rows))], self.offsets)
+
+
+class LabelReader:
+    """Gathers the labels of rows, one row after the other; a new label gets the next number unless all are known.
+
+    `names` are the labels by number (for a regression the column's name), and `renamed` the keys of
+    `data.label_names` that some row had.
+    """
+
+    def __init__(self, settings: Data, task: Task, column: str, known: Sequence[str] | None) -> None:
+        self._settings, self._task, self._column, self._closed = settings, task, column, known is not None
+        self._is_regression = task.PROBLEM_TYPE == "regression"
+        self._numbers = {name: i for i, name in enumerate(known or ())}
+        self._flat: array[Any] = array("d" if self._is_regression else "q")
+        self._offsets = array("q", [0])
+        self.renamed: set[str] = set()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels by number."""
+        return (self._column,) if self._is_regression else tuple(self._numbers)
+
+    def add(self, cell: object) -> Problem | None:
+        """Take the label of the next row from its raw cell, or say what is wrong with it and take none."""
+        found = self._read(cell)
+        if isinstance(found, Problem):
+            return found
+        if self._is_regression:
+            self._flat.append(float(found[0]))
+        else:
+            self._flat.extend(sorted(self._numbers.setdefault(name, len(self._numbers)) for name in found))
+        self._offsets.append(len(self._flat))
+        return None
+
+    def labels(self) -> Labels:
+        """Those of all rows that were added."""
+        return Labels(np.asarray(self._flat), np.asarray(self._offsets, dtype=np.int64))
+
+    def _read(self, cell: object) -> tuple[str, ...] | Problem:
+        several = self._task.PROBLEM_TYPE == "multi_label_classification"
+        column = self._column
+        parts = cell if isinstance(cell, list | tuple) and several else [cell]
+        if any(
+            isinstance(part, dict | list | tuple | np.ndarray) or (part is None and parts is cell) for part in parts
+        ):
+            expected = "label names" if several else "a number" if self._is_regression else "one label name"
+            return Problem("no label", f"the column {column!r} holds {shown(cell)}, expected {expected}")
+        empty = cell is None or (isinstance(cell, float) and math.isnan(cell))
+        try:
+            raw = () if empty else self._task.parse_label(cell, self._settings.label_separator)
+        except ValueError:
+            return Problem("no number", f"the column {column!r} holds {shown(cell)}, expected a finite number")
+        if not raw and self._task.NEEDS_LABEL:
+            return Problem("empty label", f"the column {column!r} is empty")
+        return raw if self._is_regression else self._named(raw)
+
+    def _named(self, raw: tuple[str, ...]) -> tuple[str, ...] | Problem:
+        given = self._settings.label_names
+        self.renamed.update(name for name in raw if name in given)
+        names = tuple(dict.fromkeys(given.get(name, name) for name in raw))
+        if HALF.search("".join(names)):
+            return Problem("undecodable text", f"the column {self._column!r} holds half of a surrogate pair")
+        unknown = next((name for name in names if self._closed and name not in self._numbers), None)
+        if unknown is None:
+            return names
+        known = list(self._numbers)
+        return Problem(
+            "unknown label",
+            f"the label {unknown[:60]!r} is not known; known are {listed(known)}{did_you_mean(unknown, known)}",
+        )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, quoted, and how many more there are."""
+    shown_names = ", ".join(repr(name[:60]) for name in names[:SHOWN])
+    return shown_names + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "") if names else "none"
