@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from tledge.errors import TrainError
-from tledge.train.fit import COMPLETE, last_complete
+from tledge.train.callbacks import COMPLETE, last_complete
 
 
 def same(first, second):

@@ -5,7 +5,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from tledge.errors import TrainError
 from tledge.train import label_weights
-from tledge.train.fit import balanced_weights
+from tledge.train.weights import balanced_weights
 
 LABELS = ("a", "b", "c")
 
@@ -13,7 +13,7 @@ LABELS = ("a", "b", "c")
 def test_balanced_weights_are_those_of_scikit_learn():
     targets = np.random.default_rng(0).choice(3, 500, p=[0.7, 0.2, 0.1])
     expected = compute_class_weight("balanced", classes=np.arange(3), y=targets)
-    weights = label_weights("balanced", targets, LABELS)
+    weights = label_weights("balanced", targets, LABELS, "single_label_classification")
     np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6)
     assert weights.dtype == torch.float32
     assert weights[torch.from_numpy(targets)].mean().item() == pytest.approx(1)
@@ -32,10 +32,33 @@ def test_labels_on_no_row_or_on_every_row_keep_a_finite_weight_above_zero():
 
 
 def test_named_weights_follow_the_labels_and_default_to_one():
-    assert label_weights({"c": 3.0, "a": 0.5}, np.array([0]), LABELS).tolist() == [0.5, 1.0, 3.0]
-    assert label_weights(None, np.array([0]), LABELS) is None
+    assert label_weights({"c": 3.0, "a": 0.5}, np.array([0]), LABELS, "single_label_classification").tolist() == [
+        0.5,
+        1.0,
+        3.0,
+    ]
+    assert label_weights(None, np.array([0]), LABELS, "single_label_classification") is None
 
 
 def test_a_weight_for_no_label_is_an_error():
     with pytest.raises(TrainError, match=r"finetune\.class_weights: 'bb' is no label; known are a, b, c; did you mean"):
-        label_weights({"bb": 1.0}, np.array([0]), LABELS)
+        label_weights({"bb": 1.0}, np.array([0]), LABELS, "single_label_classification")
+
+
+def test_numbers_are_weighed_by_their_spread():
+    targets = np.array([10, 20, 30, 60], np.float32)
+    weight = label_weights(None, targets, ("price",), "regression")
+    assert (weight * torch.from_numpy(targets)).std(correction=0).item() == pytest.approx(1)
+    assert weight.shape == (1,)
+    assert weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("setting", ["balanced", {"price": 2.0}])
+def test_a_regression_has_no_classes_to_weigh(setting):
+    with pytest.raises(TrainError, match=r"^finetune\.class_weights: a regression has no classes"):
+        label_weights(setting, np.array([1, 2], np.float32), ("price",), "regression")
+
+
+def test_numbers_that_are_all_the_same_are_refused():
+    with pytest.raises(TrainError, match=r"^the 5 training rows have all the same price, 0\.1; expected numbers that"):
+        label_weights(None, np.full(5, 0.1, np.float32), ("price",), "regression")
