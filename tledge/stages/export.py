@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,6 +98,6 @@ def _preprocessing(job: Job, encoder: Any, graph: Graph, values: Sequence[Any], 
     if mode != "none":
         graph = export.add_preprocessing(path, encoder.facts, mode)
         facts["in_graph"] = {"mode": mode, **export.check_preprocessing(path, run, encoder, values)}
-        image.set_in_graph(folder / "inputs", mode)
+        image.write_config(folder / "inputs", dataclasses.replace(encoder.facts, in_graph=mode))
     write_json(folder / "preprocessing.json", facts)
     return graph
