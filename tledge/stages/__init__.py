@@ -5,6 +5,7 @@ knows their order; here each room is handed what the rooms before it left on dis
 others.
 """
 
-from tledge.stages.job import Job, cache_folder
+from tledge.cache import cache_folder
+from tledge.stages.job import Job
 
 __all__ = ["Job", "cache_folder"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +41,3 @@ class Job:
 
         rows = getattr(data.open_splits(self.stage("data")), split)
         return list(rows[self.task.INPUT_COLUMN][:count])
-
-
-def cache_folder() -> Path:
-    """Where features are kept between runs: `$TLEDGE_CACHE`, else `tledge` in the user's cache folder."""
-    if named := os.environ.get("TLEDGE_CACHE"):
-        return Path(named)
-    if os.name == "nt":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "tledge" / "cache"
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tledge"

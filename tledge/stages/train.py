@@ -9,8 +9,9 @@ from typing import Any
 
 from tledge import artifacts, inputs, losses, plugins, processes
 from tledge.artifacts import write_json
+from tledge.cache import cache_folder
 from tledge.inputs import Input
-from tledge.stages.job import Job, cache_folder
+from tledge.stages.job import Job
 
 SETTLING_IMAGES = 256
 """Training images from which a random network's normalisation statistics are taken."""
