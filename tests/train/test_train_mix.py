@@ -1,0 +1,68 @@
+import pickle
+
+import pytest
+import torch
+
+from tledge.recipe.schema import Augmentation
+from tledge.train.mix import Mix, Mixed
+
+LABELS = torch.tensor([0, 1, 2, 1])
+
+
+def flat_images():
+    """Four images of one value each, so that a mixed pixel tells its share."""
+    return torch.arange(4.0).reshape(4, 1, 1, 1).expand(4, 3, 8, 8).clone()
+
+
+def blends(images):
+    return bool((images != images.round()).any())
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_labels_are_shared_as_the_pixels_are(kind):
+    torch.manual_seed(0)
+    mix = Mix(Augmentation(**{kind: 1.0}), n_labels=4)
+    for _ in range(10):
+        images, shares = mix(flat_images(), LABELS)
+        assert shares.dtype == torch.float32
+        torch.testing.assert_close(shares.sum(1), torch.ones(4))
+        values = (shares[1, 1] * 1.0 + (1 - shares[1, 1]) * 0.0, images[1].mean())
+        torch.testing.assert_close(*values)
+        assert blends(images) == (kind == "mixup")
+
+
+def test_each_batch_gets_one_of_both():
+    torch.manual_seed(0)
+    mix = Mix(Augmentation(mixup=1.0, cutmix=1.0), n_labels=3)
+    blended = [blends(mix(flat_images(), LABELS)[0]) for _ in range(20)]
+    assert 3 < sum(blended) < 17
+
+
+def test_the_random_state_decides():
+    mix = Mix(Augmentation(mixup=0.4, cutmix=0.4), n_labels=3)
+    results = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        results.append(torch.cat([mix(flat_images(), LABELS)[1] for _ in range(3)]))
+    assert torch.equal(results[0], results[1])
+    assert not torch.equal(results[0], results[2])
+
+
+class Rows:
+    def __len__(self):
+        return 4
+
+    def __getitems__(self, numbers):
+        return {"pixel_values": flat_images()[numbers], "labels": LABELS[numbers]}
+
+
+def test_mixed_rows_come_in_batches_and_travel_to_other_processes():
+    rows = Mixed(Rows(), Mix(Augmentation(cutmix=1.0), n_labels=3))
+    assert len(rows) == 4
+    torch.manual_seed(1)
+    batch = rows.__getitems__([3, 0])
+    assert batch["pixel_values"].shape == (2, 3, 8, 8)
+    assert batch["labels"].shape == (2, 3)
+    torch.manual_seed(1)
+    again = pickle.loads(pickle.dumps(rows)).__getitems__([3, 0])
+    assert torch.equal(again["pixel_values"], batch["pixel_values"])
