@@ -22,7 +22,7 @@ def test_columns_are_guessed_by_what_they_hold(tmp_path: Path, rows: Rows, csv_f
     ]
     seen = data.look(csv_file("t.csv", made), base=tmp_path)
     assert seen.columns == {"id": "integer", "weight": "number", "said": "text", "mood": "text", "note": "empty"}
-    assert (seen.text_column, seen.label_column, seen.multilabel) == ("said", "mood", False)
+    assert (seen.task, seen.input_column, seen.label_column) == ("text_classification", "said", "mood")
     assert seen.labels == {"greet": 15, "leave": 15}
     assert (seen.n_rows, seen.n_broken) == (30, 0)
     assert seen.size_bytes == (tmp_path / "t.csv").stat().st_size
@@ -31,7 +31,7 @@ def test_columns_are_guessed_by_what_they_hold(tmp_path: Path, rows: Rows, csv_f
 def test_telling_names_come_first(tmp_path: Path, jsonl_file: Write) -> None:
     made = [{"url": "https://example.com/" + "x" * i, "Text": f"t{i}", "day": i % 2, "label": i % 3} for i in range(30)]
     seen = data.look(jsonl_file("t.jsonl", made), base=tmp_path)
-    assert (seen.text_column, seen.label_column) == ("Text", "label")
+    assert (seen.input_column, seen.label_column) == ("Text", "label")
     assert seen.labels == {"0": 10, "1": 10, "2": 10}
 
 
@@ -39,7 +39,7 @@ def test_telling_names_come_first(tmp_path: Path, jsonl_file: Write) -> None:
 def test_several_labels_are_seen(tmp_path: Path, rows: Rows, csv_file: Write, jsonl_file: Write, listed: bool) -> None:
     made = rows(40, (["a", "b"], ["a"])) if listed else rows(40, ("a|b", "a"))
     seen = data.look(jsonl_file("t.jsonl", made) if listed else csv_file("t.csv", made), base=tmp_path)
-    assert seen.multilabel
+    assert seen.task == "text_multilabel"
     assert seen.labels == {"a": 40, "b": 20}
 
 

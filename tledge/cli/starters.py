@@ -36,7 +36,7 @@ def write(data: str, path: Path, *, name: str, task: str | None, backbone: str |
     prefixed = data.startswith(PREFIXES)
     parts = None if prefixed else data_room.split_folders(Path(data))
     source = str(parts["train"]) if parts else data
-    seen = data_room.look(source, base=Path.cwd())
+    seen = data_room.look(source, base=Path.cwd(), task=task)
     task = task or seen.task
     module = tasks.load(task)
     columns = {module.INPUT_COLUMN: seen.input_column, module.LABEL_COLUMN: seen.label_column}

@@ -2,6 +2,7 @@
 
 from tledge.data.load import load
 from tledge.data.look import Preview, look
+from tledge.data.sources.image_folder import split_folders
 from tledge.data.stored import DataReport, Splits, open_splits
 
-__all__ = ["DataReport", "Preview", "Splits", "load", "look", "open_splits"]
+__all__ = ["DataReport", "Preview", "Splits", "load", "look", "open_splits", "split_folders"]

@@ -1,4 +1,4 @@
-"""A first look at a data file, for `tledge init`: its columns, which is the text and which the label, the labels."""
+"""A first look at labelled data, for `tledge init`: the columns, which is the input and which the label, the labels."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from tledge import tasks
 from tledge.data.load import quiet
-from tledge.data.sources import Options, Row, open_source
+from tledge.data.sources import Options, Row, Source, image_folder, open_source
 from tledge.errors import DataError
 
 LOOKED_AT = 2000  # whole rows that columns are guessed from
@@ -19,7 +23,9 @@ MANY_LABELS = 200
 SHORT = 60  # characters of a value that can be a label
 
 _TEXT_NAMES = ("text", "sentence", "review", "utterance", "content", "body", "query", "message", "comment", "title")
+_IMAGE_NAMES = ("image", "img", "photo", "picture", "image_path", "path", "file", "file_name", "filename")
 _LABEL_NAMES = ("label", "labels", "intent", "class", "category", "topic", "sentiment", "target", "tag", "tags", "y")
+_NUMBER_NAMES = ("label", "target", "value", "score", "rating", "y", "probability")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _KINDS = {str: "text", bool: "boolean", int: "integer", float: "number", list: "list", dict: "object"}
 
@@ -28,46 +34,54 @@ _KINDS = {str: "text", bool: "boolean", int: "integer", float: "number", list: "
 class Preview:
     """What a look at labelled rows told.
 
-    `columns` maps each column to what its first rows hold (`text`, `integer`, `number`, `boolean`, `list`, `object`,
-    `empty`, `mixed`). `labels` counts the rows of each label in the whole file. `size_bytes` is `None` for a data set
-    of the hub.
+    `task` is the task that fits: as asked for, or guessed, which is never a regression. `columns` maps each column to
+    what its first rows hold (`text`, `image`, `integer`, `number`, `boolean`, `list`, `object`, `empty`, `mixed`);
+    paths of images are `image` too. `labels` counts the rows of each label in the whole source; a regression has none.
+    `size_bytes` is that of a local file.
     """
 
+    task: str
     columns: Mapping[str, str]
-    text_column: str
+    input_column: str
     label_column: str
     labels: Mapping[str, int]
-    multilabel: bool
     n_rows: int
     n_broken: int
     size_bytes: int | None
+    is_folder: bool
 
 
-def look(reference: str, *, base: Path, separator: str = "|") -> Preview:
-    """Read a source once and guess what its columns are, from its first 2,000 whole rows.
+def look(reference: str, *, base: Path, task: str | None = None, separator: str = "|") -> Preview:
+    """Read a source once and guess what its columns are, from its first 2,000 whole rows; images are not decoded.
 
     Args:
         reference: as in a recipe's `data.train`.
         base: the folder that a relative path starts from.
+        task: a task's name, where it is not to be guessed.
         separator: what stands between labels of one row in a cell.
 
     Raises:
-        DataError: nothing readable is there, or no column looks like a text or a label.
+        DataError: nothing readable is there, or no column looks like an input or a label.
+        RecipeError: there is no such task.
     """
+    asked = tasks.load(task) if task else None
+    is_regression = asked is not None and asked.PROBLEM_TYPE == "regression"
     with quiet():
         source = open_source(reference, "data", Options(), base=base)
         rows = source.read(None)
         sample, n_broken = _sample(source.name, rows)
         values = {column: [row.cells[column] for row in sample if _filled(row, column)] for column in source.columns}
-        text = _text_column(values)
-        label = _label_column(values, text, separator)
-        if not text or not label:
-            raise DataError(
-                f"{source.name}: no column looks like a {'label' if text else 'text'}; its columns are "
-                f"{', '.join(map(repr, source.columns))}: rename one to text and one to label, or write the recipe "
-                "by hand"
-            )
-        multilabel = any(isinstance(value, list) or separator in str(value) for value in values[label])
+        kinds = {column: _kind(of) for column, of in values.items()}
+        kind = asked.INPUT if asked else _input_kind(kinds)
+        given = _image_column(kinds) if kind == "image" else _text_column(values)
+        if source.columns == image_folder.COLUMNS and given == image_folder.COLUMNS[0]:
+            label = image_folder.COLUMNS[1]  # whose first rows may all be of one label
+        else:
+            label = _number_column(values, given) if is_regression else _label_column(values, given, separator)
+        if not given or not label:
+            raise DataError(_not_found(source, kind, "a number" if is_regression else "a label", given))
+        is_folder = source.path is not None and source.path.is_dir()
+        several = not is_folder and any(isinstance(value, list) or separator in str(value) for value in values[label])
         counts: Counter[str] = Counter()
         n_rows = 0
         for row in chain(sample, rows):
@@ -75,17 +89,26 @@ def look(reference: str, *, base: Path, separator: str = "|") -> Preview:
                 n_broken += 1
                 continue
             n_rows += 1
-            if _filled(row, label):
-                counts.update(_labels(row.cells[label], separator if multilabel else None))
+            if _filled(row, label) and not is_regression:
+                counts.update(_labels(row.cells[label], separator if several else None))
     return Preview(
-        columns={column: _kind(of) for column, of in values.items()},
-        text_column=text,
+        task=task or f"{kind}_{'multilabel' if several else 'classification'}",
+        columns=kinds,
+        input_column=given,
         label_column=label,
         labels=dict(counts.most_common()),
-        multilabel=multilabel,
         n_rows=n_rows,
         n_broken=n_broken,
-        size_bytes=source.path.stat().st_size if source.path else None,
+        size_bytes=source.path.stat().st_size if source.path and not is_folder else None,
+        is_folder=is_folder,
+    )
+
+
+def _not_found(source: Source, kind: str, label: str, given: str) -> str:
+    missing = label if given else f"{'an' if kind == 'image' else 'a'} {kind}"
+    return (
+        f"{source.name}: no column looks like {missing}; its columns are {', '.join(map(repr, source.columns))}: "
+        f"rename one to {kind} and one to label, or write the recipe by hand"
     )
 
 
@@ -104,35 +127,72 @@ def _sample(name: str, rows: Any) -> tuple[list[Row], int]:
 
 
 def _filled(row: Row, column: str) -> bool:
-    return row.cells.get(column) not in (None, "")
+    cell = row.cells.get(column)
+    return cell is not None and not (isinstance(cell, str) and not cell)
 
 
 def _kind(values: Sequence[Any]) -> str:
-    """What the values are; strings that are all numbers, as in a CSV file, count as numbers."""
+    """What the values are; strings that are all numbers, as in a CSV file, count as numbers, and paths as images."""
+    if values and all(map(_is_image, values)):
+        return "image"
     kinds = {_KINDS.get(type(value), type(value).__name__) for value in values}
     if kinds == {"text"} and all(_NUMBER.fullmatch(value) for value in values):
         return "number" if any("." in value for value in values) else "integer"
     return kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "empty"
 
 
+def _is_image(value: Any) -> bool:
+    if isinstance(value, str):
+        return "://" not in value and Path(value).suffix.lower() in image_folder.suffixes()
+    if isinstance(value, Mapping):
+        return bool(value) and value.keys() <= {"bytes", "path"}
+    return isinstance(value, Path | bytes | np.ndarray | Image.Image)
+
+
+def _input_kind(kinds: Mapping[str, str]) -> str:
+    """Images, where there are some, unless a column is named like a text and none like an image."""
+    images = [column for column, kind in kinds.items() if kind == "image"]
+    texts = [column for column, kind in kinds.items() if kind == "text"]
+    named_otherwise = _named(_TEXT_NAMES, texts) and not _named(_IMAGE_NAMES, images)
+    return "image" if images and not named_otherwise else "text"
+
+
+def _image_column(kinds: Mapping[str, str]) -> str:
+    """A column of images with a telling name, or else the first one."""
+    columns = [column for column, kind in kinds.items() if kind == "image"]
+    return _named(_IMAGE_NAMES, columns) or next(iter(columns), "")
+
+
 def _text_column(values: Mapping[str, Sequence[Any]]) -> str:
     """A column of strings with a telling name, or else with the longest values."""
-    lengths = {column: sum(map(len, of)) / len(of) for column, of in values.items() if of and _kind(of) == "text"}
+    strings = {column: of for column, of in values.items() if of and all(isinstance(value, str) for value in of)}
+    lengths = {column: sum(map(len, of)) / len(of) for column, of in strings.items() if _kind(of) in ("text", "image")}
     return _named(_TEXT_NAMES, lengths) or max(lengths, key=lambda column: lengths[column], default="")
 
 
-def _label_column(values: Mapping[str, Sequence[Any]], text: str, separator: str) -> str:
+def _label_column(values: Mapping[str, Sequence[Any]], given: str, separator: str) -> str:
     """A column of few, short, repeated values with a telling name, or else with the fewest."""
     distinct: dict[str, int] = {}
     for column, of in values.items():
+        kind = _kind(of)
+        if column == given or kind in ("number", "object", "image"):
+            continue
         names = {name for value in of for name in _labels(value, separator)}
         few = 2 <= len(names) <= min(MANY_LABELS, max(2, len(of) // 2))
-        if column != text and few and _kind(of) not in ("number", "object") and max(map(len, names)) <= SHORT:
+        if few and max(map(len, names)) <= SHORT:
             distinct[column] = len(names)
     return _named(_LABEL_NAMES, distinct) or min(distinct, key=lambda column: distinct[column], default="")
 
 
-def _named(names: Sequence[str], columns: Mapping[str, Any]) -> str:
+def _number_column(values: Mapping[str, Sequence[Any]], given: str) -> str:
+    """A column of numbers with a telling name, or else one of fractions, or else the last one."""
+    kinds = {column: _kind(of) for column, of in values.items() if column != given}
+    columns = [column for column, kind in kinds.items() if kind in ("number", "integer")]
+    fractions = [column for column in columns if kinds[column] == "number"]
+    return _named(_NUMBER_NAMES, columns) or next(iter([*fractions, *reversed(columns)]), "")
+
+
+def _named(names: Sequence[str], columns: Sequence[str] | Mapping[str, Any]) -> str:
     by_lower = {column.lower(): column for column in columns}
     return next((by_lower[name] for name in names if name in by_lower), "")
 

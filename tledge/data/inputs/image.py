@@ -41,9 +41,7 @@ def read(cell: object, column: str, folder: Path | None) -> Value | Problem:
     try:
         image = decode(found)
     except InputError as error:
-        return Problem("broken image", str(error))
-    except OSError as error:
-        return Problem("unreadable file", f"cannot be read: {error.strerror or error}")
+        return Problem("broken image", str(error).removeprefix(f"{found} ") if isinstance(found, Path) else str(error))
     if isinstance(found, Path):
         content, path = None, str(found)
     else:
