@@ -1,8 +1,9 @@
 """What every exported graph has in common: names, versions, what is stored with it, and how it is written.
 
-One choice is measured: the addition in front of each layer norm is stored as `Sum`. onnxruntime would fuse `Add` and
-`LayerNormalization` at load into its SkipLayerNormalization, which is slow on CPUs, and `Sum` of two tensors is the
-same arithmetic in a spelling that is left alone. `benchmarks/graph_form.py` compares the forms.
+Two choices are measured. The addition in front of each layer norm is stored as `Sum`: onnxruntime would fuse `Add`
+and `LayerNormalization` at load into its SkipLayerNormalization, which is slow on CPUs, and `Sum` of two tensors is
+the same arithmetic in a spelling that is left alone (`benchmarks/graph_form.py` compares the forms). And the mean over
+height and width is stored as `GlobalAveragePool`, which has an integer kernel where `ReduceMean` has none.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ def finish(program: onnx_ir.Model, path: Path, *, opset: int, external_data: boo
         )
     name_dimensions(program)
     keep_add_before_norm(program)
+    mean_as_pool(program)
     clean(program)
     save(program, path, external_data=external_data)
     return describe(program, path)
@@ -68,6 +70,24 @@ def keep_add_before_norm(program: onnx_ir.Model) -> int:
         before = node.inputs[0].producer()
         if before is not None and before.op_type == "Add" and before.domain == "":
             before.op_type = "Sum"
+            changed += 1
+    return changed
+
+
+def mean_as_pool(program: onnx_ir.Model) -> int:
+    """Spell each mean over height and width as `GlobalAveragePool`; gives how many there were."""
+    changed = 0
+    for node in program.graph:
+        if node.op_type != "ReduceMean" or len(node.inputs) != 2 or node.inputs[1] is None:
+            continue
+        image, axes = node.inputs[0], node.inputs[1].const_value
+        kept = node.attributes.get_int("keepdims", 1)
+        if axes is None or image.shape is None or len(image.shape) != 4 or not kept:
+            continue
+        if {int(axis) % 4 for axis in axes.numpy()} == {2, 3}:
+            node.resize_inputs(1)
+            node.attributes.clear()
+            node.op_type = "GlobalAveragePool"
             changed += 1
     return changed
 

@@ -1,9 +1,9 @@
-"""Parity: a graph and torch on the same inputs, alone and in a batch, padded and not, short and long."""
+"""Parity: a graph and torch on the same inputs, alone and in a batch, ordinary and extreme."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,27 +11,31 @@ import numpy.typing as npt
 from tledge.artifacts import ParityCase
 from tledge.errors import ParityError
 from tledge.evaluate import Run
+from tledge.inputs import Input
 from tledge.progress import Progress, silent
 
 Array = npt.NDArray[Any]
 
 
-class Encoder(Protocol):
-    """Texts to input tensors, and random valid ones of an exact shape."""
-
-    max_length: int
-
-    def encode(self, values: Sequence[str]) -> dict[str, Array]: ...
-    def dummy(self, batch: int, sequence: int, seed: int = 0) -> dict[str, Array]: ...
-
-
-def cases(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, dict[str, Array], bool]]:
+def cases(encoder: Input, values: Sequence[Any]) -> Iterator[tuple[str, dict[str, Array], bool]]:
     """Inputs to compare on: name, tensors, whether some row is padded.
 
-    The lengths are 2, 3, an odd middle one and the longest that the model takes, each alone and in a batch of three
-    without padding; then batches of real texts whose rows differ in length, and one row padded almost to the end.
+    For texts the lengths are 2, 3, an odd middle one and the longest that the model takes, each alone and in a batch of
+    three without padding; then batches of real texts whose rows differ in length, and one row padded almost to the end.
+
+    For images: real ones alone and in one batch; random ones in batches of 1, 3 and 5; noise; and the ends of the
+    range: all black, all white, and a board of both.
+
+    Args:
+        encoder: the model's preprocessing, not that of a graph with preprocessing in it.
+        values: texts or images of the user's; as many as there are give the batch of real ones.
     """
+    return _image_cases(encoder, values) if encoder.max_length is None else _text_cases(encoder, values)
+
+
+def _text_cases(encoder: Input, texts: Sequence[str]) -> Iterator[tuple[str, dict[str, Array], bool]]:
     longest = encoder.max_length
+    assert longest is not None
     for length in sorted({min(n, longest) for n in (2, 3, 17, longest // 2 + 1, longest)}):
         for batch in (1, 3):
             yield (
@@ -51,11 +55,33 @@ def cases(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[str, dict[st
     yield f"batch 2, length {longest}, one row padded beyond {used}", padded, True
 
 
+def _image_cases(encoder: Input, images: Sequence[Any]) -> Iterator[tuple[str, dict[str, Array], bool]]:
+    for i, image in enumerate(images[:3]):
+        yield f"image {i + 1} alone", encoder.encode([image]), False
+    if len(images) > 1:
+        yield f"{len(images)} images in one batch", encoder.encode(list(images)), False
+    for batch in (1, 3, 5):
+        yield f"random pictures, batch {batch}", encoder.dummy(batch, seed=batch), False
+    height, width = encoder.dummy(1)["pixel_values"].shape[2:]
+    shape = (height, width, 3)
+    extremes = {
+        "noise": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8),
+        "all black": np.zeros(shape, np.uint8),
+        "all white": np.full(shape, 255, np.uint8),
+        "black and white squares": np.tile((np.indices(shape[:2]).sum(0) // 8 % 2 * 255)[..., None], 3).astype(
+            np.uint8
+        ),
+    }
+    for name, image in extremes.items():
+        yield name, encoder.encode([image]), False
+    yield "noise, black, white and squares in one batch", encoder.encode(list(extremes.values())), False
+
+
 def check(
     torch_run: Run,
     graph_run: Run,
     inputs: Sequence[tuple[str, dict[str, Array], bool]],
-    decisions: Callable[[Mapping[str, Array]], Array],
+    decisions: Callable[[Mapping[str, Array]], Array | None],
     *,
     atol: float,
     rtol: float,
@@ -67,7 +93,7 @@ def check(
         torch_run: the checkpoint in torch eager.
         graph_run: the graph in onnxruntime.
         inputs: what `cases` gives.
-        decisions: outputs to answers, as the task decides.
+        decisions: outputs to answers, as the task decides; it gives `None` where a task has none.
         atol: allowed absolute difference.
         rtol: allowed difference relative to torch's value.
         progress: shown by cases.
@@ -117,11 +143,11 @@ def _compare(
     padded: bool,
     expected: Mapping[str, Array],
     got: Mapping[str, Array],
-    decisions: Callable[[Mapping[str, Array]], Array],
+    decisions: Callable[[Mapping[str, Array]], Array | None],
     atol: float,
     rtol: float,
 ) -> ParityCase:
-    batch, sequence = next(iter(feeds.values())).shape
+    shape = next(iter(feeds.values())).shape
     worst, allowed, excess = 0.0, atol, -np.inf
     for output, reference in expected.items():
         if output not in got or got[output].shape != reference.shape:
@@ -135,10 +161,13 @@ def _compare(
         at = np.unravel_index(np.argmax(difference - limit), difference.shape)
         if difference[at] - limit[at] > excess:
             excess, allowed, worst = difference[at] - limit[at], float(limit[at]), float(difference[at])
-    same = excess < np.inf and bool(np.array_equal(decisions(expected), decisions(got)))
-    return ParityCase(name, batch, sequence, padded, worst, allowed, same, bool(excess <= 0))
+    answers, same = decisions(expected), None
+    if answers is not None:
+        same = bool(excess < np.inf) and bool(np.array_equal(answers, np.asarray(decisions(got))))
+    sequence = shape[1] if len(shape) == 2 else None  # images have no length
+    return ParityCase(name, shape[0], sequence, padded, worst, allowed, same, bool(excess <= 0))
 
 
-def _pads_left(encoder: Encoder, texts: Sequence[str]) -> bool:
+def _pads_left(encoder: Input, texts: Sequence[str]) -> bool:
     mask = encoder.encode(["a", " ".join(texts)[:200] or "a b c d"])["attention_mask"]
     return bool(mask[0, 0] == 0)
