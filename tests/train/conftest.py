@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from tledge import tasks, train
-from tledge.losses import binary_cross_entropy, cross_entropy
+from tledge import losses, plugins, tasks, train
 from tledge.progress import silent
 from tledge.recipe.schema import Finetune
 
@@ -76,26 +75,28 @@ def fit(tmp_path):
 
     def run(
         net, *, folder="run", progress=silent, lr=0.05, epochs=4, n_train=64, seed=0, weights=None, multilabel=False,
-        **settings,
+        task=None, loss=None, rows=None, metric=None, groups=None, base_rate=None, decodes=False, mix=None, **settings,
     ):  # fmt: skip
-        task = tasks.load("text_multilabel" if multilabel else "text_classification")
+        task = tasks.load(task or ("text_multilabel" if multilabel else "text_classification"))
         parameters = [p for p in net.parameters() if p.requires_grad]
         return train.fit(
             net,
-            Points(n_train, 1, multilabel),
-            Points(32, 2, multilabel),
+            *(rows or (Points(n_train, 1, multilabel), Points(32, 2, multilabel))),
             phase="full",
             note="a note",
-            loss=(binary_cross_entropy if multilabel else cross_entropy).loss,
+            loss=loss or plugins.load(losses.__name__, task.LOSS).loss,
             score=task.score,
-            metric=task.METRIC,
+            metric=metric or task.METRIC,
             label_weights=weights,
-            groups=[{"params": parameters, "lr": lr, "weight_decay": 0.01}],
+            groups=groups or [{"params": parameters, "lr": lr, "weight_decay": 0.01}],
             epochs=epochs,
             settings=Finetune(**({"batch_size": 8, "report_to": []} | settings)),
             random_seed=seed,
             folder=tmp_path / folder,
             progress=progress,
+            base_rate=base_rate,
+            decodes=decodes,
+            mix=mix,
         )
 
     return run

@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tledge import losses, plugins
 from tledge.errors import TrainError
+from tledge.recipe.schema import Augmentation, Finetune
+from tledge.train import Mix, label_weights
+from tledge.train.arguments import arguments, workers
 from tledge.train.callbacks import COMPLETE, last_complete
 
 
@@ -307,3 +311,179 @@ def test_other_optimizers_move_the_weights(optimizer, fit, toys):
     net = toys.Net()
     fit(net, optimizer=optimizer, epochs=1)
     assert not same(net, toys.Net())
+
+
+def test_a_second_classifier_counts_four_tenths(fit, toys):
+    class Double(toys.Net):
+        def __init__(self, aux):
+            super().__init__(dropout_prob=0.0)
+            self.second = torch.nn.Linear(4, 2)
+            self.aux = aux
+
+        def forward(self, points):
+            result = super().forward(points)
+            if self.training and self.aux:
+                result["aux_logits"] = self.second(points)
+            return result
+
+    with_aux, without = Double(True), Double(False)
+    without.load_state_dict(with_aux.state_dict())
+    first, second = fit(with_aux, folder="aux", epochs=1), fit(without, folder="plain", epochs=1)
+    assert first.curve[0].train_loss > second.curve[0].train_loss + 0.1
+    close(with_aux.layers, without.layers, rtol=0.05, atol=0.05)  # gradients are clipped together
+    assert not torch.equal(with_aux.second.weight, without.second.weight)
+    # one step of plain gradient descent tells the share
+    rows = (toys.Points(8, 1), toys.Points(8, 2))
+    net = Double(True)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    fit(
+        net, folder="step", rows=rows, epochs=1, optimizer="sgd", lr=1.0, schedule="constant", warmup_ratio=0.0,
+        max_grad_norm=1e9, groups=[{"params": list(net.parameters()), "lr": 1.0, "weight_decay": 0.0}],
+    )  # fmt: skip
+    points = rows[0]
+    weight = before["second.weight"].requires_grad_()
+    F.cross_entropy(points.points @ weight.T + before["second.bias"], points.targets).backward()
+    torch.testing.assert_close(before["second.weight"] - net.second.weight, 0.4 * weight.grad, rtol=1e-4, atol=1e-6)
+
+
+class Numbers(torch.utils.data.Dataset):
+    """Points of a plane with a number that is far from zero, and -100 at some."""
+
+    def __init__(self, count, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        self.points = torch.randn(count, 4, generator=generator)
+        self.targets = -100 + 5 * self.points[:, 0]
+
+    def __len__(self):
+        return len(self.points)
+
+    def __getitems__(self, rows):
+        return {"points": self.points[rows], "labels": self.targets[rows]}
+
+
+@pytest.mark.parametrize("loss", ["mse", "huber"])
+def test_numbers_are_learnt(loss, fit, toys):
+    class Far(toys.Net):
+        def forward(self, points):
+            return {"logits": self.layers(points) * 5 - 100}
+
+    train = Numbers(64, 1)
+    weights = label_weights(None, train.targets.numpy(), ("y",), "regression")
+    fitted = fit(
+        Far(n_labels=1, dropout_prob=0.0), task="text_regression", rows=(train, Numbers(32, 2)), weights=weights,
+        loss=plugins.load(losses.__name__, loss).loss, epochs=6,
+    )  # fmt: skip
+    assert fitted.best_metric > 0.9
+    assert fitted.curve[0].train_loss < 3
+
+
+def test_the_metric_of_the_recipe_picks_the_epoch(fit, toys):
+    by_area, by_accuracy = (
+        fit(toys.Net(), folder=metric, metric=metric, lr=0.005) for metric in ("roc_auc", "accuracy")
+    )
+    areas, accuracies = ([p.validation_metric for p in each.curve] for each in (by_area, by_accuracy))
+    assert areas != accuracies
+    assert by_area.best_metric == max(areas)
+    assert by_accuracy.best_metric == max(accuracies)
+    assert [p.validation_loss for p in by_area.curve] == [p.validation_loss for p in by_accuracy.curve]
+
+
+def test_a_metric_that_the_validation_rows_cannot_give_is_told(fit, toys):
+    one_sided = toys.Points(8, 2)
+    one_sided.targets[:] = 1
+    with pytest.raises(TrainError, match=r"^metric: the validation rows give no roc_auc, which needs rows whose label"):
+        fit(toys.Net(), rows=(toys.Points(16, 1), one_sided), metric="roc_auc")
+    fitted = fit(toys.Net(), folder="accuracy", rows=(toys.Points(16, 1), one_sided))
+    assert fitted.curve[0].validation_metric <= 1
+
+
+class Pictures(torch.utils.data.Dataset):
+    """Noisy images that are brighter in one half, handed out in ready batches."""
+
+    def __init__(self, count, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        self.targets = torch.randint(2, (count,), generator=generator)
+        self.images = torch.randn(count, 3, 6, 6, generator=generator) * 0.5
+        self.images[..., :3] += self.targets[:, None, None, None]
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitems__(self, rows):
+        noise = 0.05 * torch.randn(len(rows), 3, 6, 6)  # random, as augmentation is
+        return {"pixel_values": self.images[rows] + noise, "labels": self.targets[rows]}
+
+
+class Seer(torch.nn.Module):
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.layer = torch.nn.Linear(108, 2)
+
+    def forward(self, pixel_values):
+        return {"logits": self.layer(pixel_values.flatten(1))}
+
+
+def test_mixed_images_are_learnt_and_scored_unmixed(fit):
+    mix = Mix(Augmentation(mixup=0.4, cutmix=0.4), n_labels=2)
+    rows = (Pictures(64, 1), Pictures(32, 2))
+    mixed, again, plain = Seer(), Seer(), Seer()
+    fitted = fit(mixed, folder="mixed", task="image_classification", rows=rows, mix=mix)
+    fit(again, folder="again", task="image_classification", rows=rows, mix=mix)
+    unmixed = fit(plain, folder="plain", task="image_classification", rows=rows)
+    assert fitted.best_metric > 0.8
+    assert same(mixed, again)
+    assert fitted.curve[-1].train_loss > unmixed.curve[-1].train_loss
+    assert fitted.curve[-1].train_loss < 1  # a mean over rows, not over rows and labels
+
+
+def test_accumulated_gradients_of_mixed_images_weigh_rows_alike(fit):
+    class Halves(Mix):
+        def __call__(self, pixel_values, labels):
+            return pixel_values, F.one_hot(labels, 2).float()
+
+    class Still(Pictures):
+        def __getitems__(self, rows):
+            return {"pixel_values": self.images[rows], "labels": self.targets[rows]}
+
+    rows = (Still(60, 1), Still(32, 2))
+    large, small, plain = Seer(), Seer(), Seer()
+    mix = Halves(Augmentation(mixup=1.0), 2)
+    common = {"task": "image_classification", "rows": rows}
+    fit(large, folder="large", batch_size=16, mix=mix, **common)
+    fit(small, folder="small", batch_size=8, gradient_accumulation_steps=2, mix=mix, **common)
+    fit(plain, folder="plain", batch_size=16, **common)
+    close(large, small, rtol=1e-4, atol=1e-5)
+    close(large, plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_random_batches_from_worker_processes_are_the_same_after_a_resume(workers, fit, toys):
+    rows = (Pictures(32, 1), Pictures(16, 2))
+    mix = Mix(Augmentation(mixup=0.4, cutmix=0.4), n_labels=2)
+    common = {
+        "task": "image_classification", "rows": rows, "mix": mix, "decodes": True, "workers": workers, "epochs": 3,
+    }  # fmt: skip
+    whole, parted = Seer(), Seer()
+    expected = fit(whole, folder="whole", **common)
+    with pytest.raises(toys.Interrupted):
+        fit(parted, folder="parted", progress=toys.interrupt_at(10), **common)
+    resumed = Seer(seed=99)
+    assert without_seconds(fit(resumed, folder="parted", **common)) == without_seconds(expected)
+    assert same(whole, resumed)
+
+
+def test_only_batches_that_are_decoded_are_made_in_worker_processes(monkeypatch):
+    for accelerated, setting, expected in ((False, None, 0), (False, 3, 3), (True, None, min(8, os.cpu_count()))):
+        monkeypatch.setattr("tledge.train.arguments.has_accelerator", lambda value=accelerated: value)
+        assert workers(Finetune(workers=setting)) == expected
+    monkeypatch.undo()
+    made = [
+        arguments(
+            Finetune(workers=3, batch_size=4, report_to=[]), epochs=1, metric="accuracy", random_seed=0,
+            folder=Path("x"), learning_rate=1.0, decodes=decodes,
+        )
+        for decodes in (False, True)
+    ]  # fmt: skip
+    assert [each.dataloader_num_workers for each in made] == [0, 3]
+    assert [each.per_device_eval_batch_size for each in made] == [64, 4]

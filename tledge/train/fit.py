@@ -201,10 +201,10 @@ def _trainer(
 
 
 def _optimizer(settings: TrainingArguments) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
-    """Parameter groups to the optimizer that the recipe names."""
+    """Parameter groups to the optimizer that the recipe names, whose schedule leaves the groups themselves alone."""
     with settings_at_fault():
         optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(settings)
-    return lambda groups: optimizer_class(groups, **options)
+    return lambda groups: optimizer_class([dict(group) for group in groups], **options)
 
 
 def _objective(loss: Loss, label_weights: Tensor | None, settings: Finetune, *, mixed: bool) -> Callable[..., Tensor]:

@@ -63,7 +63,7 @@ def range_test(
         module: as for `fit`.
         train: as for `fit`.
         objective: outputs and labels to the loss.
-        make_optimizer: parameter groups to the optimizer that is used for training too.
+        make_optimizer: copies of parameter groups to the optimizer that is used for training too.
         groups: parameter groups; all their rates are scaled by the same factor.
         base_rate: the rate that a factor of one stands for; rates of the result are in its scale.
         batch_size: rows of a step.
@@ -86,7 +86,7 @@ def range_test(
     rates = [LOWEST * (HIGHEST / LOWEST) ** (i / (n_steps - 1)) for i in range(n_steps)]
     module.to(device)
     with _put_back(module, device, random_seed), progress(description, total=n_steps) as advance:
-        optimizer = make_optimizer([dict(group) for group in groups])
+        optimizer = make_optimizer(groups)
         shares = [group["lr"] / base_rate for group in groups]
         module.train()
         losses: list[float] = []
