@@ -1,4 +1,4 @@
-"""A tiny bundle, made of a tiny tokenizer and a bag-of-words graph, for every room that needs one."""
+"""Tiny bundles, of texts (a bag-of-words graph) and of images (a sum of colours), for every room that needs one."""
 
 import shutil
 from pathlib import Path
@@ -130,6 +130,123 @@ def tiny_bundle(tiny, tmp_path):
     """The folder of a bundle with the variants fp32 and int8, of which int8 is chosen."""
     tiny.write(tmp_path / "bundle")
     return tmp_path / "bundle"
+
+
+COLOURS = ("red", "green", "blue")
+SIZE = 16
+
+
+def save_image_graph(path, weights, *, dtype=TensorProto.FLOAT, shape=("batch", 3, SIZE, SIZE)):
+    """A graph whose logits are products of the mean colour, `weights` is `(3, labels) float32`.
+
+    Taking uint8 it wants channels last, and does the scaling and normalisation to -1 to 1 itself.
+    """
+    plain = dtype == TensorProto.FLOAT
+    kernel = np.ascontiguousarray(weights.T)[..., None, None]
+    tensors = [numpy_helper.from_array(kernel, "kernel"), numpy_helper.from_array(np.float32([127.5]), "half")]
+    before = [
+        helper.make_node("Cast", ["pixel_values"], ["cast"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["cast", "half"], ["doubled"]),
+        helper.make_node("Sub", ["doubled", "one"], ["normal"]),
+        helper.make_node("Transpose", ["normal"], ["first"], perm=[0, 3, 1, 2]),
+    ]
+    tensors.append(numpy_helper.from_array(np.float32([1]), "one"))
+    nodes = [
+        *([] if plain else before),
+        helper.make_node("Conv", ["pixel_values" if plain else "first", "kernel"], ["maps"]),
+        helper.make_node("GlobalAveragePool", ["maps"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["logits"]),
+    ]
+    inputs = [helper.make_tensor_value_info("pixel_values", dtype, list(shape))]
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", weights.shape[1]])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "colours", inputs, outputs, tensors), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    onnx.save(model, path)
+    return Graph(
+        path=path.name,
+        size_bytes=path.stat().st_size,
+        opset=17,
+        ir_version=8,
+        inputs=(TensorSpec("pixel_values", "float32" if plain else "uint8", tuple(shape)),),
+        outputs=(TensorSpec("logits", "float32", ("batch", weights.shape[1])),),
+    )
+
+
+@pytest.fixture
+def tiny_image(tmp_path):
+    """What a tiny bundle of images is made of: `tiny_image.write(folder, **changes)` makes one.
+
+    Its answer is the colour, red, green or blue, that an image has most of. `facts` are its preprocessing.
+    """
+    from tledge.inputs import image
+
+    checkpoint = tmp_path / "made-image" / "checkpoint"
+    graphs = tmp_path / "made-image" / "graphs"
+    checkpoint.mkdir(parents=True)
+    graphs.mkdir()
+    facts = image.Facts((SIZE, SIZE), 20, "bilinear", (0.5,) * 3, (0.5,) * 3, crop_offset="round")
+    image.write_config(checkpoint, facts)
+    artifacts.write_json(checkpoint / "config.json", {"model_type": "resnet", "id2label": dict(enumerate(COLOURS))})
+    weights = np.eye(3, dtype=np.float32) * 4
+    fp32 = save_image_graph(graphs / "model.onnx", weights)
+    int8 = save_image_graph(graphs / "model_int8.onnx", (weights * 1.01).astype(np.float32))
+    variants = [
+        (Variant("fp32", "fp32", fp32, metrics={"accuracy": 0.9}), graphs / "model.onnx"),
+        (
+            Variant("int8", "int8_static", int8, test_metrics={"accuracy": 0.8}, chosen=True, reason="small"),
+            graphs / "model_int8.onnx",
+        ),
+    ]
+
+    def write(folder, **changes):
+        arguments = {
+            "name": "tiny-image",
+            "checkpoint": checkpoint,
+            "variants": variants,
+            "task": "image_classification",
+            "problem_type": "single_label_classification",
+            "labels": COLOURS,
+            "open_run": lambda path: session_run(open_session(path, threads=1)),
+            "provenance": bundle.Provenance(tledge="0.1.0", created="2026-11-21T12:00:00+00:00", rows={"train": 3}),
+            "readme": "# A tiny model\n",
+            "input_kind": "image",
+            "reference": lambda tensors: {"logits": tensors["pixel_values"].mean((2, 3)) @ weights},
+        }
+        return bundle.write(folder, **(arguments | changes))
+
+    return SimpleNamespace(
+        checkpoint=checkpoint,
+        graphs=graphs,
+        weights=weights,
+        variants=variants,
+        facts=facts,
+        write=write,
+        save_graph=save_image_graph,
+    )
+
+
+@pytest.fixture
+def tiny_image_bundle(tiny_image, tmp_path):
+    """The folder of a bundle of images with the variants fp32 and int8, of which int8 is chosen."""
+    tiny_image.write(tmp_path / "image-bundle")
+    return tmp_path / "image-bundle"
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with `red.jpg`, `more/green.png` and `more/blue.png` of several sizes, and files that are no images."""
+    from PIL import Image
+
+    folder = tmp_path / "photos"
+    (folder / "more" / ".hidden").mkdir(parents=True)
+    Image.new("RGB", (40, 25), (220, 20, 20)).save(folder / "red.jpg")
+    Image.new("RGB", (16, 16), (20, 220, 20)).save(folder / "more" / "green.png")
+    Image.new("RGBA", (9, 31), (20, 20, 220, 255)).save(folder / "more" / "blue.png")
+    Image.new("L", (8, 8)).save(folder / "more" / ".hidden" / "thumb.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
 
 
 @pytest.fixture(scope="session")

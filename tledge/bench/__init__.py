@@ -18,8 +18,8 @@ from tledge.runtime.session import open_session, session_run
 
 __all__ = ["Feeds", "run", "setting"]
 
-Feeds = Callable[[int, int], Mapping[str, Array]]
-"""Input tensors by name for a batch size and a sequence length."""
+Feeds = Callable[[int, int | None], Mapping[str, Array]]
+"""Input tensors by name for a batch size and a sequence length, `None` for inputs without one."""
 
 
 def run(
@@ -28,7 +28,7 @@ def run(
     *,
     reference: str,
     batches: Sequence[int] = (1,),
-    lengths: Sequence[int] = (32, 128),
+    lengths: Sequence[int | None] = (32, 128),
     threads: Sequence[int] = (1,),
     percentile: float = 90,
     max_seconds: float = 120.0,
@@ -46,7 +46,7 @@ def run(
         make_feeds: Gives the input tensors of a setting; all candidates get the same ones.
         reference: The candidate that the others are compared with.
         batches: Rows of one run.
-        lengths: Tokens of a row.
+        lengths: Tokens of a row; `[None]` for inputs without a length.
         threads: Threads of one run.
         percentile: The percentile to take enough samples for, in percent.
         max_seconds: Time limit for one setting.

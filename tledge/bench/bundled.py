@@ -12,13 +12,16 @@ from tledge.evaluate import Run
 from tledge.progress import Progress, silent
 from tledge.runtime.session import provider_name
 
+LENGTH = 32
+"""Tokens of a text unless others are asked for or the model takes fewer."""
+
 
 def run_bundle(
     folder: Path,
     *,
     variants: Sequence[str] | None = None,
     batches: Sequence[int] = (1,),
-    lengths: Sequence[int] = (32,),
+    lengths: Sequence[int | None] | None = None,
     threads: Sequence[int] = (1,),
     percentile: float = 90,
     max_seconds: float = 120,
@@ -28,6 +31,7 @@ def run_bundle(
 ) -> BenchResult:
     """Latency and footprint of a bundle's variants; the arguments are those of `bench.run`.
 
+    Texts have 32 tokens unless `lengths` says otherwise; images have no length.
     The reference is the first candidate of `extra` (torch eager), else fp32, else the first variant asked for.
 
     Raises:
@@ -43,14 +47,16 @@ def run_bundle(
                 f"--variant: {name!r} is not in {folder}; known are {', '.join(known)}{did_you_mean(name, known)}"
             )
     asked = list(dict.fromkeys(variants or known))
-    graphs = {v.name: folder / v.graph.path for v in manifest.variants if v.name in asked}
     encoder = inputs.load(tasks.load(manifest.task).INPUT, folder)
+    if encoder.max_length is None and any(length is not None for length in lengths or ()):
+        raise InputError(f"--length: {folder} takes images, which have no length; leave --length out")
+    graphs = {v.name: folder / v.graph.path for v in manifest.variants if v.name in asked}
     return bench.run(
         graphs,
         encoder.dummy,
         reference=next(iter(extra or ()), "fp32" if "fp32" in graphs else asked[0]),
         batches=batches,
-        lengths=lengths,
+        lengths=lengths or (None if encoder.max_length is None else min(LENGTH, encoder.max_length),),
         threads=threads,
         percentile=percentile,
         max_seconds=max_seconds,

@@ -84,7 +84,7 @@ def summarize(
     candidate: str,
     reference: str,
     batch: int,
-    sequence: int,
+    sequence: int | None,
     threads: int,
     percentile: float = 90,
 ) -> Latency:
@@ -95,7 +95,7 @@ def summarize(
         candidate: The row's candidate.
         reference: The candidate to compare with.
         batch: Rows of one run.
-        sequence: Tokens of a row.
+        sequence: Tokens of a row, `None` for inputs without a length.
         threads: Threads of one run.
         percentile: Percentile asked for, in percent; it comes beside p50, p90, p95 and p99.
     """
@@ -115,9 +115,10 @@ def summarize(
     )
 
 
-def setting(batch: int, sequence: int, threads: int) -> str:
-    """A setting in words: `batch 1, length 32, 1 thread`."""
-    return f"batch {batch}, length {sequence}, {threads} thread{'' if threads == 1 else 's'}"
+def setting(batch: int, sequence: int | None, threads: int) -> str:
+    """A setting in words: `batch 1, length 32, 1 thread`, or without a length `batch 1, 1 thread`."""
+    length = "" if sequence is None else f", length {sequence}"
+    return f"batch {batch}{length}, {threads} thread{'' if threads == 1 else 's'}"
 
 
 def key(percentile: float) -> str:

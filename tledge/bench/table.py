@@ -10,17 +10,19 @@ NONE = "-"
 def rows(result: BenchResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The header and one row for each candidate and setting.
 
-    A percentile that no row has is left out; where some lack it, their cells say how many samples it needs.
+    A percentile that no row has is left out; where some lack it, their cells say how many samples it needs. The length
+    is left out where no row has one.
     """
+    with_length = any(row.sequence is not None for row in result.latencies)
     names = sorted({name for row in result.latencies for name in row.percentiles_ms}, key=_percent)
     references = {row.against.reference for row in result.latencies if row.against}
     against = f"ratio to {references.pop()}" if len(references) == 1 else "ratio to reference"
     header = (
-        *("candidate", "batch", "length", "threads", "samples"),
+        *("candidate", "batch", *(("length",) if with_length else ()), "threads", "samples"),
         *(f"{name} ms" for name in names),
         against,
     )
-    return header, [_row(row, names) for row in result.latencies]
+    return header, [_row(row, names, with_length) for row in result.latencies]
 
 
 def lines(result: BenchResult) -> list[str]:
@@ -46,7 +48,7 @@ def megabytes(value: float) -> str:
     return f"{value:.1f}" if value >= 1 else f"{value:.2f}"
 
 
-def _row(row: Latency, names: list[str]) -> tuple[str, ...]:
+def _row(row: Latency, names: list[str], with_length: bool) -> tuple[str, ...]:
     cells = (
         milliseconds(row.percentiles_ms[name])
         if name in row.percentiles_ms
@@ -55,8 +57,12 @@ def _row(row: Latency, names: list[str]) -> tuple[str, ...]:
         else NONE
         for name in names
     )
-    setting = (str(row.batch), str(row.sequence), str(row.threads), str(row.samples))
-    return (row.candidate, *setting, *cells, ratio(row.against))
+    length = (NONE if row.sequence is None else str(row.sequence),) if with_length else ()
+    return (
+        *(row.candidate, str(row.batch), *length, str(row.threads), str(row.samples)),
+        *cells,
+        ratio(row.against),
+    )
 
 
 def _line(footprint: Footprint) -> str:

@@ -30,14 +30,15 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """The self-test: the file of golden vectors, the sentences in it, and each variant's tolerance.
+    """The self-test: the file of golden vectors, the sentences or the number of images in it, and the tolerances.
 
-    A tolerance is a share of the largest absolute value among a variant's golden outputs.
+    A tolerance is a share of the largest absolute value among a variant's golden outputs. Images are in the file.
     """
 
     file: str
     sentences: tuple[str, ...]
     tolerance: Mapping[str, float]
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)

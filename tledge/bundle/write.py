@@ -16,8 +16,13 @@ from tledge.bundle.golden import Run
 from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, Provenance
 from tledge.errors import BundleError
 
-ECOSYSTEM_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
-"""What a bundle takes over from its checkpoint; the last is not in every checkpoint."""
+_OF_KIND = {
+    "text": ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    "image": ("preprocessor_config.json",),
+}
+_OPTIONAL = "special_tokens_map.json"
+ECOSYSTEM_FILES = ("config.json", *(name for names in _OF_KIND.values() for name in names))
+"""What bundles take over from their checkpoints, each those of its kind of input."""
 
 _PRIVATE = (
     "_name_or_path",
@@ -49,7 +54,7 @@ def write(
     Args:
         folder: The bundle.
         name: What the bundle is called, such as the recipe's name.
-        checkpoint: The folder that has `config.json` and the tokenizer's files.
+        checkpoint: The folder that has `config.json` and the tokenizer's or image processor's files.
         variants: Each variant with its graph's file; weights kept beside a graph are in `NAME.data`. Exactly one is
             `chosen`. In the bundle a graph is `onnx/` and the name in `Variant.graph.path`.
         task: The task's name.
@@ -71,7 +76,7 @@ def write(
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)
     try:
-        _copy_ecosystem_files(checkpoint, aside, chosen[0])
+        _copy_ecosystem_files(checkpoint, aside, input_kind, chosen[0])
         (aside / "README.md").write_text(readme, encoding="utf-8")
         placed = tuple(_place(variant, file, aside) for variant, file in included)
         vectors = _golden(aside, placed, input_kind, open_run, reference)
@@ -112,15 +117,17 @@ def replace_readme(folder: Path, text: str) -> Manifest:
     return after
 
 
-def _copy_ecosystem_files(checkpoint: Path, target: Path, chosen: Variant) -> None:
+def _copy_ecosystem_files(checkpoint: Path, target: Path, input_kind: str, chosen: Variant) -> None:
     target.mkdir(parents=True)
-    for name in ECOSYSTEM_FILES:
-        source = checkpoint / name
-        if source.is_file():
-            shutil.copyfile(source, target / name)
-        elif name != "special_tokens_map.json":
+    names = ("config.json", *_OF_KIND[input_kind])
+    for name in names:
+        if (checkpoint / name).is_file():
+            shutil.copyfile(checkpoint / name, target / name)
+        elif name != _OPTIONAL:
             raise BundleError(f"{checkpoint} has no {name}; expected a checkpoint")
-    for name in ("config.json", "tokenizer_config.json"):
+    for name in names:
+        if not name.endswith("config.json"):
+            continue
         facts = {key: value for key, value in read_json(target / name).items() if key not in _PRIVATE}
         if name == "config.json":
             facts["transformers.js_config"] = {"dtype": _dtype(chosen)}

@@ -25,7 +25,9 @@ def command(
         list[str] | None, typer.Option("--variant", help="A variant to time; all by default. Repeatable.")
     ] = None,
     batch: Annotated[str, typer.Option("--batch", help="Rows of one run, such as 1,8.")] = "1",
-    length: Annotated[str, typer.Option("--length", help="Tokens of a row, such as 32,128.")] = "32",
+    length: Annotated[
+        str | None, typer.Option("--length", help="Tokens of a text, such as 32,128; 32 by default. Images have none.")
+    ] = None,
     threads: Annotated[str, typer.Option("--threads", help="Threads of one run, such as 1,2.")] = "1",
     percentile: Annotated[
         float, typer.Option("--for", min=50, max=99.9, help="Take enough samples for this percentile.")
@@ -43,23 +45,22 @@ def command(
     Torch eager needs the run's checkpoint beside the bundle and the train extra. A percentile is printed only when
     there are enough samples for it.
     """
-    settings = {
-        "batches": _numbers("--batch", batch),
-        "lengths": _numbers("--length", length),
-        "threads": _numbers("--threads", threads),
-    }
+    batches, counts = _numbers("--batch", batch), _numbers("--threads", threads)
+    lengths = None if length is None else _numbers("--length", length)
     folder = bundle_of(bundle)
     from tledge.bench.bundled import run_bundle
 
     result = run_bundle(
         folder,
         variants=variant,
+        batches=batches,
+        lengths=lengths,
+        threads=counts,
         percentile=percentile,
         max_seconds=max_seconds,
         provider=provider,
         extra={} if no_torch else _torch_eager(folder.parent / "train" / "checkpoint", folder),
         progress=screen.bars(),
-        **settings,
     )
     if as_json:
         screen.as_json(artifacts.to_dict(result))

@@ -19,44 +19,92 @@ ProviderOption = Annotated[str, typer.Option("--provider", help="The onnxruntime
 
 def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle or run folder.")],
-    texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT", help="Texts; - reads lines from standard input.")
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="VALUE",
+            help="Texts, or for a bundle of images their files or folders of them; - reads lines from standard input.",
+        ),
     ] = None,
-    file: Annotated[Path | None, typer.Option("--file", help="A file with one text a line, or .jsonl objects.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "--file",
+            help='A file with one text or image path a line, or .jsonl objects with "text" or "image"; its paths are '
+            "relative to it.",
+        ),
+    ] = None,
     variant: Annotated[
         str | None, typer.Option("--variant", help="The variant to run; the chosen one by default.")
     ] = None,
     provider: ProviderOption = "cpu",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of one run.")] = None,
 ) -> None:
-    """Print one JSON object for each text, as it comes: the text and the answer."""
+    """Print one JSON object for each text or image, as it comes: the text or the image's path, and the answer."""
     from tledge.runtime import Predictor
 
-    if not texts and file is None:
-        raise InputError("nothing to predict: got no TEXT and no --file; give texts, --file F, or - for standard input")
+    if not values and file is None:
+        raise InputError(
+            "nothing to predict: got no VALUE and no --file; give texts or images, --file F, or - for standard input"
+        )
     predictor = Predictor.load(bundle_of(bundle), variant=variant, provider=provider, threads=threads)
-    for place, text in _values(texts or [], file):
+    kind = predictor.manifest.input.kind
+    found = _values(values or [], file, kind)
+    for place, value, shown in _images(found) if kind == "image" else ((p, text, text) for p, text, _ in found):
         try:
-            answer = predictor.predict(text)
+            answer = predictor.predict(value)
         except InputError as error:
             raise InputError(f"{place}: {error}") from error
-        typer.echo(json.dumps({"text": text, **answer}, ensure_ascii=False))
+        typer.echo(json.dumps({kind: shown, **answer}, ensure_ascii=False))
 
 
-def _values(texts: Iterable[str], file: Path | None) -> Iterator[tuple[str, str]]:
-    """Texts one by one as they come, each with where it came from."""
-    for number, text in enumerate(texts, start=1):
-        if text == "-":
-            yield from _lines("standard input", sys.stdin.buffer)
+def _values(arguments: Iterable[str], file: Path | None, kind: str) -> Iterator[tuple[str, str, Path]]:
+    """Texts or paths one by one as they come, each with where it came from and what a path is relative to."""
+    for number, argument in enumerate(arguments, start=1):
+        if argument == "-":
+            yield from ((*line, Path()) for line in _lines("standard input", sys.stdin.buffer))
         else:
-            yield f"TEXT {number}", _typed(text)
+            yield f"{kind.upper()} {number}", _typed(argument), Path()
     if file is not None:
         try:
             with file.open("rb") as lines:
                 objects = file.suffix.lower() == ".jsonl"
-                yield from _objects(str(file), lines) if objects else _lines(str(file), lines)
+                for line in _objects(str(file), lines, kind) if objects else _lines(str(file), lines):
+                    yield (*line, file.parent)
         except OSError as error:
             raise InputError(f"--file {file} cannot be read: {error.strerror}") from error
+
+
+def _images(found: Iterable[tuple[str, str, Path]]) -> Iterator[tuple[str, Path, str]]:
+    """Where each image came from, its path, and how that is shown; a folder stands for the images in it."""
+    for place, text, base in found:
+        if not text.strip():
+            continue
+        try:
+            path = base / os.fsdecode(text.encode("utf-8", "surrogateescape"))
+        except UnicodeError as error:
+            raise InputError(f"{place}: {text!a} cannot be the name of a file") from error
+        inside = _in_folder(path)
+        if inside is None:
+            yield place, path, text
+        elif not inside:
+            raise InputError(f"{place}: the folder {text} has no image in it")
+        else:
+            for each in inside:
+                yield place, each, str(Path(text) / each.relative_to(path))
+
+
+def _in_folder(path: Path) -> list[Path] | None:
+    """The image files in a folder and in those below it, hidden ones left out, sorted; None if it is no folder."""
+    from tledge.inputs.image import suffixes
+
+    try:
+        if not path.is_dir():
+            return None
+    except OSError:  # opening it will tell the reason
+        return None
+    files = [each for each in path.rglob("*") if each.suffix.lower() in suffixes() and each.is_file()]
+    return sorted(each for each in files if not any(part[0] == "." for part in each.relative_to(path).parts))
 
 
 def _typed(text: str) -> str:
@@ -75,14 +123,14 @@ def _lines(name: str, lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
             raise InputError(f"{place}: is not UTF-8: {error.reason} at byte {error.start} of the line") from error
 
 
-def _objects(name: str, lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+def _objects(name: str, lines: Iterable[bytes], kind: str) -> Iterator[tuple[str, str]]:
     for place, line in _lines(name, lines):
         if not line.strip():
             continue
         try:
-            text = json.loads(line)["text"]
+            value = json.loads(line)[kind]
         except (ValueError, LookupError, TypeError, RecursionError):
-            text = None
-        if not isinstance(text, str):
-            raise InputError(f'{place}: expected an object with a string "text", got {line.strip()[:60]!r}')
-        yield place, text
+            value = None
+        if not isinstance(value, str):
+            raise InputError(f'{place}: expected an object with a string "{kind}", got {line.strip()[:60]!r}')
+        yield place, value

@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +21,22 @@ from tledge.errors import InputError
 MAX_PIXELS = 1024**3 // 12
 """The most pixels of an image, about 89 million (as RGB a quarter of a gigabyte): a small file can ask for more."""
 
+NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
+"""Formats that Pillow only recognises, or hands to another program."""
+
 _WARNINGS = threading.Lock()
+_SHRINK = "make it smaller first"
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """The endings of image files that can be decoded, such as `.jpg`, in lower case."""
+    Image.init()
+    return frozenset(
+        suffix
+        for suffix, name in Image.registered_extensions().items()
+        if name in Image.OPEN and name not in NOT_DECODED
+    )
 
 
 def decode(value: Any) -> Image.Image:
@@ -72,7 +88,7 @@ def _source(value: Any) -> tuple[Any, str]:
     if isinstance(value, (bytes, bytearray, memoryview)):
         return bytes(value), name or f"an image of {len(value)} bytes"
     if isinstance(value, (str, os.PathLike)):
-        return Path(value), os.fspath(value)
+        return Path(value), " ".join(os.fspath(value).splitlines())
     if isinstance(value, Image.Image):
         return value, name or str(getattr(value, "filename", "")) or "the image"
     if isinstance(value, np.ndarray):
@@ -112,12 +128,10 @@ def _opened(file: IO[bytes], name: str) -> Image.Image:
     if width * height > MAX_PIXELS:
         image.close()
         raise InputError(f"{name} has {width} x {height} pixels, at most {MAX_PIXELS:,} are decoded; {_SHRINK}")
-    if image.format == "EPS":
-        raise InputError(f"{name} is PostScript, a program that would have to be run; save it as a PNG file")
+    if image.format in NOT_DECODED:
+        image.close()
+        raise InputError(f"{name} is a file of the format {image.format}, which is not decoded; save it as a PNG file")
     return image
-
-
-_SHRINK = "make it smaller first"
 
 
 def _rgb(image: Image.Image, name: str) -> Image.Image:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tledge.errors import InputError
-from tledge.inputs._image_decode import MAX_PIXELS, check, decode
+from tledge.inputs._image_decode import MAX_PIXELS, check, decode, suffixes
 from tledge.inputs._image_facts import FILE, INTERPOLATIONS, Facts, from_config, read_config, write_config
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "decode",
     "from_config",
     "read_config",
+    "suffixes",
     "write_config",
 ]
 

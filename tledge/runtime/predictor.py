@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from tledge import bundle, inputs, tasks
 from tledge.bundle import Manifest
@@ -22,6 +24,7 @@ class Predictor:
     `Predictor.load("bundle", variant="fp32")`    open another variant
     `predictor.predict("a text")`                 one answer: `{"label": ..., "score": ..., ...}`
     `predictor.predict(["a text", "more"])`       a list of answers, in order
+    `predictor.predict("photo.jpg")`              the same for images: a path, bytes, a PIL image or an array
     `predictor.predict_iter(lines)`               answers as they come, for long streams
     `predictor.labels`, `.task`, `.variant`       the label names in order, and what is running
     `predictor.manifest`                          everything else that the bundle says of itself
@@ -74,20 +77,27 @@ class Predictor:
         """The answer for one value, or a list of answers for several; an answer is a dict of plain JSON types.
 
         Args:
-            values: One text, or any iterable of texts.
+            values: One text, or any iterable of texts. For images: a path, the bytes of a file, a PIL image, an array
+                `(height, width)` or `(height, width, channels)`, a mapping with `bytes` or `path`; or an iterable of
+                those, which an array of four dimensions is.
             batch_size: Values in one run. The default of 1 is what the stored metrics were measured with, and it
                 matters: a dynamically quantized graph takes its scales from the whole batch, so that an answer can
                 depend on its neighbours; and a CPU gains little from a batch that it must pad.
 
         Raises:
-            InputError: a value is not a text; nothing is then predicted for any.
+            InputError: a value is no text, or no image that can be read; the message names it.
         """
         if _is_one(values):
             return next(self.predict_iter([values]))
         listed = list(values)
         for i, value in enumerate(listed):
-            self._check(i, value)
-        return list(self.predict_iter(listed, batch_size=batch_size))
+            _named(i, self._encoder.check, value)
+        try:
+            return list(self.predict_iter(listed, batch_size=batch_size))
+        except InputError:
+            for i, value in enumerate(listed):  # a file can be damaged behind its header
+                _named(i, self._encoder.encode, [value])
+            raise
 
     def predict_iter(self, values: Iterable[Any], *, batch_size: int = 1) -> Iterator[dict[str, Any]]:
         """Answers one after another, without holding more than one batch of values.
@@ -97,20 +107,25 @@ class Predictor:
         """
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, got {batch_size}")
+        if not self._encoder.batches:
+            batch_size = 1
         rest = iter(values)
         while batch := list(islice(rest, batch_size)):
             yield from self._task.decode(self._run(self._encoder.encode(batch)), self.labels)
 
-    def _check(self, i: int, value: Any) -> None:
-        try:
-            self._encoder.check(value)
-        except InputError as error:
-            raise InputError(f"value {i}: {error}") from error
+
+def _named(i: int, function: Callable[[Any], object], argument: object) -> None:
+    try:
+        function(argument)
+    except InputError as error:
+        raise InputError(f"value {i}: {error}") from error
 
 
 def _is_one(values: Any) -> bool:
     """Whether this is one value rather than several; what is neither goes on as one, and is refused by name."""
-    return isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable)
+    if isinstance(values, np.ndarray):
+        return values.ndim in (2, 3)  # an image
+    return isinstance(values, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(values, Iterable)
 
 
 def _task(manifest: Manifest) -> tasks.Task:

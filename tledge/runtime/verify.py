@@ -40,7 +40,7 @@ def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
     ====================  =====================================================================================
     `manifest`            `bundle.json` is there, whole, and of a format that this version reads
     `files`               no file is missing, extra or changed
-    `golden inputs`       preprocessing gives exactly the stored tensors
+    `golden inputs`       preprocessing gives the stored tensors
     `opens VARIANT`       this onnxruntime reads the graph: its operator set, IR version and operators
     `golden VARIANT`      the graph gives the stored outputs within the variant's tolerance
     ====================  =====================================================================================
@@ -61,12 +61,13 @@ def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
     try:
         vectors = golden.read(folder, manifest.golden)
         encoder = inputs.load(manifest.input.kind, folder)
-        problems = golden.check_inputs(vectors, manifest.golden, encoder)
+        problems = golden.check_inputs(vectors, encoder)
     except BundleError as error:
         vectors, problems = None, [str(error)]
-    checks.append(
-        _check("golden inputs", problems, f"{len(manifest.golden.sentences)} sentences give the stored tokens")
-    )
+    given = f"{len(manifest.golden.sentences)} sentences give the stored tokens"
+    if manifest.golden.images:
+        given = f"{manifest.golden.images} images give the stored pixels"
+    checks.append(_check("golden inputs", problems, given))
     for variant in manifest.variants:
         checks += _variant(folder, manifest, variant, vectors, provider)
     return Verification(tuple(checks))
