@@ -117,7 +117,7 @@ def _default_calibration(
     train: Table, pool: Numbers, groups: Numbers, asked: int, seed: int
 ) -> tuple[Numbers, Numbers]:
     """Like `splits.cut_calibration`, but for as many rows as can be spared, which may be none."""
-    count = min(asked, max(LEAST_CALIBRATION, len(pool) // 10), len(pool) - 1)
+    count = min(asked, max(LEAST_CALIBRATION, len(pool) // 10), len(pool) // 2)
     while count > 0:
         kept, cut = splits.cut_calibration(pool, groups, count, seed=seed)
         if train.labels.take(kept).counts(len(train.names)).all():

@@ -53,7 +53,7 @@ def load(
         folder: takes a file for each split and `data.json`.
         base: the folder that relative paths start from.
         calibration: how many calibration rows there are when `settings` does not say; they are at most a tenth of the
-            training rows (or 8), and fewer or none where a label would be left without any. `None` is none.
+            training rows (or 8 of 16 and more), and fewer or none where a label would be left without any. `None` is none.
         progress: shown while reading.
 
     Raises:

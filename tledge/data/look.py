@@ -165,8 +165,7 @@ def _image_column(kinds: Mapping[str, str]) -> str:
 
 def _text_column(values: Mapping[str, Sequence[Any]]) -> str:
     """A column of strings with a telling name, or else with the longest values."""
-    strings = {column: of for column, of in values.items() if of and all(isinstance(value, str) for value in of)}
-    lengths = {column: sum(map(len, of)) / len(of) for column, of in strings.items() if _kind(of) in ("text", "image")}
+    lengths = {column: sum(map(len, of)) / len(of) for column, of in values.items() if of and _kind(of) == "text"}
     return _named(_TEXT_NAMES, lengths) or max(lengths, key=lambda column: lengths[column], default="")
 
 

@@ -68,7 +68,7 @@ def open_reference(reference: str, key: str, options: Options) -> Source:  # noq
         given = {str(i): column for i, column in enumerate(given)}
     if not isinstance(given, Mapping):
         raise DataError(f"{key}: {reference} gives {type(given).__name__}, expected a tuple or a mapping of arrays")
-    return _source(place["function"], {str(name): column for name, column in given.items()})
+    return _source(reference.removeprefix(PREFIX), {str(name): column for name, column in given.items()})
 
 
 def _source(name: str, columns: Mapping[str, Any], path: Path | None = None) -> Source:
@@ -84,7 +84,7 @@ def _source(name: str, columns: Mapping[str, Any], path: Path | None = None) -> 
         chosen = [column for column in columns if wanted is None or column in wanted]
         for i in range(size):
             number = i + 1
-            yield Row(f"{name}:{number}", {column: _cell(columns[column][i]) for column in chosen})
+            yield Row(f"{name.rpartition(':')[2]}:{number}", {column: _cell(columns[column][i]) for column in chosen})
 
     return Source(name, tuple(columns), read, size, lambda: number, path)
 

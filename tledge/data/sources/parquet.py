@@ -14,7 +14,8 @@ from tledge.errors import DataError
 
 SUFFIXES = (".parquet",)
 
-BATCH = 1000
+BATCH = 1000  # rows read together
+BATCH_BYTES = 16_000_000  # and about their bytes, lest images fill the memory
 
 
 def open_file(path: Path, options: Options) -> Source:  # noqa: ARG001
@@ -29,12 +30,14 @@ def open_file(path: Path, options: Options) -> Source:  # noqa: ARG001
     again = twice(columns)
     if again is not None:
         raise DataError(f"{path.name} has two columns of the name {again!r}; give each its own name")
+    n_bytes = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+    batch_size = max(1, min(BATCH, BATCH_BYTES * file.metadata.num_rows // max(1, n_bytes)))
     number = 0
 
     def read(wanted: Collection[str] | None) -> Iterator[Row]:
         nonlocal number
         with file, _mapped(path):
-            for batch in file.iter_batches(batch_size=BATCH, columns=None if wanted is None else list(wanted)):
+            for batch in file.iter_batches(batch_size=batch_size, columns=None if wanted is None else list(wanted)):
                 for cells in batch.to_pylist():
                     number += 1
                     yield Row(f"{path.name}:{number}", cells)
