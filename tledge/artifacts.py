@@ -94,6 +94,22 @@ class Variant:
 
 
 @dataclass(frozen=True, slots=True)
+class Candidate:
+    """One setting that a scheme with a choice tried; the picked one became the scheme's variant.
+
+    `metrics` are those of the validation rows, empty where it was not scored, and `ratio` its time against fp32, `None`
+    where it was not timed. `reason` says why it was picked or not.
+    """
+
+    scheme: str
+    settings: Mapping[str, str | int] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    ratio: LatencyRatio | None = None
+    reason: str = ""
+    picked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Latency:
     """Latencies of one candidate at one setting, in milliseconds.
 

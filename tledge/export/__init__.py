@@ -2,7 +2,20 @@
 
 from tledge.export.image import export_image
 from tledge.export.parity import cases, check, require
+from tledge.export.pixels import LibraryPixels, compare_pixels
+from tledge.export.preprocessing import add_preprocessing, check_preprocessing
 from tledge.export.reference import torch_run
 from tledge.export.text import export
 
-__all__ = ["cases", "check", "export", "export_image", "require", "torch_run"]
+__all__ = [
+    "LibraryPixels",
+    "add_preprocessing",
+    "cases",
+    "check",
+    "check_preprocessing",
+    "compare_pixels",
+    "export",
+    "export_image",
+    "require",
+    "torch_run",
+]

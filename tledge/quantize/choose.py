@@ -1,12 +1,16 @@
-"""Which variant ships: the fastest one within the budget, with a reason for every other. Pure."""
+"""Which variant ships: the fastest one within the budget, with a reason for every other. Pure.
+
+Before that, a scheme with a choice has one of its candidates become the variant, by the same rule.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tledge.artifacts import Variant
+from tledge.artifacts import Candidate, LatencyRatio, Variant
 from tledge.errors import QuantizeError
 
 
@@ -42,6 +46,68 @@ def choose(variants: Sequence[Variant], limits: Limits) -> tuple[Variant, ...]:
         dataclasses.replace(v, chosen=v is best, reason=_reason(v, best, fp32, losses[v.name], limits))
         for v in variants
     )
+
+
+def slower(ratios: Mapping[str, LatencyRatio]) -> dict[str, str]:
+    """Why each of some candidates is too slow to be looked at further; empty for those that are not.
+
+    Those stay whose time cannot be told from the fastest one's: the intervals meet. One that is slower than fp32 does
+    not stay, unless all are: then the fastest one does, so that there is something to report.
+    """
+    best = min(ratios, key=lambda name: ratios[name].ratio)
+    reasons = {}
+    for name, ratio in ratios.items():
+        times = _times(ratio.ratio, ratio.low, ratio.high)
+        reasons[name] = ""
+        if name != best and ratio.low > 1:
+            reasons[name] = f"slower than fp32 here ({times} of its time)"
+        elif ratio.low > ratios[best].high:
+            reasons[name] = f"slower here than {best} ({times} of fp32's time)"
+    return reasons
+
+
+def metric_drop(fp32: Mapping[str, float], metrics: Mapping[str, float], limits: Limits) -> float:
+    """How much of the metric was lost against fp32; infinite where there is no number."""
+    drop = fp32[limits.metric] - metrics[limits.metric]
+    return math.inf if math.isnan(drop) else drop
+
+
+def pick(candidates: Sequence[Candidate], fp32: Mapping[str, float], limits: Limits) -> tuple[Candidate, ...]:
+    """The same candidates of one scheme, with `picked` and `reason` filled in; those with a reason are out already.
+
+    Picked is the fastest one whose metric dropped by at most `max_metric_drop`, and among those whose time cannot be
+    told from its (the intervals meet) the most accurate one. Where none keeps the budget it is the most accurate one
+    of all, so that it can be reported and refused. Of equals the first one is picked.
+
+    Args:
+        candidates: at least one of them is without a reason; those have metrics.
+        fp32: the metrics of fp32 on the same rows.
+        limits: the budget.
+    """
+    drops = {i: metric_drop(fp32, c.metrics, limits) for i, c in enumerate(candidates) if not c.reason}
+    within = [i for i, drop in drops.items() if drop <= limits.max_metric_drop + 1e-12]
+    ratios = {i: ratio for i in within if (ratio := candidates[i].ratio) is not None}
+    equal = within
+    if ratios:
+        best = min(ratios.values(), key=lambda ratio: ratio.ratio)
+        equal = [i for i, ratio in ratios.items() if ratio.low <= best.high]
+    picked = min(equal or drops, key=lambda i: drops[i])
+    result = []
+    for i, candidate in enumerate(candidates):
+        reason = candidate.reason
+        if i in drops and i not in within:
+            reason = f"{limits.metric} drops by {drops[i]:.4f}, more than the {limits.max_metric_drop:g} allowed"
+            reason += ", but no other loses less" if i == picked else ""
+        elif i == picked:
+            reason = f"fastest within the budget, {limits.metric} {-drops[i]:+.4f}"
+            ratio = candidate.ratio
+            reason += ", but slower than fp32 here" if ratio is not None and ratio.low > 1 else ""
+        elif i in equal:
+            reason = "within the budget and as fast as the picked one, but not more accurate"
+        elif i in within:
+            reason = "within the budget, but slower than the picked one"
+        result.append(dataclasses.replace(candidate, picked=i == picked, reason=reason))
+    return tuple(result)
 
 
 def _why_not(variant: Variant, fp32: Variant, limits: Limits) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,18 +13,14 @@ import numpy.typing as npt
 import onnx
 
 from tledge import plugins
-from tledge.artifacts import Graph, LatencyRatio, TensorSpec, Variant
+from tledge.artifacts import Candidate, Graph, TensorSpec, Variant
 from tledge.errors import QuantizeError, RecipeError
-from tledge.evaluate import Evaluation
 from tledge.progress import Progress, silent
 from tledge.quantize.choose import Limits, choose
+from tledge.quantize.search import Calibration, Score, Time, search, told
+from tledge.recipe.schema import Quantize
 
 SCHEMES = "tledge.quantize.schemes"
-
-Score = Callable[[Path, str], Evaluation]
-"""A graph's file and a name to show, to its evaluation on the validation rows."""
-Time = Callable[[Mapping[str, Path]], Mapping[str, tuple[float, LatencyRatio | None]]]
-"""Files by variant name to median milliseconds and the paired ratio to fp32."""
 
 
 def run(
@@ -32,24 +28,28 @@ def run(
     folder: Path,
     *,
     schemes: Sequence[str],
+    settings: Quantize,
+    calibration: Calibration,
+    n_calibration: int,
     score: Score,
     time: Time,
     time_at: str,
     limits: Limits,
-    n_calibration: int,
     progress: Progress = silent,
-) -> tuple[Variant, ...]:
-    """Every variant, fp32 first, scored, timed and judged.
+) -> tuple[tuple[Variant, ...], tuple[Candidate, ...]]:
+    """Every variant, fp32 first, scored, timed and judged; and what schemes with a choice tried.
 
     Args:
         fp32: the exported graph, whose file lies in `folder` under its own name.
         folder: where the variants' files are written, as `model_SUFFIX.onnx`.
         schemes: names of schemes.
+        settings: the recipe's `quantize` section, which says what schemes with a choice may try.
+        calibration: gives the calibration rows anew at each call, one at a time, each as the graph's input tensors.
+        n_calibration: how many calibration rows there are.
         score: scores a graph on the validation rows.
-        time: times all graphs interleaved.
+        time: times all graphs interleaved; called once for the variants, and before that for candidates.
         time_at: the setting of `time`, in words.
         limits: the budget.
-        n_calibration: how many calibration rows there are.
         progress: shown by schemes.
 
     Raises:
@@ -57,26 +57,50 @@ def run(
         QuantizeError: a scheme fails on this graph, or nothing keeps the budget.
     """
     modules = {scheme: _scheme(scheme, n_calibration) for scheme in schemes}  # a wrong name fails before any work
+    source = folder / fp32.path
     variants = [Variant(name="fp32", scheme="fp32", graph=fp32)]
-    with progress("Quantizing", total=len(schemes)) as advance:
-        for scheme, module in modules.items():
-            variants.append(_make(scheme, module, folder / fp32.path))
-            advance(1)
-    evaluations = {v.name: score(folder / v.graph.path, v.name) for v in variants}
+    evaluations = {"fp32": score(source, "fp32")}
+    candidates: list[Candidate] = []
+    for scheme, module in modules.items():
+        target = source.with_name(f"{source.stem}_{module.SUFFIX}.onnx")
+        made: dict[str, str] = {}
+        if hasattr(module, "candidates"):
+            evaluations[scheme], tried = search(
+                scheme,
+                module,
+                source,
+                target,
+                module.candidates(settings),
+                calibration=calibration,
+                fp32=evaluations["fp32"],
+                score=score,
+                time=time,
+                limits=limits,
+                progress=progress,
+            )
+            candidates += tried
+            made = {key: str(value) for key, value in next(each for each in tried if each.picked).settings.items()}
+        else:
+            with progress(f"Quantizing with {scheme}", total=1) as advance:
+                _make(scheme, module, source, target, calibration)
+                advance(1)
+            evaluations[scheme] = score(target, scheme)
+        if module.CALIBRATES:
+            made |= {"calibration_rows": str(n_calibration)}
+        variants.append(Variant(name=scheme, scheme=scheme, graph=describe(target), settings=made))
     timings = time({v.name: folder / v.graph.path for v in variants})
-    reference = evaluations["fp32"].decisions
     measured = [
         dataclasses.replace(
             variant,
             metrics=evaluations[variant.name].metrics,
-            agreement=_agreement(evaluations[variant.name].decisions, reference),
+            agreement=_agreement(evaluations[variant.name].decisions, evaluations["fp32"].decisions),
             latency_ms=timings[variant.name][0],
             latency_at=time_at,
             against_fp32=timings[variant.name][1],
         )
         for variant in variants
     ]
-    return choose(measured, limits)
+    return choose(measured, limits), tuple(candidates)
 
 
 def describe(path: Path) -> Graph:
@@ -101,20 +125,18 @@ def _scheme(scheme: str, n_calibration: int) -> ModuleType:
     return module
 
 
-def _make(scheme: str, module: ModuleType, source: Path) -> Variant:
-    target = source.with_name(f"{source.stem}_{module.SUFFIX}.onnx")
+def _make(scheme: str, module: ModuleType, source: Path, target: Path, calibration: Calibration) -> None:
     try:
-        module.apply(source, target)
+        module.apply(source, target, **({"calibration": calibration} if module.CALIBRATES else {}))
     except Exception as error:  # the quantizers raise whatever their parts raise
-        first = str(error).strip().partition("\n")[0]
         raise QuantizeError(
-            f"quantize: scheme {scheme} fails on this graph: {type(error).__name__}: {first[:300]}; "
-            "remove it from quantize.schemes"
+            f"quantize: scheme {scheme} fails on this graph: {told(error)}; remove it from quantize.schemes"
         ) from error
-    return Variant(name=scheme, scheme=scheme, graph=describe(target))
 
 
-def _agreement(decisions: npt.NDArray[Any], reference: npt.NDArray[Any]) -> float:
+def _agreement(decisions: npt.NDArray[Any] | None, reference: npt.NDArray[Any] | None) -> float | None:
+    if decisions is None or reference is None:
+        return None
     same = decisions == reference
     return float(np.mean(same if same.ndim == 1 else same.all(axis=1)))
 

@@ -18,4 +18,6 @@ def apply(source: Path, target: Path) -> None:
     """Write the float16 variant of the graph at `source` to `target`."""
     model = onnx.load(source)
     del model.graph.value_info[:]
-    onnx.save(convert_float_to_float16(model, keep_io_types=True), target)
+    # Bytes of pixels are made numbers in float32, whatever comes after.
+    preprocessing = [node.name for node in model.graph.node if node.name.startswith("preprocess/")]
+    onnx.save(convert_float_to_float16(model, keep_io_types=True, node_block_list=preprocessing), target)
