@@ -162,7 +162,11 @@ def test_a_torchvision_data_set_that_keeps_files_gives_their_paths(shapes, run, 
         ("torchvision:Flowers102@some", "cannot be opened: Unknown value 'some' for argument split"),
         ("torchvision:EMNIST", "cannot be opened: "),
         ("torchvision:", "expected torchvision:NAME, such as torchvision:CIFAR10"),
-        ("torchvison:CIFAR10", "there is no 'torchvison:CIFAR10'; known beside paths are arrays:, hub:, torchvision:"),
+        (
+            "torchvison:CIFAR10",
+            "'torchvison:CIFAR10' is neither a path nor one of arrays:..., hub:..., torchvision:...",
+        ),
+        ("/tmp/torchvison:CIFAR10", "package:...; did you mean 'torchvision:'?"),
     ],
 )
 def test_a_torchvision_data_set_that_cannot_be_read(shapes, complaint, reference, said):

@@ -52,8 +52,9 @@ def load(
         seed: of the splits.
         folder: takes a file for each split and `data.json`.
         base: the folder that relative paths start from.
-        calibration: how many calibration rows there are when `settings` does not say; they are at most a tenth of the
-            training rows (or 8 of 16 and more), and fewer or none where a label would be left without any. `None` is none.
+        calibration: how many calibration rows there are when `settings` does not say, `None` for none. They are at most
+            a tenth of the training rows (or 8, where half of these are more), and fewer, or none, where a label would
+            be left without any.
         progress: shown while reading.
 
     Raises:

@@ -20,7 +20,8 @@ __all__ = ["Options", "Problem", "Row", "Source", "open_source"]
 # A web address, also where it was taken for a relative path and put behind a folder.
 _URL = re.compile(r"(?:^|[/\\])([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
 
-_PREFIX = re.compile(r"[A-Za-z]{2,}:(?![/\\])")  # one letter is a drive
+# A prefix, there too; one letter is a drive.
+_PREFIX = re.compile(r"(?:^|[/\\])([A-Za-z]{2,}:)(?![/\\])")
 
 
 def open_source(reference: str, key: str, options: Options, *, base: Path) -> Source:
@@ -87,10 +88,11 @@ def _check_file(path: Path, reference: str, key: str, prefixes: Sequence[str]) -
 
 
 def _missing(path: Path, reference: str, prefixes: Sequence[str]) -> str:
-    prefix = _PREFIX.match(reference)
-    if prefix is not None:
-        hint = did_you_mean(prefix[0], prefixes)
-        return f"there is no {reference!r}; known beside paths are {', '.join(prefixes)}{hint}"
+    prefix = _PREFIX.search(reference)
+    hint = did_you_mean(prefix[1], prefixes) if prefix else ""
+    if prefix and hint:
+        name = reference[prefix.start(1) :]
+        return f"{name!r} is neither a path nor one of {', '.join(each + '...' for each in prefixes)}{hint}"
     url = _URL.search(reference)
     if url is not None:
         return f"{reference!r} is a web address ({url[1]}); download the file and give its path"
