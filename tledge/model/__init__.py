@@ -1,25 +1,35 @@
 """Backbones, heads, what is frozen, and features of frozen backbones."""
 
-from tledge.model.backbones.transformers import Backbone, weights_digest
-from tledge.model.backbones.transformers import load as load_backbone
-from tledge.model.classifier import TextClassifier, build, load, save, save_tokenizer
-from tledge.model.freeze import Block, Freeze, describe, freeze
+from tledge.model.backbones import Backbone, ImageBackbone
+from tledge.model.backbones import load as load_backbone
+from tledge.model.backbones.transformers import weights_digest
+from tledge.model.blocks import Block, levels
+from tledge.model.checkpoint import build, load, save, save_inputs
+from tledge.model.classifier import TextClassifier
+from tledge.model.freeze import Freeze, Part, describe, freeze
+from tledge.model.image_classifier import ImageClassifier
 from tledge.model.ladder import Phase, Rows, phases
+from tledge.model.settle import settle
 
 __all__ = [
     "Backbone",
     "Block",
     "Freeze",
+    "ImageBackbone",
+    "ImageClassifier",
+    "Part",
     "Phase",
     "Rows",
     "TextClassifier",
     "build",
     "describe",
     "freeze",
+    "levels",
     "load",
     "load_backbone",
     "phases",
     "save",
-    "save_tokenizer",
+    "save_inputs",
+    "settle",
     "weights_digest",
 ]

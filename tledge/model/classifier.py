@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from transformers import AutoConfig, PreTrainedModel
 from tledge.artifacts import read_json, write_json
 from tledge.errors import ModelError
 from tledge.model.backbones import transformers as text_backbones
+from tledge.model.blocks import Block, blocks
+from tledge.model.freeze import keep_frozen_in_eval
+from tledge.model.head import folded, new_head
 
 POOLINGS = ("mean", "cls", "last", "pooler")
 
@@ -41,6 +44,7 @@ class TextClassifier(PreTrainedModel):
         n_labels: int,
         dropout_prob: float = 0.1,
         head_hidden_size: int | None = None,
+        target_scale: tuple[float, float] | None = None,
     ) -> None:
         """Put a fresh head on a backbone.
 
@@ -51,6 +55,7 @@ class TextClassifier(PreTrainedModel):
             n_labels: outputs of the head.
             dropout_prob: dropout on the pooled features, in training.
             head_hidden_size: width of one hidden tanh layer; `None` for a linear head.
+            target_scale: mean and standard deviation of a regression's targets.
 
         Raises:
             ModelError: the pooling is `pooler` and the backbone has none.
@@ -66,20 +71,14 @@ class TextClassifier(PreTrainedModel):
         setattr(self, self.base_model_prefix, backbone)
         self.pooling = pooling
         self.dropout = nn.Dropout(dropout_prob)
-        hidden = config.hidden_size
-        if head_hidden_size is None:
-            self.classifier: nn.Module = nn.Linear(hidden, n_labels)
-        else:
-            self.classifier = nn.Sequential(
-                nn.Linear(hidden, head_hidden_size),
-                nn.Tanh(),
-                nn.Dropout(dropout_prob),
-                nn.Linear(head_hidden_size, n_labels),
-            )
-        for layer in self.classifier.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.normal_(layer.weight, std=0.02)
-                nn.init.zeros_(layer.bias)
+        self.n_features: int = config.hidden_size
+        self.classifier = new_head(
+            self.n_features,
+            n_labels,
+            dropout_prob=dropout_prob,
+            hidden_size=head_hidden_size,
+            target_scale=target_scale,
+        )
 
     @property
     def backbone(self) -> nn.Module:
@@ -88,19 +87,15 @@ class TextClassifier(PreTrainedModel):
         return body
 
     def train(self, mode: bool = True) -> TextClassifier:
-        """Set the mode of what trains; what is frozen stays in eval mode.
-
-        That is each module whose parameters are all frozen, and each dropout that comes before the first one that
-        trains (GPT-2's, between its embeddings and its blocks, is part of neither).
-        """
+        """Set the mode of what trains; what is frozen stays in eval mode."""
         super().train(mode)
-        below = True
-        for module in self.backbone.modules() if mode else ():
-            below = below and not any(p.requires_grad for p in module.parameters(recurse=False))
-            parameters = list(module.parameters())
-            if not any(p.requires_grad for p in parameters) and (parameters or below):
-                module.eval()
+        if mode:
+            keep_frozen_in_eval(self.backbone)
         return self
+
+    def blocks(self, sample: Mapping[str, Any] | None = None) -> list[Block]:  # noqa: ARG002
+        """The backbone's repeated layers from the bottom to the top; a sample is not needed, and not used."""
+        return blocks(self.backbone)
 
     def features(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """One feature vector for each text, `(batch, hidden)`.
@@ -146,7 +141,7 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
     return hidden.gather(1, index[:, None, None].expand(-1, 1, hidden.shape[2])).squeeze(1)
 
 
-def build(
+def build_text(
     backbone: text_backbones.Backbone,
     *,
     task: str,
@@ -157,6 +152,7 @@ def build(
     dropout_prob: float,
     head_hidden_size: int | None,
     optimum_task: str = "text-classification",
+    target_scale: tuple[float, float] | None = None,
 ) -> TextClassifier:
     """A classifier on a pretrained backbone, its config filled with the labels in the ecosystem's words.
 
@@ -180,14 +176,22 @@ def build(
         "max_length": max_length,
         "head": {"dropout_prob": dropout_prob, "hidden_size": head_hidden_size},
     }
-    return _from_config(config, backbone.module)
+    return _from_config(config, backbone.module, target_scale)
 
 
-def save(model: TextClassifier, folder: Path, tokenizer: Any) -> None:
-    """Write a checkpoint: config.json, model.safetensors and the tokenizer's files."""
+def save_text(model: TextClassifier, folder: Path, tokenizer: Any) -> None:
+    """Write a checkpoint: config.json, model.safetensors and the tokenizer's files.
+
+    A regression's scale is stored as a part of the last layer.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     model.config.save_pretrained(folder)
-    save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    trained = model.classifier
+    model.classifier = folded(trained)
+    try:
+        save_model(model, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    finally:
+        model.classifier = trained
     save_tokenizer(model, tokenizer, folder)
 
 
@@ -209,7 +213,7 @@ def save_tokenizer(model: TextClassifier, tokenizer: Any, folder: Path) -> None:
     write_json(path, facts)
 
 
-def load(folder: Path) -> TextClassifier:
+def load_text(folder: Path) -> TextClassifier:
     """The classifier of a checkpoint folder, in eval mode.
 
     Raises:
@@ -252,7 +256,7 @@ def _architecture(optimum_task: str, backbone: text_backbones.Backbone) -> str:
     return known[config_class].__name__ if config_class in known else type(backbone.module).__name__
 
 
-def _from_config(config: Any, backbone: nn.Module) -> TextClassifier:
+def _from_config(config: Any, backbone: nn.Module, target_scale: tuple[float, float] | None = None) -> TextClassifier:
     facts = config.tledge
     return TextClassifier(
         backbone,
@@ -261,4 +265,5 @@ def _from_config(config: Any, backbone: nn.Module) -> TextClassifier:
         n_labels=len(config.id2label),
         dropout_prob=facts["head"]["dropout_prob"],
         head_hidden_size=facts["head"]["hidden_size"],
+        target_scale=target_scale,
     ).eval()

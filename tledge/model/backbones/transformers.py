@@ -37,15 +37,15 @@ class Backbone:
     pooling: str
 
 
-def load(reference: str, *, revision: str | None = None) -> Backbone:
-    """The backbone of a reference, in eval mode, float32.
+def load(reference: str, *, revision: str | None = None, pretrained: bool = True) -> Backbone:
+    """The backbone of a reference, in eval mode, float32; with random weights unless `pretrained`.
 
     Raises:
         ModelError: nothing loadable is there; the message says where was looked and what to do.
     """
-    place = _place(reference)
+    place = place_of(reference)
     transformers_logging.disable_progress_bar()
-    options = _options(revision)
+    options = loading_options(revision)
     try:
         config = AutoConfig.from_pretrained(place, **options)
         if getattr(config, "is_encoder_decoder", False):
@@ -58,7 +58,7 @@ def load(reference: str, *, revision: str | None = None) -> Backbone:
         )
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ModelError(_explain(reference, error)) from error
+        raise ModelError(explain(reference, error)) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
             f"model.backbone: {reference!r} has no tokenizer.json and none can be made from its files: "
@@ -68,6 +68,8 @@ def load(reference: str, *, revision: str | None = None) -> Backbone:
         torch.float32
     )  # what is in memory and will be stored, also where the checkpoint was in half precision
     pooling = _own_pooling(place, config, module, set(info["missing_keys"]), revision)
+    if not pretrained:  # only now: the pooling is that of the pretrained one
+        module = without_weights(config)
     return Backbone(reference, module.eval(), config, tokenizer, pooling)
 
 
@@ -83,9 +85,9 @@ def config_of(reference: str, *, revision: str | None = None) -> Any:
         ModelError: no config is there.
     """
     try:
-        return AutoConfig.from_pretrained(_place(reference), **_options(revision))
+        return AutoConfig.from_pretrained(place_of(reference), **loading_options(revision))
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(_explain(reference, error)) from error
+        raise ModelError(explain(reference, error)) from error
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -97,7 +99,7 @@ def weights_digest(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _options(revision: str | None) -> dict[str, Any]:
+def loading_options(revision: str | None) -> dict[str, Any]:
     """What every loader is told: which revision, and never to run or ask to run code of the checkpoint."""
     return {"trust_remote_code": False} | ({} if revision is None else {"revision": revision})
 
@@ -108,8 +110,12 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, memoryview]]:
         yield f"{name}:{tensor.dtype}:{tuple(tensor.shape)}", memoryview(flat.numpy())
 
 
-def _place(reference: str) -> str:
-    """What transformers can open: a folder, or the hub id as it is."""
+def place_of(reference: str) -> str:
+    """What transformers can open: a folder, or the hub id as it is.
+
+    Raises:
+        ModelError: it is a file, or a folder without config.json, or nothing is there.
+    """
     if reference.startswith("package:"):
         folder = package_files.resolve(reference, error=ModelError)
         if not folder.is_dir():
@@ -129,7 +135,8 @@ def _place(reference: str) -> str:
     return reference
 
 
-def _explain(reference: str, error: Exception) -> str:
+def explain(reference: str, error: Exception) -> str:
+    """A loader's error as one line that says what was expected."""
     first = str(error).strip().partition("\n")[0] or type(error).__name__
     return (
         f"model.backbone: cannot load {reference!r}: {first} "

@@ -1,0 +1,41 @@
+"""Make a network with random weights usable: its batch norms get the statistics of real images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def settle(module: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
+    """How many batch norms of a module were given the statistics of these batches, as a plain mean over them.
+
+    With the ones that they start with, a deep random network gives features of 1e-9 or 1e12. No weight is trained, and
+    a module without batch norms takes no batch.
+
+    Args:
+        module: a backbone; left in eval mode.
+        batches: its inputs, tensors or arrays, such as `pixel_values`, `(batch, 3, height, width) float32`.
+    """
+    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    module.eval()
+    if not norms:
+        return 0
+    momenta = [norm.momentum for norm in norms]
+    device = next(module.parameters()).device
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over all batches instead of a moving one
+        norm.train()
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                module(*(torch.as_tensor(value).to(device) for value in batch.values()))
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        module.eval()
+    return len(norms)
