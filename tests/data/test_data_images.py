@@ -111,7 +111,7 @@ class Shapes(torchvision.datasets.FakeData):
     there = False
 
     def __init__(self, root, train=True, download=False):
-        assert root.is_dir()
+        assert root.is_dir() is download
         if not (download or self.there):
             raise RuntimeError("Dataset not found or corrupted.\nYou can use download=True to download it")
         super().__init__(24 if train else 9, (3, 8, 8), 2, random_offset=int(not train) * 100)

@@ -73,7 +73,8 @@ def _made(name: str, split: str | None, reference: str, key: str, download: bool
     root = cache_folder() / "torchvision"
     keys: dict[str, Any] = {"root": root, "download": download, "loader": Path} | _split(takes, split, reference, key)
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        if download:
+            root.mkdir(parents=True, exist_ok=True)
         return of(**{parameter: value for parameter, value in keys.items() if parameter in takes})
     except Exception as error:  # whatever the network, the disk and the data set raise
         why = _first_line(error)
