@@ -140,3 +140,22 @@ def test_footprint_lines():
 )
 def test_milliseconds(value, text):
     assert table.milliseconds(value) == text
+
+
+def test_images_have_no_length(tiny_graph):
+    result = bench.run(
+        {"fp32": tiny_graph},
+        lambda batch, sequence: {"x": np.ones((batch, 64), dtype=np.float32)} if sequence is None else {},
+        reference="fp32",
+        batches=[1, 2],
+        lengths=[None],
+        repeats=0,
+    )
+    assert [(row.batch, row.sequence) for row in result.latencies] == [(1, None), (2, None)]
+    assert from_dict(BenchResult, to_dict(result)) == result
+    header, rows = table.rows(result)
+    assert header[:4] == ("candidate", "batch", "threads", "samples")
+    assert [row[:4] for row in rows] == [("fp32", "1", "1", "100"), ("fp32", "2", "1", "100")]
+    assert bench.setting(8, None, 2) == "batch 8, 2 threads"
+    short = [dataclasses.replace(row, missing={"p99": 662}) for row in result.latencies]
+    assert notes(MACHINE, short, 99)[0].startswith("p99 is not given at batch 1, 1 thread: 100 of 662")

@@ -10,7 +10,6 @@ import pytest
 from safetensors.numpy import load_file
 
 from tledge import artifacts, bundle
-from tledge.bundle import golden
 from tledge.bundle.manifest import Manifest
 from tledge.errors import BundleError
 from tledge.inputs.text import SENTENCES

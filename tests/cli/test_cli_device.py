@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from test_cli_main import one_line
@@ -157,6 +158,83 @@ def test_verify(tiny_bundle, capfd):
     checks = json.loads(call(capfd, "verify", tiny_bundle, "--json").out)["checks"]
     assert len(checks) > 3
     assert all(check["passed"] for check in checks)
+
+
+def answers(done):
+    assert (done.code, done.err) == (0, "")
+    return {each["image"]: each["label"] for each in objects(done.out)}
+
+
+def test_predict_images(tiny_image_bundle, photos, monkeypatch, capfd):
+    monkeypatch.chdir(photos)
+    done = call(capfd, "predict", tiny_image_bundle, "red.jpg", photos / "more" / "blue.png", "--variant", "fp32")
+    assert answers(done) == {"red.jpg": "red", str(photos / "more" / "blue.png"): "blue"}
+    assert set(objects(done.out)[0]) == {"image", "label", "score", "scores"}
+    blue, green = (str(Path("more") / name) for name in ("blue.png", "green.png"))
+    assert answers(call(capfd, "predict", tiny_image_bundle, "more")) == {blue: "blue", green: "green"}
+    everything = answers(call(capfd, "predict", tiny_image_bundle, photos))
+    assert list(everything.values()) == ["blue", "green", "red"], "sorted; no hidden file, no other file"
+
+
+def test_predict_images_listed_in_a_file(tiny_image_bundle, photos, capfd):
+    (photos / "list.txt").write_text(f"red.jpg\n\n{photos / 'more' / 'blue.png'}\nmore\n", encoding="utf-8")
+    done = call(capfd, "predict", tiny_image_bundle, "--file", photos / "list.txt")
+    assert list(answers(done).values()) == ["red", "blue", "blue", "green"]
+    (photos / "more" / "list.jsonl").write_text('{"image": "green.png", "id": 7}\n\n{"image": "../red.jpg"}\n')
+    done = call(capfd, "predict", tiny_image_bundle, "--file", photos / "more" / "list.jsonl")
+    assert answers(done) == {"green.png": "green", "../red.jpg": "red"}
+
+
+def test_predict_images_from_standard_input(tiny_image_bundle, photos):
+    done = tledge("predict", tiny_image_bundle, "-", input="red.jpg\nmore/green.png\n", cwd=photos, code=0)
+    assert [each["label"] for each in objects(done.stdout)] == ["red", "green"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["nothing to predict", "VALUE"]),
+        (["gone.jpg"], ["IMAGE 1: gone.jpg does not exist"]),
+        (["red.jpg", "notes.txt"], ["IMAGE 2: notes.txt is no image"]),
+        (["half.jpg"], ["IMAGE 1: half.jpg is damaged"]),
+        (["empty"], ["IMAGE 1: the folder empty has no image in it"]),
+        (["a\nb"], ["IMAGE 1: a b does not exist"]),
+        (["--file", "list.txt"], ["list.txt:2: ", "gone.jpg does not exist"]),
+        (["--file", "list.jsonl"], ['list.jsonl:2: expected an object with a string "image"', "text"]),
+        (["--file", "odd.jsonl"], ["odd.jsonl:1: ", "cannot be the name of a file"]),
+        (["--file", "gone.txt"], ["gone.txt cannot be read"]),
+    ],
+)
+def test_predict_images_mistakes(arguments, parts, tiny_image_bundle, photos, monkeypatch, capfd):
+    monkeypatch.chdir(photos)
+    (photos / "half.jpg").write_bytes((photos / "red.jpg").read_bytes()[:-300])
+    (photos / "empty").mkdir()
+    (photos / "list.txt").write_text("red.jpg\ngone.jpg\n")
+    (photos / "list.jsonl").write_text('{"image": "red.jpg"}\n{"text": "red.jpg"}\n')
+    (photos / "odd.jsonl").write_text('{"image": "\\ud800.jpg"}\n')
+    one_line(call(capfd, "predict", tiny_image_bundle, *arguments), 9, *parts)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows hands arguments over as Unicode")
+@pytest.mark.parametrize("env", [ASCII, {}], ids=["ascii", "utf-8"])
+def test_predict_images_with_any_name(env, tiny_image_bundle, photos):
+    shutil.copy(photos / "red.jpg", photos / "été 火.jpg")
+    arguments = ["predict", tiny_image_bundle, "été 火.jpg", "-"]
+    done = tledge(*arguments, input="été 火.jpg\n", cwd=photos, env=env, code=0)
+    assert [each["image"] for each in objects(done.stdout)] == ["été 火.jpg"] * 2
+
+
+def test_verify_and_bench_images(tiny_image_bundle, capfd):
+    done = call(capfd, "verify", tiny_image_bundle)
+    assert (done.code, done.err) == (0, "")
+    assert "2 images give the stored pixels" in done.out
+    options = ("--no-torch", "--for", "50")
+    done = call(capfd, "bench", tiny_image_bundle, *options, "--batch", "1,2")
+    assert (done.code, done.err) == (0, "")
+    assert "length" not in done.out
+    rows = json.loads(call(capfd, "bench", tiny_image_bundle, *options, "--json").out)["latencies"]
+    assert {row["sequence"] for row in rows} == {None}
+    one_line(call(capfd, "bench", tiny_image_bundle, "--length", "32"), 9, "--length", "images, which have no length")
 
 
 def flip(bundle):

@@ -37,7 +37,10 @@ _DARWIN_FLAGS = {
 _WINDOWS_FEATURES = {40: "avx2", 41: "avx512f", 19: "asimd", 43: "asimddp"}
 """Numbers of IsProcessorFeaturePresent; Windows reports no other flag of ours."""
 
-_PACKAGES = ("tledge", "onnxruntime", "onnxruntime-gpu", "numpy", "torch", "transformers")
+_PACKAGES = (
+    *("tledge", "onnxruntime", "onnxruntime-gpu", "numpy", "pillow"),
+    *("torch", "torchvision", "transformers", "timm"),
+)
 
 
 def describe() -> Machine:

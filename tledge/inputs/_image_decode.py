@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -114,9 +115,7 @@ def _file(value: bytes | Path, name: str) -> IO[bytes]:
 def _opened(file: IO[bytes], name: str) -> Image.Image:
     """The image behind a header; its pixels are not decoded yet."""
     try:
-        with _WARNINGS, warnings.catch_warnings():
-            # Pillow only warns of what is refused below.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with _quiet():
             image = Image.open(file)
     except UnidentifiedImageError as error:
         raise InputError(f"{name} is no image that Pillow {PIL.__version__} can read") from error
@@ -132,6 +131,14 @@ def _opened(file: IO[bytes], name: str) -> Image.Image:
         image.close()
         raise InputError(f"{name} is a file of the format {image.format}, which is not decoded; save it as a PNG file")
     return image
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings of Pillow's readers: what matters of it is refused here, and the rest is not the user's."""
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _rgb(image: Image.Image, name: str) -> Image.Image:
@@ -154,6 +161,8 @@ def _rgb(image: Image.Image, name: str) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
+        with _quiet():
+            image.getexif()  # which the image keeps
         return ImageOps.exif_transpose(image)
     except Exception:  # noqa: BLE001 - an orientation that cannot be read is none, as for every viewer
         return image
