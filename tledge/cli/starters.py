@@ -10,6 +10,7 @@ from tledge.errors import RecipeError
 
 if TYPE_CHECKING:
     from tledge.data import Preview
+    from tledge.recipe.yaml12 import KeyPath
 
 
 def write(data: str, path: Path, *, name: str, task: str | None, backbone: str | None) -> Preview:
@@ -37,8 +38,7 @@ def write(data: str, path: Path, *, name: str, task: str | None, backbone: str |
     parts = None if prefixed else data_room.split_folders(Path(data))
     source = str(parts["train"]) if parts else data
     seen = data_room.look(source, base=Path.cwd(), task=task)
-    task = task or seen.task
-    module = tasks.load(task)
+    module = tasks.load(seen.task)
     columns = {module.INPUT_COLUMN: seen.input_column, module.LABEL_COLUMN: seen.label_column}
     facts = starter.Facts(
         columns={} if seen.is_folder else {name: column for name, column in columns.items() if column},
@@ -46,7 +46,7 @@ def write(data: str, path: Path, *, name: str, task: str | None, backbone: str |
         n_rows=seen.n_rows,
     )
     text = starter.starter(
-        task,
+        seen.task,
         facts,
         name=name,
         data_path_text=source if prefixed else _relative(Path(source), path.parent),
@@ -70,7 +70,7 @@ def described(seen: Preview) -> str:
     return f"{seen.n_rows} rows, columns {', '.join(seen.columns)}; {len(seen.labels)} labels in {seen.label_column!r}"
 
 
-def _own_splits(parts: dict[str, Path], folder: Path) -> dict[tuple[str, ...], Any]:
+def _own_splits(parts: dict[str, Path], folder: Path) -> dict[KeyPath, Any]:
     return {("data", name): _relative(path, folder) for name, path in parts.items() if name != "train"}
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from tledge import artifacts, bundle, inputs
+from tledge import artifacts, inputs
 from tledge.artifacts import Graph, write_json
+from tledge.bundle.write import ECOSYSTEM_FILES
 from tledge.evaluate import score
 from tledge.stages.job import Job
 
@@ -49,7 +50,7 @@ def stage(job: Job, folder: Path) -> str:
     reference = [np.concatenate([torch_run(encoder.encode([value]))["logits"] for value in values])]
     export.require(found, reference, where=str(parity))
     (folder / "inputs").mkdir()
-    for name in bundle.ECOSYSTEM_FILES:
+    for name in ECOSYSTEM_FILES:
         if (checkpoint / name).exists():
             shutil.copy(checkpoint / name, folder / "inputs" / name)
     if task.INPUT == "image":
@@ -97,7 +98,7 @@ def _preprocessing(job: Job, encoder: Any, graph: Graph, values: Sequence[Any], 
     facts = {"reference": library.name, "rows": len(rows), "metric": job.metric, **metrics, **difference}
     if mode != "none":
         graph = export.add_preprocessing(path, encoder.facts, mode)
-        facts["in_graph"] = {"mode": mode, **export.check_preprocessing(path, run, encoder, values)}
+        facts["in_graph"] = {"mode": mode, **export.check_preprocessing(path, run, encoder, values, job.task.decisions)}
         image.write_config(folder / "inputs", dataclasses.replace(encoder.facts, in_graph=mode))
     write_json(folder / "preprocessing.json", facts)
     return graph

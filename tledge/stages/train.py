@@ -89,7 +89,7 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
         if processes.is_main():
             model.save_inputs(classifier, backbone, folder / "inputs")
         encoder = inputs.load(task.INPUT, folder / "inputs")
-    if task.INPUT == "image" and not pretrained:
+    if task.INPUT == "image" and (not pretrained or recipe.model.weights == "none"):
         model.settle(classifier.backbone, _batches(encoder, train_rows.values))
     digest = model.weights_digest(classifier.backbone)
     augmentation = recipe.finetune.augmentation
@@ -143,20 +143,18 @@ def _classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: Any) 
 
     recipe, task = job.recipe, job.task
     regression = task.PROBLEM_TYPE == "regression"
-    text = {} if task.INPUT == "image" else {
-        "pooling": backbone.pooling if recipe.model.pooling == "auto" else recipe.model.pooling,
-        "max_length": recipe.model.max_length,
-    }  # fmt: skip
+    own_pooling = getattr(backbone, "pooling", "mean")  # images have none
     return model.build(
         backbone,
         task=recipe.task,
         problem_type=task.PROBLEM_TYPE,
         optimum_task=task.OPTIMUM_TASK,
         labels=labels,
+        pooling=own_pooling if recipe.model.pooling == "auto" else recipe.model.pooling,
+        max_length=recipe.model.max_length,
         dropout_prob=recipe.model.head.dropout_prob,
         head_hidden_size=recipe.model.head.hidden_size,
         target_scale=(float(targets.mean()), float(targets.std())) if regression else None,
-        **text,
     )
 
 
