@@ -67,7 +67,8 @@ def described(seen: Preview) -> str:
     """What was seen, in one line."""
     if seen.is_folder:
         return f"{seen.n_rows} images in {len(seen.labels)} class folders"
-    return f"{seen.n_rows} rows, columns {', '.join(seen.columns)}; {len(seen.labels)} labels in {seen.label_column!r}"
+    labels = f"{len(seen.labels)} labels" if seen.labels else "numbers"
+    return f"{seen.n_rows} rows, columns {', '.join(seen.columns)}; {labels} in {seen.label_column!r}"
 
 
 def _own_splits(parts: dict[str, Path], folder: Path) -> dict[KeyPath, Any]:

@@ -17,6 +17,7 @@ from tledge import tasks
 from tledge.data.load import quiet
 from tledge.data.sources import Options, Row, Source, image_folder, open_source
 from tledge.errors import DataError
+from tledge.inputs.image import suffixes
 
 LOOKED_AT = 2000  # whole rows that columns are guessed from
 MANY_LABELS = 200
@@ -143,7 +144,7 @@ def _kind(values: Sequence[Any]) -> str:
 
 def _is_image(value: Any) -> bool:
     if isinstance(value, str):
-        return "://" not in value and Path(value).suffix.lower() in image_folder.suffixes()
+        return "://" not in value and Path(value).suffix.lower() in suffixes()
     if isinstance(value, Mapping):
         return bool(value) and value.keys() <= {"bytes", "path"}
     return isinstance(value, Path | bytes | np.ndarray | Image.Image)

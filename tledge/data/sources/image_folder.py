@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
-from functools import cache
 from pathlib import Path
-
-from PIL import Image
 
 from tledge.data.sources.source import Options, Row, Source, broken
 from tledge.errors import DataError
+from tledge.inputs.image import suffixes
 
 COLUMNS = ("image", "label")
 
@@ -25,9 +23,6 @@ _PARTS: Mapping[str, tuple[str, ...]] = {
 }
 _USUAL = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _NOTHING_THERE = ("not an image", "empty class folder")
-
-# Pillow only recognises these, or hands them to another program.
-_NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 
 
 def open_folder(path: Path, reference: str, key: str, options: Options, *, links_lead_out: bool = False) -> Source:
@@ -85,17 +80,6 @@ def split_folders(path: Path) -> dict[str, Path] | None:
     except OSError:
         return None
     return parts
-
-
-@cache
-def suffixes() -> frozenset[str]:
-    """The endings of file names, in lower case, of images that Pillow can decode here."""
-    Image.init()
-    return frozenset(
-        suffix
-        for suffix, name in Image.registered_extensions().items()
-        if name in Image.OPEN and name not in _NOT_DECODED
-    )
 
 
 class _Tree:
