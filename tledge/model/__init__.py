@@ -1,6 +1,6 @@
 """Backbones, heads, what is frozen, and features of frozen backbones."""
 
-from tledge.model.backbones import Backbone, ImageBackbone
+from tledge.model.backbones import Backbone, ImageBackbone, kind_of
 from tledge.model.backbones import load as load_backbone
 from tledge.model.backbones.transformers import weights_digest
 from tledge.model.blocks import Block, levels
@@ -8,7 +8,8 @@ from tledge.model.checkpoint import build, load, save, save_inputs
 from tledge.model.classifier import TextClassifier
 from tledge.model.freeze import Freeze, Part, describe, freeze
 from tledge.model.image_classifier import ImageClassifier
-from tledge.model.ladder import Phase, Rows, phases
+from tledge.model.ladder import Phase, phases
+from tledge.model.rows import Rows
 from tledge.model.settle import settle
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "build",
     "describe",
     "freeze",
+    "kind_of",
     "levels",
     "load",
     "load_backbone",

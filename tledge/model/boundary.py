@@ -110,7 +110,7 @@ def cuttable(model: Classifier, boundary: int) -> bool:
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             expected = model.features(**inputs)
             between = activations(model, boundary, inputs)
             above = AboveBoundary(model, boundary)
@@ -147,7 +147,7 @@ def _for_images(model: ImageClassifier, boundary: int) -> list[tuple[str, _Stand
     ]
     was_training = model.training
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             model.eval().features(**model.example(1))
     finally:
         model.train(was_training)
@@ -199,7 +199,7 @@ def _returns_tuple(model: TextClassifier, block: nn.Module) -> bool:
     seen: list[bool] = []
     handle = block.register_forward_hook(lambda _m, _i, output: seen.append(isinstance(output, tuple)))
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             model.features(**_example(model))
     finally:
         handle.remove()

@@ -53,7 +53,8 @@ def freeze(
         strategy: of the recipe.
         unfreeze: how many of the last blocks train, the name of the first one that does (`layer4` is `layer4.0` and
             all after it), or a glob pattern of parameter names.
-        frozen: instead: how many of the first blocks do not train, or the name of the last one that does not.
+        frozen: instead: how many of the first blocks do not train, or the name of the last one that does not; of all
+            blocks, what is left to train is the head.
         sample: input tensors of an image; `None` for texts.
 
     Raises:
@@ -67,7 +68,7 @@ def freeze(
         found = blocks(backbone, sample)
         level = levels(backbone, found)
         chosen = _chosen(found, level, unfreeze, frozen)
-        lowest = min(level[n] for n in chosen)
+        lowest = min((level[n] for n in chosen), default=len(found))
         boundary = None if lowest == BEFORE else lowest
     for n, parameter in backbone.named_parameters():
         parameter.requires_grad_(n in chosen)
@@ -113,12 +114,7 @@ def _chosen(
     if frozen is not None:
         lowest = frozen if isinstance(frozen, int) else _named(found, frozen, "finetune.freeze")[-1] + 1
         _within(lowest, found, "finetune.freeze")
-        chosen = {n for n, number in level.items() if number >= lowest}
-        if not chosen:
-            raise ModelError(
-                f"finetune.freeze: {frozen!r} leaves nothing of the backbone to train; use strategy probe for that"
-            )
-        return chosen
+        return {n for n, number in level.items() if number >= lowest}
     assert unfreeze is not None
     if isinstance(unfreeze, int):
         _within(unfreeze, found, "finetune.unfreeze")

@@ -102,7 +102,7 @@ def _run(module: nn.Module, sample: Tensor) -> tuple[list[tuple[str, nn.Module]]
         if not any(True for _ in leaf.children())
     ]
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             output = logits(module(sample))
     finally:
         for handle in handles:
@@ -112,7 +112,7 @@ def _run(module: nn.Module, sample: Tensor) -> tuple[list[tuple[str, nn.Module]]
 
 def _gives(module: nn.Module, sample: Tensor, width: int) -> bool:
     try:
-        with torch.inference_mode():
+        with torch.no_grad():
             return tuple(logits(module(sample)).shape) == (len(sample), width)
     except RuntimeError:
         return False

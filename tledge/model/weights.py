@@ -43,8 +43,12 @@ def read(weights: str) -> dict[str, Tensor]:
         raise ModelError(f"model.weights: there is no file {weights!r}")
     if path.suffix not in SUFFIXES:
         raise ModelError(f"model.weights: {weights!r} is none of {', '.join(SUFFIXES)}")
+    found: Any
     try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"model.weights: {weights!r} holds Python objects, which are not loaded since loading could run their "
@@ -73,7 +77,10 @@ def match(
         ModelError: they do not fit; the message lists what is missing, left over and of another shape.
     """
     prefixes = tuple(free)
-    may_differ = lambda name: any(name == p or name.startswith(f"{p}.") for p in prefixes)  # noqa: E731
+
+    def may_differ(name: str) -> bool:
+        return any(name == p or name.startswith(f"{p}.") for p in prefixes)
+
     if how == "order":
         return _by_order(network, state, may_differ, source)
     state = _renamed(network, state)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from transformers import AutoModelForImageClassification
+
 from tledge.errors import ModelError
 from tledge.model.backbones import image, transformers
 from tledge.model.backbones.image import ImageBackbone
@@ -50,4 +52,16 @@ def load(
     return transformers.load(reference, revision=revision, pretrained=pretrained)
 
 
-__all__ = ["Backbone", "ImageBackbone", "load"]
+def kind_of(reference: str) -> str:
+    """What the backbone of a reference takes, `text` or `image`, as far as its config tells.
+
+    Raises:
+        ModelError: no config is there.
+    """
+    if reference.startswith(("torchvision:", "timm:")) or image.is_checkpoint(reference):
+        return "image"
+    config = transformers.config_of(reference)
+    return "image" if type(config) in AutoModelForImageClassification._model_mapping else "text"
+
+
+__all__ = ["Backbone", "ImageBackbone", "kind_of", "load"]

@@ -17,6 +17,7 @@ from tledge.errors import ModelError
 from tledge.inputs.image import Facts, read_config
 from tledge.model import weights as weight_files
 from tledge.model.backbones.source import Source
+from tledge.model.backbones.transformers import place_of
 from tledge.model.last_layer import LastLayer, take_off
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -135,6 +136,12 @@ def adjusted(facts: Facts, wanted: Preprocessing | None) -> Facts:
     return facts
 
 
+def is_checkpoint(reference: str) -> bool:
+    """Whether a reference is the folder of an image classifier that tledge trained."""
+    facts = _config(Path(place_of(reference))).get("tledge")
+    return isinstance(facts, dict) and "backbone" in facts
+
+
 def _source(reference: str, revision: str | None, weights: str | None) -> Source:
     library, _, name = reference.partition(":")
     if library == "torchvision":
@@ -149,7 +156,7 @@ def _source(reference: str, revision: str | None, weights: str | None) -> Source
         raise ModelError(
             f"model.weights: is for torchvision: and timm: backbones, but {reference!r} brings its own; remove the key"
         )
-    folder = Path(reference).expanduser()
+    folder = Path(place_of(reference))
     config = _config(folder)
     if isinstance(config.get("tledge"), dict):
         return _of_checkpoint(folder, config)

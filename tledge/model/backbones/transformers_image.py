@@ -30,14 +30,17 @@ def find(reference: str, revision: str | None) -> Source:
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(place, **options)
-        file = cached_file(place, FILE, revision=revision)
-        facts = from_config(json.loads(Path(file).read_text(encoding="utf-8")), f"{reference}'s {FILE}")
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(explain(reference, error)) from error
     if type(config) not in AutoModelForImageClassification._model_mapping:
         raise ModelError(
             f"model.backbone: {reference!r} is a {config.model_type!r}, for which transformers has no image classifier"
         )
+    try:
+        file = cached_file(place, FILE, revision=revision)
+        facts = from_config(json.loads(Path(file).read_text(encoding="utf-8")), f"{reference}'s {FILE}")
+    except (OSError, ValueError) as error:
+        raise ModelError(explain(reference, error)) from error
 
     def state(_size: tuple[int, int]) -> Mapping[str, Tensor]:
         try:
