@@ -29,7 +29,7 @@ class Counted:
         return self.built.features(**tensors)
 
 
-def cached(compute, encoder, folder, *, texts=ROWS.texts, identity="weights mean", per_token=False):
+def cached(compute, encoder, folder, *, texts=ROWS.values, identity="weights mean", per_token=False):
     return features.cached(
         compute, encoder, texts, identity=identity, hidden_size=32, per_token=per_token, folder=folder,
         progress=silent, description="", device=torch.device("cpu"),
@@ -41,9 +41,10 @@ def test_each_row_gets_the_features_it_has_alone(made, tmp_path):
     found = cached(Counted(built), encoder, tmp_path / "cache")
     with torch.inference_mode():
         alone = [
-            built.features(**{n: torch.from_numpy(a) for n, a in encoder.encode([text]).items()}) for text in ROWS.texts
+            built.features(**{n: torch.from_numpy(a) for n, a in encoder.encode([text]).items()})
+            for text in ROWS.values
         ]
-    assert len(found) == len(ROWS.texts)
+    assert len(found) == len(ROWS.values)
     assert found.vectors.dtype == np.float32
     np.testing.assert_allclose(found.vectors, torch.cat(alone).numpy(), rtol=1e-4, atol=1e-5)
 
@@ -69,9 +70,9 @@ def test_whatever_features_depend_on_gives_another_key(made, pretrained, tmp_pat
         cached(compute, encoder, tmp_path / "cache").key,
         cached(compute, encoder, tmp_path / "cache", identity="other mean").key,
         cached(compute, encoder, tmp_path / "cache", identity="weights cls").key,
-        cached(compute, encoder, tmp_path / "cache", texts=ROWS.texts[:-1]).key,
-        cached(compute, encoder, tmp_path / "cache", texts=[*ROWS.texts[1:], ROWS.texts[0]]).key,
-        cached(compute, encoder, tmp_path / "cache", texts=[ROWS.texts[0] + ROWS.texts[1], "", *ROWS.texts[2:]]).key,
+        cached(compute, encoder, tmp_path / "cache", texts=ROWS.values[:-1]).key,
+        cached(compute, encoder, tmp_path / "cache", texts=[*ROWS.values[1:], ROWS.values[0]]).key,
+        cached(compute, encoder, tmp_path / "cache", texts=[ROWS.values[0] + ROWS.values[1], "", *ROWS.values[2:]]).key,
         cached(compute, other, tmp_path / "cache").key,
     ]
     assert len(set(keys)) == len(keys)
@@ -147,10 +148,10 @@ def test_activations_are_kept_in_half_precision_one_vector_a_token(made, tmp_pat
     built, encoder = made
     compute = lambda tensors: boundary.activations(built, 2, tensors)  # noqa: E731
     found = cached(compute, encoder, tmp_path / "cache", per_token=True)
-    lengths = [int(encoder.encode([text])["attention_mask"].sum()) for text in ROWS.texts]
+    lengths = [int(encoder.encode([text])["attention_mask"].sum()) for text in ROWS.values]
     assert found.vectors.dtype == np.float16
     assert np.diff(found.offsets).tolist() == lengths
-    tensors = {n: torch.from_numpy(a) for n, a in encoder.encode([ROWS.texts[5]]).items()}
+    tensors = {n: torch.from_numpy(a) for n, a in encoder.encode([ROWS.values[5]]).items()}
     with torch.inference_mode():
         alone = boundary.activations(built, 2, tensors)[0]
     own = found.vectors[found.offsets[5] : found.offsets[6]]

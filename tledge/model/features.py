@@ -1,8 +1,9 @@
 """Features of a frozen backbone, computed once and kept on disk.
 
-Two kinds share one layout: pooled `features`, one vector a row, and `activations` at a freeze boundary, one vector a
-token. Both are flat arrays of vectors with row offsets, in a folder named by the hash of everything that they depend
-on: the weights that ran, the pooling, the tokenizer and the rows themselves.
+Each set is a folder that is named by the hash of everything that it depends on: the weights that ran, the pooling, the
+preprocessing and the rows themselves. Two kinds for texts share one layout: pooled `features`, one vector a row, and
+`activations` at a freeze boundary, one vector a token. Both are flat arrays of vectors with row offsets. Those of
+images are in `image_features`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +36,10 @@ Compute = Callable[[dict[str, Tensor]], Tensor]
 
 
 class Encoder(Protocol):
-    """Raw texts to input tensors; `identity` names what the result depends on."""
+    """Raw values to input tensors; `identity` names what the result depends on."""
 
-    identity: str
+    @property
+    def identity(self) -> str: ...
 
     def encode(self, values: Sequence[Any]) -> dict[str, npt.NDArray[Any]]: ...
 
@@ -90,26 +92,45 @@ def cached(
         ModelError: activations do not fit float16.
     """
     key = _key(texts, identity, encoder.identity, per_token)
-    home = folder / key
-    reused = (home / "features.json").exists()
-    if not reused:
-        shutil.rmtree(home, ignore_errors=True)
-        aside = folder / f"{key}.{os.getpid()}.partial"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        try:
-            _compute(compute, encoder, texts, aside, hidden_size, per_token, progress, description, device)
-            write_json(aside / "features.json", {"identity": identity, "rows": len(texts), "per_token": per_token})
-            with suppress(OSError):  # another process may have been here first, with the same features
-                os.replace(aside, home)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    facts = {"identity": identity, "rows": len(texts), "per_token": per_token}
+    home, reused = kept(
+        folder,
+        key,
+        facts,
+        lambda aside: _compute(compute, encoder, texts, aside, hidden_size, per_token, progress, description, device),
+    )
     return Features(
         np.load(home / "vectors.npy", mmap_mode="r"),
         np.load(home / "offsets.npy", mmap_mode="r"),
         key,
         reused,
     )
+
+
+def kept(folder: Path, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> tuple[Path, bool]:
+    """The folder of a set of features, and whether it was there before; written aside and renamed when it was not.
+
+    Args:
+        folder: the cache.
+        key: names the set.
+        facts: what is told of it in its `features.json`, whose presence means that the set is whole.
+        write: fills the folder that it is given.
+    """
+    home = folder / key
+    if (home / "features.json").exists():
+        return home, True
+    shutil.rmtree(home, ignore_errors=True)
+    aside = folder / f"{key}.{os.getpid()}.partial"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        write(aside)
+        write_json(aside / "features.json", facts)
+        with suppress(OSError):  # another process may have been here first, with the same features
+            os.replace(aside, home)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return home, False
 
 
 def _key(texts: Iterable[str], *parts: object) -> str:
@@ -143,7 +164,7 @@ def _compute(
             if per_token:
                 mask = torch.from_numpy(inputs["attention_mask"]).bool()
                 for row, hidden, keep in zip(rows, result, mask, strict=True):
-                    vectors[offsets[row] : offsets[row + 1]] = _float16(hidden[keep])
+                    vectors[offsets[row] : offsets[row + 1]] = float16(hidden[keep])
             else:
                 vectors[rows] = result.numpy()
             advance(len(rows))
@@ -181,9 +202,14 @@ def _trim(inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
     return {name: array[:, used[0] : used[-1] + 1] for name, array in inputs.items()}
 
 
-def _float16(hidden: Tensor) -> npt.NDArray[np.float16]:
-    if not bool((hidden.abs() < torch.finfo(torch.float16).max).all()):
+def float16(activations: Tensor) -> npt.NDArray[np.float16]:
+    """Activations in half precision.
+
+    Raises:
+        ModelError: one of them is too large for it, or no number.
+    """
+    if not bool((activations.abs() < torch.finfo(torch.float16).max).all()):
         raise ModelError(
             "activations at the freeze boundary do not fit float16, so they cannot be cached: set finetune.cache: false"
         )
-    return hidden.half().numpy()
+    return activations.half().numpy()

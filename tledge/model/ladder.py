@@ -1,38 +1,34 @@
-"""The ladder of fine-tuning: which module trains on which data, in one or two phases, for each strategy."""
+"""The ladder of fine-tuning: which module trains on which data, in one or more phases, for each strategy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from tledge.model import boundary, features
+from tledge.model import boundary
 from tledge.model.backbones.transformers import weights_digest
-from tledge.model.classifier import TextClassifier
+from tledge.model.boundary import Classifier
 from tledge.model.freeze import freeze
+from tledge.model.image_classifier import ImageClassifier
+from tledge.model.images import Augment
+from tledge.model.parameter_groups import groups_by_block, groups_of
+from tledge.model.rows import Photos, Rows, Source, Texts
 from tledge.progress import Progress
 from tledge.recipe.schema import Finetune
 
 PROBE_EPOCHS = 40
 FINETUNE_EPOCHS = 3
+GRADUAL_EPOCHS = 1  # of each phase of `gradual` but the first, the probe, and the last
 PROBE_LEARNING_RATE = 3e-3
-FINETUNE_LEARNING_RATE = 5e-5
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Texts and their targets, `(rows,) int64` or `(rows, labels) float32`."""
-
-    texts: Sequence[str]
-    targets: npt.NDArray[Any]
+TEXT_LEARNING_RATE = 5e-5
+IMAGE_LEARNING_RATE = 1e-4
+WHOLE = "the whole model runs in every epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +36,9 @@ class Phase:
     """One training: a module whose forward gives `{"logits": ...}`, its data, and what the optimizer needs.
 
     `train` and `validation` give ready batches: a list of row numbers in, a dict of tensors with `labels` out.
-    `groups` are optimizer parameter groups with their learning rates.
+    `groups` are optimizer parameter groups with their learning rates. `base_rate` is the learning rate that they are
+    made for where a range test shall find it (`learning_rate: auto`), else `None`. `decodes` says whether batches are
+    read from image files.
     """
 
     name: str
@@ -50,29 +48,14 @@ class Phase:
     epochs: float
     groups: list[dict[str, Any]]
     note: str
-
-
-class _Batches(Dataset[Any]):
-    """Rows fetched a batch at a time: the loader hands `__getitems__` all row numbers of a batch."""
-
-    def __init__(self, fetch: Callable[[list[int]], dict[str, Tensor]], targets: npt.NDArray[Any]) -> None:
-        self._fetch = fetch
-        self._targets = torch.from_numpy(np.array(targets))
-
-    def __len__(self) -> int:
-        return len(self._targets)
-
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        return self.__getitems__([row])
-
-    def __getitems__(self, rows: list[int]) -> dict[str, Tensor]:
-        return {**self._fetch(rows), "labels": self._targets[rows]}
+    base_rate: float | None = None
+    decodes: bool = False
 
 
 class _Probe(nn.Module):
-    """The head of a classifier alone, on pooled features `(batch, hidden)`."""
+    """The head of a classifier alone, on pooled features `(batch, n_features)`."""
 
-    def __init__(self, model: TextClassifier) -> None:
+    def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.dropout = model.dropout
         self.classifier = model.classifier
@@ -82,179 +65,156 @@ class _Probe(nn.Module):
 
 
 def phases(
-    model: TextClassifier,
-    encoder: features.Encoder,
+    model: Classifier,
+    encoder: Any,
     train: Rows,
     validation: Rows,
     settings: Finetune,
     *,
     cache: Path,
     progress: Progress,
+    augment: Augment | None = None,
+    seed: int = 0,
 ) -> Iterator[Phase]:
     """The phases of a strategy, each prepared when the one before it has been trained.
 
     Args:
         model: trained in place, phase by phase.
-        encoder: texts to tensors.
+        encoder: texts or images to tensors: an `Input` of `tledge.inputs`.
         train: rows that train.
         validation: rows that are scored after each epoch.
         settings: the recipe's `finetune`.
         cache: folder of cached features.
         progress: shown while the backbone runs over the rows.
+        augment: changes a training image at random; `None` for texts, and for images that are left as they are.
+        seed: of the changed copies of images that the cache holds.
 
     Raises:
         ModelError: the freeze setting names nothing in this backbone.
     """
-    run = _Ladder(model, encoder, train, validation, settings, cache, progress)
+    source: Source = (
+        Photos(train, validation, encoder, augment, settings.augmentation, seed, cache, progress)
+        if isinstance(model, ImageClassifier)
+        else Texts(train, validation, encoder, model.n_features, cache, progress)
+    )
+    run = _Ladder(model, source, settings)
     if settings.strategy == "probe":
         yield run.probe(settings.epochs or PROBE_EPOCHS)
     elif settings.strategy == "probe_then_full":
         yield run.probe(settings.probe_epochs)
         yield run.finetune("full")
+    elif settings.strategy == "gradual":
+        yield from run.gradual()
+    elif settings.strategy == "partial":
+        yield from run.partial()
     else:
-        yield from run.finetuned(settings.strategy)
+        yield run.finetune("full")
 
 
 @dataclass(frozen=True, slots=True)
 class _Ladder:
-    model: TextClassifier
-    encoder: features.Encoder
-    train: Rows
-    validation: Rows
+    model: Classifier
+    source: Source
     settings: Finetune
-    cache: Path
-    progress: Progress
 
     def probe(self, epochs: float) -> Phase:
         """The head on features of the whole frozen backbone."""
         freeze(self.model.backbone, "probe")
-        head_rate = self.settings.head_learning_rate or (
-            self.settings.learning_rate if self.settings.strategy == "probe" else None
-        )
-        groups = _groups(self.model.classifier, head_rate or PROBE_LEARNING_RATE, self.settings.weight_decay)
-        if not self.settings.cache:
-            return Phase(
-                "probe",
-                self.model,
-                self._texts(self.train),
-                self._texts(self.validation),
-                epochs,
-                groups,
-                "the frozen backbone runs in every epoch",
-            )
+        settings = self.settings
+        rate = settings.head_learning_rate
+        asked = settings.learning_rate if settings.strategy == "probe" else None
+        find = rate is None and asked == "auto"
+        if rate is None and isinstance(asked, float):
+            rate = asked
+        rate = rate or PROBE_LEARNING_RATE
+        groups = groups_of(self.model.classifier.parameters(), rate, settings.weight_decay)
+        base_rate = rate if find else None
+        if not settings.cache:
+            return self._whole("probe", epochs, groups, "the frozen backbone runs in every epoch", base_rate)
         self.model.eval()
-        data = [
-            self._features(rows, name) for rows, name in ((self.train, "training"), (self.validation, "validation"))
-        ]
-        sets = [
-            _Batches(partial(_take, found), rows.targets)
-            for found, rows in zip(data, (self.train, self.validation), strict=True)
-        ]
-        note = f"features {'reused from' if data[0].reused else 'kept in'} the cache"
-        return Phase("probe", _Probe(self.model), sets[0], sets[1], epochs, groups, note)
+        identity = f"{weights_digest(self.model.backbone)} {getattr(self.model, 'pooling', '')}"
+        sets = self.source.pooled(lambda x: self.model.features(**x), identity, self._device())
+        return Phase("probe", _Probe(self.model), sets.train, sets.validation, epochs, groups, sets.note, base_rate)
 
-    def finetuned(self, strategy: str) -> Iterator[Phase]:
-        """`partial` or `full`; on cached activations where whole blocks are frozen and the recipe allows it."""
-        plan = freeze(self.model.backbone, strategy, self.settings.unfreeze)
-        level = plan.boundary if self.settings.cache else None
-        if not level or boundary.trains_below(self.model, level):
-            yield self.finetune(strategy)
+    def partial(self) -> Iterator[Phase]:
+        """The last blocks; on cached activations where whole blocks are frozen and the recipe allows it."""
+        level = self._freeze("partial", self.settings.unfreeze)
+        if not level or not self.settings.cache or boundary.trains_below(self.model, level):
+            yield self.finetune("partial")
             return
-        above, sets = self._above(level)
+        if isinstance(self.model, ImageClassifier) and not boundary.cuttable(self.model, level):
+            why = f"something passes by the {level} frozen blocks, so that their activations alone cannot be cached"
+            yield self.finetune("partial", note=f"{WHOLE}: {why}")
+            return
+        self.model.eval()
+        identity = f"{weights_digest(self.model.backbone)} block {level}"
+        sets = self.source.activated(lambda x: boundary.activations(self.model, level, x), identity, self._device())
+        above = boundary.AboveBoundary(self.model, level)
+        groups, base_rate = self._groups()
+        note = f"activations of the {level} frozen blocks are cached"
         try:
             yield Phase(
-                strategy,
-                above,
-                sets[0],
-                sets[1],
-                self.settings.epochs or FINETUNE_EPOCHS,
-                self._groups(),
-                f"activations of the {level} frozen blocks are cached",
+                "partial", above, sets.train, sets.validation, self._epochs(), groups, sets.note or note, base_rate
             )
         finally:
             above.restore()
 
-    def finetune(self, strategy: str) -> Phase:
-        """Head and unfrozen parameters, on texts."""
-        freeze(self.model.backbone, strategy, self.settings.unfreeze)
-        return Phase(
-            strategy,
-            self.model,
-            self._texts(self.train),
-            self._texts(self.validation),
-            self.settings.epochs or FINETUNE_EPOCHS,
-            self._groups(),
-            "the whole model runs in every epoch",
-        )
+    def gradual(self) -> Iterator[Phase]:
+        """The head on features, then the last block too, then the last two and so on (Howard and Ruder 2018)."""
+        count = self.settings.unfreeze or len(self.model.blocks())
+        assert isinstance(count, int)
+        self._freeze("partial", count)  # refuses too large a number before anything trains
+        yield self.probe(self.settings.probe_epochs)
+        factor = 1.0
+        for k in range(1, count + 1):
+            last = k == count
+            strategy = "full" if last and self.settings.unfreeze is None else "partial"
+            phase = self.finetune(strategy, k, factor=factor, note=f"{k} of the last blocks train, nothing is cached")
+            before = phase.groups[0]["lr"]
+            yield replace(
+                phase,
+                name=f"gradual_{k}",
+                epochs=phase.epochs if last else GRADUAL_EPOCHS,
+                base_rate=phase.base_rate if k == 1 else None,
+            )
+            factor *= phase.groups[0]["lr"] / before  # what a range test in the first of these phases found
 
-    def _groups(self) -> list[dict[str, Any]]:
-        rate = self.settings.learning_rate or FINETUNE_LEARNING_RATE
+    def finetune(
+        self, strategy: str, unfreeze: int | str | None = None, *, factor: float = 1.0, note: str = WHOLE
+    ) -> Phase:
+        """Head and unfrozen parameters, on the rows themselves."""
+        self._freeze(strategy, unfreeze or self.settings.unfreeze)
+        groups, base_rate = self._groups(factor)
+        return self._whole(strategy, self._epochs(), groups, note, base_rate)
+
+    def _whole(
+        self, name: str, epochs: float, groups: list[dict[str, Any]], note: str, base_rate: float | None
+    ) -> Phase:
+        sets = self.source.whole()
+        decodes = self.source.decodes
+        return Phase(name, self.model, sets.train, sets.validation, epochs, groups, note, base_rate, decodes)
+
+    def _freeze(self, strategy: str, unfreeze: int | str | None) -> int | None:
+        """Freeze as a strategy says; the boundary below which nothing trains, if there is one."""
+        sample = self.model.example(1) if isinstance(self.model, ImageClassifier) else None
+        return freeze(self.model.backbone, strategy, unfreeze, self.settings.freeze, sample=sample).boundary
+
+    def _epochs(self) -> float:
+        return self.settings.epochs or FINETUNE_EPOCHS
+
+    def _groups(self, factor: float = 1.0) -> tuple[list[dict[str, Any]], float | None]:
+        """Parameter groups of head and backbone, and the rate that they are made for where it is still to be found."""
+        asked = self.settings.learning_rate
+        usual = IMAGE_LEARNING_RATE if isinstance(self.model, ImageClassifier) else TEXT_LEARNING_RATE
+        rate = asked if isinstance(asked, float) else usual
         head_rate = self.settings.head_learning_rate or 10 * rate
         decay = self.settings.weight_decay
-        return _groups(self.model.backbone, rate, decay) + _groups(self.model.classifier, head_rate, decay)
+        groups = groups_by_block(self.model, rate * factor, decay, self.settings.layer_decay)
+        groups += groups_of(self.model.classifier.parameters(), head_rate * factor, decay)
+        return groups, rate if asked == "auto" else None
 
-    def _texts(self, rows: Rows) -> _Batches:
-        def fetch(numbers: list[int]) -> dict[str, Tensor]:
-            encoded = self.encoder.encode([rows.texts[i] for i in numbers])
-            return {name: torch.from_numpy(array) for name, array in encoded.items()}
-
-        return _Batches(fetch, rows.targets)
-
-    def _features(self, rows: Rows, name: str) -> features.Features:
-        identity = f"{weights_digest(self.model.backbone)} {self.model.pooling}"
-        return self._cached(lambda x: self.model.features(**x), rows, identity, f"Backbone over the {name} rows", False)
-
-    def _above(self, level: int) -> tuple[boundary.AboveBoundary, list[_Batches]]:
-        self.model.eval()
-        identity = f"{weights_digest(self.model.backbone)} block {level}"
-        compute = lambda x: boundary.activations(self.model, level, x)  # noqa: E731
-        pairs = ((self.train, "training"), (self.validation, "validation"))
-        cached = [
-            self._cached(compute, rows, identity, f"Frozen blocks over the {name} rows", True) for rows, name in pairs
-        ]
-        sets = [self._activated(rows, data) for (rows, _), data in zip(pairs, cached, strict=True)]
-        return boundary.AboveBoundary(self.model, level), sets
-
-    def _activated(self, rows: Rows, data: features.Features) -> _Batches:
-        def fetch(numbers: list[int]) -> dict[str, Tensor]:
-            encoded = self.encoder.encode([rows.texts[i] for i in numbers])
-            mask = encoded["attention_mask"].astype(bool)
-            hidden = np.zeros((*mask.shape, data.vectors.shape[1]), np.float32)
-            for row, number in enumerate(numbers):
-                hidden[row, mask[row]] = data.vectors[data.offsets[number] : data.offsets[number + 1]]
-            return {"activations": torch.from_numpy(hidden)} | {n: torch.from_numpy(a) for n, a in encoded.items()}
-
-        return _Batches(fetch, rows.targets)
-
-    def _cached(
-        self, compute: features.Compute, rows: Rows, identity: str, description: str, per_token: bool
-    ) -> features.Features:
-        parameter = next(self.model.parameters())
-        device = torch.device("cuda") if torch.cuda.is_available() else parameter.device
+    def _device(self) -> torch.device:
+        """Where the backbone runs over the rows: the model is moved there."""
+        device = torch.device("cuda") if torch.cuda.is_available() else next(self.model.parameters()).device
         self.model.to(device)
-        return features.cached(
-            compute,
-            self.encoder,
-            rows.texts,
-            identity=identity,
-            hidden_size=self.model.config.hidden_size,
-            per_token=per_token,
-            folder=self.cache,
-            progress=self.progress,
-            description=description,
-            device=device,
-        )
-
-
-def _take(found: features.Features, rows: list[int]) -> dict[str, Tensor]:
-    return {"features": torch.from_numpy(found.vectors[rows])}
-
-
-def _groups(module: nn.Module, learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights with decay, and biases and norms without it, as is usual for transformers."""
-    chosen = [p for p in module.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in chosen if p.ndim > 1], "lr": learning_rate, "weight_decay": weight_decay},
-        {"params": [p for p in chosen if p.ndim <= 1], "lr": learning_rate, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+        return device

@@ -103,6 +103,7 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
         validation_rows,
         recipe.finetune,
         augment=augment,
+        seed=recipe.seed,
         cache=cache_folder() / "features",
         progress=job.progress,
     )
@@ -131,6 +132,9 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
                 random_seed=recipe.seed,
                 folder=folder / phase.name,
                 progress=job.progress,
+                base_rate=phase.base_rate,
+                decodes=phase.decodes,
+                mix=training.Mix(augmentation, len(splits.labels)) if augmentation.mixes_images else None,
             )
         )
     notes = tuple(getattr(backbone, "notes", ()))

@@ -37,9 +37,9 @@ class Augment:
     image = augment(photo, None)        # drawn from torch's random state
     """
 
-    def __init__(self, settings: Augmentation, encoder: Encoder) -> None:
-        """Prepare the changes; images get the size that `encoder` gives the model."""
-        self.encoder = encoder
+    def __init__(self, settings: Augmentation, encoder: Any) -> None:
+        """Prepare the changes; images get the size that `encoder`, an `ImageInput`, gives the model."""
+        self.encoder: Encoder = encoder
         self._cuts = settings.min_scale < 1
         steps: list[Any] = []
         if self._cuts:

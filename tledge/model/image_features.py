@@ -1,0 +1,132 @@
+"""Features of images from a frozen backbone, or activations at a freeze boundary, kept on disk with all their views."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from numpy.lib.format import open_memmap
+from PIL import Image
+from torch import Tensor
+
+from tledge.errors import ModelError
+from tledge.model.features import Compute, float16, kept
+from tledge.model.images import Images
+from tledge.progress import Progress
+
+BATCH = 32  # images of one pass: bounds the memory that activations of the whole backbone take
+AHEAD = 2  # batches that are decoded while the backbone runs
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFeatures:
+    """Arrays on disk: `vectors` is `(rows, views, ...)`, float32 for features and float16 for activations."""
+
+    vectors: npt.NDArray[Any]
+    key: str
+    reused: bool
+
+    def take(self, rows: list[int]) -> Tensor:
+        """Those of a batch, `(batch, ...) float32`: of each row one view, drawn from torch's random state."""
+        views = self.vectors.shape[1]
+        # Without a choice nothing is drawn, so that rows without views train as rows of texts do.
+        chosen = torch.randint(views, (len(rows),)).numpy() if views > 1 else np.zeros(len(rows), np.int64)
+        return torch.from_numpy(np.asarray(self.vectors[rows, chosen], np.float32))
+
+
+def cached(
+    compute: Compute,
+    images: Images,
+    *,
+    identity: str,
+    half: bool,
+    folder: Path,
+    progress: Progress,
+    description: str,
+    device: torch.device,
+) -> ImageFeatures:
+    """What `compute` gives for every view of every image, from the folder if it is there, else computed and kept.
+
+    Args:
+        compute: the frozen part of the model, run in inference mode; `pixel_values` to `(batch, ...)`.
+        images: the rows and their views.
+        identity: names the weights that `compute` runs and where it stops.
+        half: keep float16.
+        folder: the cache; each set of features is a folder in it.
+        progress: shown by rows.
+        description: what the progress bar says.
+        device: where `compute` runs.
+
+    Raises:
+        ModelError: activations do not fit float16, or all of them do not fit on the disk.
+        InputError: a row holds no image that can be read.
+    """
+    key = hashlib.sha256(f"{identity} {half} {images.digest()}".encode()).hexdigest()[:32]
+    facts = {"identity": identity, "rows": len(images), "views": images.views}
+    home, reused = kept(
+        folder, key, facts, lambda aside: _compute(compute, images, aside, half, progress, description, device)
+    )
+    return ImageFeatures(np.load(home / "vectors.npy", mmap_mode="r"), key, reused)
+
+
+def _compute(
+    compute: Compute,
+    images: Images,
+    folder: Path,
+    half: bool,
+    progress: Progress,
+    description: str,
+    device: torch.device,
+) -> None:
+    vectors: npt.NDArray[Any] | None = None
+    with progress(description, total=len(images)) as advance, torch.inference_mode():
+        for rows, views in _decoded(images):
+            tensors = {name: tensor.to(device) for name, tensor in images.tensors(views).items()}
+            result = compute(tensors).float().cpu()
+            if vectors is None:
+                shape = (len(images), images.views, *result.shape[1:])
+                vectors = _array(folder, shape, np.dtype(np.float16 if half else np.float32))
+            array = float16(result) if half else result.numpy()
+            vectors[rows.start : rows.stop] = array.reshape(len(rows), images.views, *array.shape[1:])
+            advance(len(rows))
+    assert vectors is not None, "there are no rows"
+    vectors.flush()  # type: ignore[attr-defined]
+
+
+def _decoded(images: Images) -> Iterator[tuple[range, list[Image.Image]]]:
+    """Batches of rows with their views in order, read and changed in threads while the backbone runs."""
+    size = max(1, BATCH // images.views)
+    waiting: deque[tuple[range, list[Future[list[Image.Image]]]]] = deque()
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for start in range(0, len(images), size):
+            rows = range(start, min(start + size, len(images)))
+            waiting.append((rows, [pool.submit(images.kept_views, row, images.values[row]) for row in rows]))
+            if len(waiting) > AHEAD:
+                yield _finished(*waiting.popleft())
+        while waiting:
+            yield _finished(*waiting.popleft())
+
+
+def _finished(rows: range, futures: list[Future[list[Image.Image]]]) -> tuple[range, list[Image.Image]]:
+    return rows, [image for future in futures for image in future.result()]
+
+
+def _array(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    needed, free = int(np.prod(shape)) * dtype.itemsize, shutil.disk_usage(folder).free
+    if needed > free:
+        raise ModelError(
+            f"the features of {shape[0]} images in {shape[1]} views take {needed / 1e9:.1f} GB, and "
+            f"{folder.parent} has {free / 1e9:.1f} GB free; set finetune.cache: false, or lower "
+            "finetune.augmentation.views"
+        )
+    return open_memmap(folder / "vectors.npy", mode="w+", dtype=dtype, shape=shape)
