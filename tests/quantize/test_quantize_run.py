@@ -8,10 +8,11 @@ import pytest
 
 from tledge import plugins, tasks
 from tledge.artifacts import LatencyRatio
-from tledge.errors import QuantizeError, RecipeError
+from tledge.errors import BundleError, QuantizeError, RecipeError
 from tledge.evaluate import score
 from tledge.quantize.choose import Limits
 from tledge.quantize.run import SCHEMES, describe, run
+from tledge.recipe.schema import Quantize
 from tledge.runtime import open_session, session_run
 
 EIGHT_BITS = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
@@ -39,12 +40,14 @@ def quantize(exported, tmp_path):
                 for n in graphs
             }
 
-        variants = run(
+        variants, _ = run(
             made.graph,
             tmp_path,
             schemes=schemes,
+            settings=Quantize(),
+            calibration=lambda: (made.encoder.encode([text]) for text in rows.values),
             score=lambda path, name: score(
-                session_run(open_session(path)), made.encoder, rows.texts, rows.targets, TASK
+                session_run(open_session(path)), made.encoder, rows.values, rows.targets, TASK
             ),
             time=time,
             time_at="batch 1, length 8, 1 thread",
@@ -127,11 +130,17 @@ def test_a_scheme_that_fails_is_named_in_one_line(quantize, monkeypatch):
 
 
 def test_a_scheme_without_its_calibration_rows_fails_before_any_work(quantize, monkeypatch, tmp_path):
+    seen = []
     monkeypatch.setattr(plugins.load(SCHEMES, "fp16"), "CALIBRATES", True)
     with pytest.raises(RecipeError, match=r"^quantize\.schemes: fp16 needs calibration rows; set data\.calibration"):
         quantize("bert", ["int8_dynamic", "fp16"])
     assert not (tmp_path / "model_int8.onnx").exists()
-    assert len(quantize("bert", ["fp16"], n_calibration=5).variants) == 2
+    monkeypatch.setattr(
+        plugins.load(SCHEMES, "fp16"), "apply", lambda source, target, calibration: seen.append(calibration)
+    )
+    with pytest.raises(BundleError):
+        quantize("bert", ["fp16"], n_calibration=5)
+    assert len(list(seen[0]())) == 12
 
 
 def test_an_unknown_scheme_fails_before_any_work(quantize, tmp_path):

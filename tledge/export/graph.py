@@ -80,7 +80,8 @@ def mean_as_pool(program: onnx_ir.Model) -> int:
     for node in program.graph:
         if node.op_type != "ReduceMean" or len(node.inputs) != 2 or node.inputs[1] is None:
             continue
-        image, axes = node.inputs[0], node.inputs[1].const_value
+        image, second = node.inputs[0], node.inputs[1]
+        axes = second.const_value
         kept = node.attributes.get_int("keepdims", 1)
         if axes is None or image.shape is None or len(image.shape) != 4 or not kept:
             continue
@@ -88,6 +89,8 @@ def mean_as_pool(program: onnx_ir.Model) -> int:
             node.resize_inputs(1)
             node.attributes.clear()
             node.op_type = "GlobalAveragePool"
+            if not second.uses():
+                program.graph.initializers.pop(second.name, None)
             changed += 1
     return changed
 

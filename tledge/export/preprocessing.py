@@ -1,8 +1,10 @@
 """Preprocessing inside the graph: bytes of pixels in, so that a device needs no resizing and normalising of its own.
 
 The nodes are standard ONNX operators, and their names begin with `preprocess/`, by which quantization knows what to
-leave alone. The resampling of onnxruntime's `Resize` with `antialias` follows Pillow's, also in 8-bit integers, and
-`check_preprocessing` measures how closely.
+leave alone. The resampling of onnxruntime's `Resize` with `antialias` follows Pillow's, also in 8-bit integers: rows
+first, rounded and clipped, then columns. Pillow 13 begins with the columns where it shrinks an image that is more than
+twice as high as wide, so that hard edges come out differently there under `bicubic`, which overshoots.
+`check_preprocessing` measures how close both are.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from tledge.runtime import open_session, session_run
 
 Array = npt.NDArray[Any]
 PREFIX = "preprocess/"
-PIXELS = f"{PREFIX}pixels"
+PIXELS = "preprocessed_pixels"
 """What the preprocessing's last node gives: the model's own `pixel_values`."""
 MODES = {"bilinear": "linear", "bicubic": "cubic"}
 """Filters that ONNX can do as Pillow does, and their names there."""
