@@ -55,7 +55,8 @@ class ImageClassifier(nn.Module):
         self.backbone = backbone.module
         self.size = backbone.preprocessing.size
         self.n_features = backbone.n_features
-        self.config = _config(backbone, labels, task, problem_type, dropout_prob, head_hidden_size)
+        # Not `config`: the Trainer takes an attribute of that name for one of transformers' own objects.
+        self.checkpoint_config = _config(backbone, labels, task, problem_type, dropout_prob, head_hidden_size)
         self.dropout = nn.Dropout(dropout_prob)
         self.classifier = new_head(
             self.n_features,
@@ -160,7 +161,7 @@ def save_image(model: ImageClassifier, folder: Path, backbone: ImageBackbone) ->
     of that layer, and a second classifier is left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "config.json", model.config)
+    write_json(folder / "config.json", model.checkpoint_config)
     state = {
         name: tensor
         for name, tensor in model.backbone.state_dict().items()
