@@ -99,7 +99,8 @@ def pick(candidates: Sequence[Candidate], fp32: Mapping[str, float], limits: Lim
             reason = f"{limits.metric} drops by {drops[i]:.4f}, more than the {limits.max_metric_drop:g} allowed"
             reason += ", but no other loses less" if i == picked else ""
         elif i == picked:
-            reason = f"fastest within the budget, {limits.metric} {-drops[i]:+.4f}"
+            change = candidate.metrics[limits.metric] - fp32[limits.metric]
+            reason = f"fastest within the budget, {limits.metric} {change:+.4f}"
             ratio = candidate.ratio
             reason += ", but slower than fp32 here" if ratio is not None and ratio.low > 1 else ""
         elif i in equal:
