@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from unittest import mock
 
 import pytest
@@ -32,3 +34,26 @@ def test_idle_threads_sleep_soon_unless_the_user_said_otherwise(before, after):
             os.environ.pop("GOMP_SPINCOUNT", None)
         processes.let_idle_threads_sleep()
         assert os.environ["GOMP_SPINCOUNT"] == after
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc has the setting")
+def test_freed_memory_is_kept():
+    """A large block that is freed and asked for again costs no new pages, in a process of its own."""
+    code = (
+        "import resource, numpy as np\n"
+        "from tledge import processes\n"
+        "kept = processes.keep_freed_memory()\n"
+        "def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "np.ones(8_000_000)\n"
+        "before = faults()\n"
+        "for _ in range(10): np.ones(8_000_000)\n"
+        "print(kept, faults() - before)\n"
+    )
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    for changes, expected in (({}, True), ({"MALLOC_ARENA_MAX": "2"}, False)):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=env | changes, capture_output=True, encoding="utf-8", check=True
+        )
+        kept, faults = done.stdout.split()
+        assert kept == str(expected)
+        assert (int(faults) < 1000) is expected  # a block has 15,625 pages

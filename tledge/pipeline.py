@@ -70,6 +70,7 @@ def run(
         TledgeError: the one that names what the user can mend.
     """
     processes.let_idle_threads_sleep()
+    processes.keep_freed_memory()
     if importlib.util.find_spec("torch") is None:
         raise MissingExtraError("the package 'torch' is not installed; run: pip install 'tledge[train]'")
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)

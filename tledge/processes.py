@@ -1,8 +1,12 @@
-"""This process among others: which one of several writes, and how soon its idle threads leave the cores alone."""
+"""This process: which one of several it is, how soon its idle threads leave the cores, what it does with memory."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+
+_KEEP = ((-1, 2**31 - 1), (-3, 2**30))  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD, in bytes
 
 
 def count() -> int:
@@ -22,3 +26,19 @@ def let_idle_threads_sleep() -> None:
     the figures). Works before torch is loaded; a value that the user has set is kept.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
+def keep_freed_memory() -> bool:
+    """Have the C library keep memory that was freed instead of handing it back to the system; gives whether it does.
+
+    A network's activations are freed and asked for again with every layer, and pages that come from the system are
+    cleared first: of the time of MobileNet-like networks in torch that took half (`benchmarks/README.md`). The
+    process's peak stays what it was. Only glibc has the setting; a user's own in the environment is kept.
+    """
+    if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # another C library
+        return False
+    return all(mallopt(option, value) == 1 for option, value in _KEEP)
