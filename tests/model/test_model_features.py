@@ -1,12 +1,19 @@
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
 import families
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tledge import model
-from tledge.errors import ModelError
-from tledge.model import boundary, features
+from tledge.errors import InputError, ModelError
+from tledge.inputs.image import Facts, ImageInput
+from tledge.model import boundary, features, image_features
 from tledge.model.boundary import AboveBoundary
+from tledge.model.images import Images
 from tledge.progress import silent
 
 ROWS = families.rows(70, seed=3)
@@ -185,3 +192,139 @@ def test_a_bias_that_all_blocks_share_is_not_cached_away():
     plan = model.freeze(built.backbone, "partial", 1)
     assert plan.boundary == 2
     assert boundary.trains_below(built, 2)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Twelve photos of three kinds of value: bytes, files, and arrays."""
+    rng = np.random.default_rng(0)
+    values = []
+    for i, array in enumerate(rng.integers(0, 256, (12, 20, 24, 3), dtype=np.uint8)):
+        path = tmp_path / "photos" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(array).save(path)
+        values.append([{"bytes": path.read_bytes(), "path": None}, {"bytes": None, "path": str(path)}, array][i % 3])
+    return values
+
+
+PIXELS = ImageInput(Facts((16, 16), 16, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
+
+
+def mirrored(value, seed):
+    """A copy whose brightness tells its seed."""
+    image = PIXELS.fit(PIXELS.decode(value))
+    return image.point(lambda x: (x + seed) % 256)
+
+
+def halves(tensors):
+    """Mean of the left and of the right half."""
+    pixels = tensors["pixel_values"]
+    return torch.stack([pixels[..., :8].mean((1, 2, 3)), pixels[..., 8:].mean((1, 2, 3))], 1)
+
+
+def kept(values, folder, *, compute=halves, identity="weights", half=False, progress=silent, **changes):
+    images = Images(values, PIXELS, **changes)
+    return image_features.cached(
+        compute, images, identity=identity, half=half, folder=folder, progress=progress, description="",
+        device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+def test_each_image_has_the_features_of_its_views(photos, tmp_path):
+    found = kept(photos, tmp_path / "cache", augment=mirrored, views=5, seed=3)
+    assert found.vectors.shape == (12, 5, 2)
+    assert found.vectors.dtype == np.float32
+    images = Images(photos, PIXELS, augment=mirrored, views=5, seed=3)
+    for row in (0, 1, 2, 11):
+        views = images.kept_views(row, photos[row])
+        np.testing.assert_allclose(found.vectors[row], halves(images.tensors(views)).numpy(), rtol=1e-5, atol=1e-6)
+    assert len(np.unique(found.vectors[:, :, 0])) > 50
+    plain = kept(photos, tmp_path / "cache")
+    expected = halves({"pixel_values": torch.from_numpy(PIXELS.encode(photos)["pixel_values"])})
+    np.testing.assert_allclose(plain.vectors[:, 0], expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_batch_takes_one_view_of_each_row_from_the_random_state(photos, tmp_path):
+    found = kept(photos, tmp_path / "cache", augment=mirrored, views=4)
+    torch.manual_seed(1)
+    first = [found.take([7, 2, 2]) for _ in range(20)]
+    torch.manual_seed(1)
+    assert all(torch.equal(found.take([7, 2, 2]), each) for each in first)
+    assert {each[0].numpy().tobytes() for each in first} == {view.tobytes() for view in found.vectors[7]}
+    assert first[0].dtype == torch.float32
+    single = kept(photos, tmp_path / "cache")
+    state = torch.get_rng_state()
+    np.testing.assert_array_equal(single.take([3, 0]).numpy(), single.vectors[[3, 0], 0])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_activations_of_images_are_kept_in_half_precision(photos, tmp_path):
+    found = kept(photos, tmp_path / "cache", compute=lambda x: x["pixel_values"][:, :, ::4, ::4], half=True)
+    assert found.vectors.shape == (12, 1, 3, 4, 4)
+    assert found.vectors.dtype == np.float16
+    assert found.take([1, 5]).shape == (2, 3, 4, 4)
+    with pytest.raises(ModelError, match=r"do not fit float16, so they cannot be cached: set finetune\.cache: false"):
+        kept(photos, tmp_path / "cache", compute=lambda x: x["pixel_values"] * 1e6, half=True, identity="large")
+
+
+def test_whatever_features_of_images_depend_on_gives_another_key(photos, tmp_path):
+    folder, changed = tmp_path / "cache", {"augment": mirrored, "views": 2}
+    keys = [
+        kept(photos, folder).key,
+        kept(photos, folder, identity="other").key,
+        kept(photos, folder, half=True).key,
+        kept(photos[:-1], folder).key,
+        kept([photos[3], *photos[1:]], folder).key,
+        kept([photos[0], *photos[:-1]], folder).key,
+        kept(photos, folder, **changed).key,
+        kept(photos, folder, **changed, seed=1).key,
+        kept(photos, folder, **changed, augmentation="stronger").key,
+        kept(photos, folder, **(changed | {"views": 3})).key,
+    ]
+    assert len(set(keys)) == len(keys)
+    assert kept(photos, folder).reused
+    assert kept(photos, folder, seed=9, views=1).reused
+
+
+def test_a_file_that_was_written_anew_is_read_anew(photos, tmp_path):
+    first = kept(photos, tmp_path / "cache")
+    path = Path(photos[1]["path"])
+    Image.new("RGB", (20, 20), "red").save(path)
+    second = kept(photos, tmp_path / "cache")
+    assert not second.reused
+    assert first.key != second.key
+    assert not np.allclose(first.vectors[1], second.vectors[1])
+    np.testing.assert_array_equal(first.vectors[2:], second.vectors[2:])
+
+
+def test_nothing_is_decoded_to_find_features_again(photos, tmp_path, monkeypatch):
+    kept(photos, tmp_path / "cache")
+    monkeypatch.setattr(PIXELS.__class__, "decode", lambda *_: pytest.fail("decoded"))
+    assert kept(photos, tmp_path / "cache").reused
+
+
+def test_an_image_that_cannot_be_read_leaves_no_cache(photos, tmp_path):
+    photos[8] = {"bytes": b"no image", "path": "broken.png"}
+    with pytest.raises(InputError, match=r"broken\.png"):
+        kept(photos, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_features_that_do_not_fit_on_the_disk_are_refused(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(image_features.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    with pytest.raises(
+        ModelError, match=r"12 images in 3 views take 0\.0 GB, .* 0\.0 GB free; set finetune\.cache: fa"
+    ):
+        kept(photos, tmp_path / "cache", augment=mirrored, views=3)
+
+
+def test_progress_counts_images(photos, tmp_path):
+    heard = []
+
+    @contextmanager
+    def progress(description, total):
+        heard.append(total)
+        yield heard.append
+
+    kept(photos, tmp_path / "cache", progress=progress, augment=mirrored, views=8)
+    assert heard == [12, 4, 4, 4]

@@ -31,7 +31,7 @@ def climb(pretrained, tmp_path):
                         phase.module, phase.train, phase.validation, phase=phase.name, note=phase.note,
                         loss=plugins.load(losses.__name__, TASK.LOSS).loss, score=TASK.score, metric=TASK.METRIC,
                         label_weights=None, groups=phase.groups, epochs=phase.epochs, settings=settings,
-                        random_seed=0, folder=tmp_path / name / phase.name, progress=silent,
+                        random_seed=0, folder=tmp_path / name / phase.name, progress=silent, base_rate=phase.base_rate,
                     )
                 )  # fmt: skip
         return built, phases, fitted
@@ -142,6 +142,37 @@ def test_learning_rates(settings, expected, climb):
 )
 def test_epochs_by_default(settings, epochs, climb):
     assert [phase.epochs for phase in climb(fit=False, epochs=None, **settings)[1]] == epochs
+
+
+def test_gradual_unfreezes_from_the_top(climb, pretrained):
+    built, phases, fitted = climb(strategy="gradual", unfreeze=2, probe_epochs=2, epochs=3, learning_rate=1e-3)
+    assert [phase.name for phase in phases] == ["probe", "gradual_1", "gradual_2"]
+    assert [len(each.curve) for each in fitted] == [2, 1, 3]
+    changed = moved(built, pretrained)
+    assert any(".1." in name for name in changed)
+    assert not any(".0." in name or "embedding" in name for name in changed)
+    whole, phases, _ = climb(strategy="gradual", fit=False, name="whole")
+    assert [phase.name for phase in phases] == ["probe", "gradual_1", "gradual_2", "gradual_3"]
+    assert all(p.requires_grad for p in whole.parameters())
+
+
+def test_blocks_further_down_learn_more_slowly(climb):
+    built, (phase,), _ = climb(fit=False, strategy="full", layer_decay=0.5, learning_rate=1e-3)
+    found = {id(p): group["lr"] for group in phase.groups for p in group["params"]}
+    expected = {"embeddings": 1.25e-4, "layer.0": 2.5e-4, "layer.1": 5e-4, "layer.2": 1e-3, "classifier": 1e-2}
+    for name, parameter in built.named_parameters():
+        part = next((part for part in expected if part in name), None)
+        assert found[id(parameter)] == pytest.approx(expected[part] if part else 1e-3)
+
+
+def test_a_rate_that_is_to_be_found_is_found_and_kept(climb):
+    _, (phase,), (fitted,) = climb(strategy="partial", unfreeze=1, learning_rate="auto")
+    assert phase.base_rate == 5e-5
+    found = fitted.rate_finder.suggestion
+    assert rates(phase) == (pytest.approx(10 * found), pytest.approx(found))
+    _, (probe, full), fitted = climb(strategy="probe_then_full", learning_rate="auto", name="both", probe_epochs=1)
+    assert (probe.base_rate, full.base_rate) == (None, 5e-5)
+    assert [each.rate_finder is None for each in fitted] == [True, False]
 
 
 def test_biases_and_norms_do_not_decay_and_every_trained_parameter_is_in_one_group(climb):
