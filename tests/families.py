@@ -1,4 +1,7 @@
-"""Tiny random backbones of four families, with a WordPiece tokenizer, for tests that need a real transformers model."""
+"""Tiny random backbones, of texts with a WordPiece tokenizer and of images, for tests that need a real model."""
+
+import json
+from types import SimpleNamespace
 
 import numpy as np
 import torch
@@ -6,13 +9,19 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import (
     BertConfig,
     BertModel,
+    ConvNextConfig,
+    ConvNextForImageClassification,
     DistilBertConfig,
     DistilBertModel,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
+    ResNetConfig,
+    ResNetForImageClassification,
     RobertaConfig,
     RobertaModel,
+    ViTConfig,
+    ViTForImageClassification,
 )
 
 from tledge import inputs, model
@@ -127,3 +136,52 @@ def rows(count, seed=0):
         words.insert(int(rng.integers(0, len(words) + 1)), str(rng.choice(GOOD if target else BAD)))
         texts.append(" ".join(words))
     return model.Rows(texts, targets.astype(np.int64))
+
+
+def image_backbone(reference="torchvision:mobilenet_v3_small", *, size=64, weights="none", seed=0, **facts):
+    """A backbone of images with random weights, small enough for a test where it takes any size."""
+    torch.manual_seed(seed)
+    wanted = SimpleNamespace(
+        **({"size": size, "resize": None, "interpolation": None, "mean": None, "std": None} | facts)
+    )
+    weights = weights if ":" in reference else None
+    return model.load_backbone(reference, kind="image", weights=weights, preprocessing=wanted)
+
+
+def image_classifier(reference="torchvision:mobilenet_v3_small", *, labels=LABELS, seed=1, **changes):
+    """A classifier of images whose features depend visibly on the image, and the backbone it is made of."""
+    settings = {
+        "task": "image_classification", "problem_type": "single_label_classification", "dropout_prob": 0.0,
+        "head_hidden_size": None,
+    }  # fmt: skip
+    head = {name: changes.pop(name) for name in list(changes) if name in (*settings, "target_scale")}
+    backbone = image_backbone(reference, **changes)
+    torch.manual_seed(seed)
+    built = model.build(backbone, labels=labels, **(settings | head))
+    model.settle(built.backbone, [built.example(8)])
+    return built, backbone
+
+
+def save_image_model(family, folder):
+    """A Hugging Face folder of a tiny random image classifier of transformers, for 32 x 32 pixels."""
+    torch.manual_seed(0)
+    facts = {"num_labels": 5, "initializer_range": 0.2}
+    made = {
+        "vit": lambda: ViTForImageClassification(ViTConfig(
+            hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, image_size=32,
+            patch_size=8, **facts,
+        )),
+        "resnet": lambda: ResNetForImageClassification(ResNetConfig(
+            embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type="basic", **facts
+        )),
+        "convnext": lambda: ConvNextForImageClassification(ConvNextConfig(
+            hidden_sizes=[8, 16], depths=[1, 2], num_stages=2, layer_scale_init_value=1.0, **facts
+        )),
+    }[family]()  # fmt: skip
+    made.save_pretrained(folder)
+    processor = {
+        "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": 32, "width": 32},
+        "resample": 3, "do_normalize": True, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.25, 0.3],
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+    return folder

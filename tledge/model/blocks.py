@@ -7,6 +7,7 @@ dense block or a bundle of branches stays whole, since its output is made outsid
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,9 +63,10 @@ def blocks(backbone: nn.Module, sample: Mapping[str, Any] | None = None) -> list
             Block(f"{name}.{i}", (layer,), tuple(f"{name}.{i}.{n}" for n, _ in layer.named_parameters()))
             for i, layer in enumerate(layers)
         ]
-    whole = _trace(backbone, sample)
-    found = _joined(_parts(whole, whole), backbone)
-    return _with_second_classifiers(found, backbone, sample)
+    with _in_eval(backbone):
+        whole = _trace(backbone, sample)
+        found = _joined(_parts(whole, whole), backbone)
+        return _with_second_classifiers(found, backbone, sample)
 
 
 def block_list(backbone: nn.Module) -> tuple[str, nn.ModuleList]:
@@ -99,7 +101,7 @@ def levels(backbone: nn.Module, found: Sequence[Block]) -> dict[str, int]:
 
 
 def _trace(backbone: nn.Module, sample: Mapping[str, Any]) -> _Call:
-    """The tree of calls of one run on one image, in eval mode, without gradients."""
+    """The tree of calls of one run on one image, without gradients."""
     stack: list[_Call] = []
     roots: list[_Call] = []
 
@@ -125,6 +127,17 @@ def _trace(backbone: nn.Module, sample: Mapping[str, Any]) -> _Call:
         for handle in handles:
             handle.remove()
     return roots[0]
+
+
+@contextmanager
+def _in_eval(backbone: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in backbone.modules()]
+    backbone.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 def tensors(value: Any) -> Iterator[Tensor]:

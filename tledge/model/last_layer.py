@@ -19,7 +19,8 @@ class LastLayer:
 
     `name` is the layer that gave its classes, `n_classes` how many, and `n_features` the width of what it took.
     `second` is the branch that classifies on the way, in training only (Inception's `AuxLogits`), and `dropped` names
-    all that depends on the classes, whose old weights are of no use: the layer, and such branches.
+    all that depends on the classes, whose old weights are of no use: the layer, and such branches. `too_small` is the
+    branch that was taken off since it cannot work on images of this size.
     """
 
     name: str
@@ -27,6 +28,7 @@ class LastLayer:
     n_classes: int
     second: str | None
     dropped: tuple[str, ...]
+    too_small: str | None = None
 
 
 def take_off(module: nn.Module, sample: Tensor) -> LastLayer:
@@ -65,6 +67,9 @@ def take_off(module: nn.Module, sample: Tensor) -> LastLayer:
         if _gives(module, sample, widths[names[-1]]):
             _without_dropout(module, ran, names[-1])
             second = branches[-1] if branches else None
+            if second is not None and not _runs_in_training(module, sample):
+                replace(module, second, None)
+                return LastLayer(names[-1], widths[names[-1]], n_classes, None, (*names, *branches), second)
             return LastLayer(names[-1], widths[names[-1]], n_classes, second, (*names, *branches))
         for name, layer in kept.items():
             replace(module, name, layer)
@@ -116,6 +121,15 @@ def _gives(module: nn.Module, sample: Tensor, width: int) -> bool:
             return tuple(logits(module(sample)).shape) == (len(sample), width)
     except RuntimeError:
         return False
+
+
+def _runs_in_training(module: nn.Module, sample: Tensor) -> bool:
+    try:
+        with torch.no_grad(), root_in_training(module):
+            module(sample)
+    except RuntimeError:
+        return False
+    return True
 
 
 def _outputs(layer: nn.Module) -> set[int]:

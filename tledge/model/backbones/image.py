@@ -91,6 +91,11 @@ def load(
         )
         kept = module.state_dict()
         module.load_state_dict({n: t for n, t in state.items() if n in kept}, strict=False)
+    if last_layer.too_small is not None:
+        notes.append(
+            f"the second classifier {last_layer.too_small!r} is left out: images of {facts.size[0]} x {facts.size[1]} "
+            "pixels are too small for it"
+        )
     return ImageBackbone(
         reference, module.eval(), facts, last_layer, source.library, source.name, source.own_config, tuple(notes)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -63,12 +64,12 @@ def build(name: str, size: tuple[int, int], *, own: tuple[int, int] | None = Non
 
     Transformers are told the size, which fixes their position embeddings; convolutional networks take any.
     """
+    # An encoder that was published without a classifier gets one, for its place to be found.
+    classes: dict[str, Any] = {} if timm.get_pretrained_cfg(name).num_classes else {"num_classes": 1000}
     if size != own:
-        try:
-            return timm.create_model(name, pretrained=False, img_size=size).eval()
-        except TypeError:  # it has no such option
-            pass
-    return timm.create_model(name, pretrained=False).eval()
+        with suppress(TypeError):  # it has no such option
+            return timm.create_model(name, pretrained=False, img_size=size, **classes).eval()
+    return timm.create_model(name, pretrained=False, **classes).eval()
 
 
 def _download(tagged: str, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
@@ -88,9 +89,18 @@ def _download(tagged: str, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
 
 
 def _facts(config: Any, size: tuple[int, int]) -> Facts:
-    """The preprocessing of timm's own evaluation, with torchvision's centre crop."""
+    """The preprocessing of timm's own evaluation, with torchvision's centre crop.
+
+    Raises:
+        ModelError: it is one that is not done here.
+    """
     resize: int | tuple[int, int]
-    if config.crop_mode == "squash" or size[0] != size[1]:
+    if config.crop_mode == "border" or (config.crop_mode == "center" and size[0] != size[1]):
+        raise ModelError(
+            f"model.backbone: timm prepares images for {config.architecture} in a way that is not done here "
+            f"(crop mode {config.crop_mode!r} to {size[0]} x {size[1]}); expected a square centre crop or resizing"
+        )
+    if config.crop_mode == "squash":
         resize = (math.floor(size[0] / config.crop_pct), math.floor(size[1] / config.crop_pct))
     else:
         resize = math.floor(size[0] / config.crop_pct)
@@ -98,7 +108,7 @@ def _facts(config: Any, size: tuple[int, int]) -> Facts:
     return Facts(
         size=size,
         resize=resize,
-        interpolation=config.interpolation if config.interpolation != "random" else "bilinear",
+        interpolation=config.interpolation,
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
         crop_offset="round",
