@@ -23,6 +23,7 @@ PASSES = 3  # over the training rows, where they are few
 SMOOTHING = 0.8
 EXPLODED = 4.0
 PART = 0.1
+LEAST_FALL = 0.01
 
 Objective = Callable[[Mapping[str, Tensor], Tensor], Tensor]
 """A batch's outputs and labels to its loss."""
@@ -111,9 +112,11 @@ def _suggest(rates: list[float], losses: list[float]) -> RateFinder:
             f"finetune.learning_rate: auto found none, since the loss is no finite number even at {LOWEST:g}; "
             "use precision bf16 or fp32, and look for extreme values in the rows"
         )
-    best = min(range(len(losses)), key=lambda i: losses[i])
-    # At the first tenth of the rates nothing is learnt yet: a loss that is lowest there only wavered.
-    if best < len(losses) / 10:
+    # At the first quarter of the rates next to nothing is learnt: there the loss wavers as the batches do, most of all
+    # before its average has settled.
+    quarter = max(1, len(losses) // 4)
+    best = min(range(quarter, len(losses)), key=lambda i: losses[i], default=0)
+    if losses[best] > (1 - LEAST_FALL) * sum(losses[:quarter]) / quarter:
         raise TrainError(
             f"finetune.learning_rate: auto found none, since the loss fell at no rate from {LOWEST:g} to "
             f"{rates[-1]:.2g}; give a number, such as 1e-4"
