@@ -141,9 +141,8 @@ def rows(count, seed=0):
 def image_backbone(reference="torchvision:mobilenet_v3_small", *, size=64, weights="none", seed=0, **facts):
     """A backbone of images with random weights, small enough for a test where it takes any size."""
     torch.manual_seed(seed)
-    wanted = SimpleNamespace(
-        **({"size": size, "resize": None, "interpolation": None, "mean": None, "std": None} | facts)
-    )
+    unchanged = dict.fromkeys(("resize", "interpolation", "mean", "std"))
+    wanted = SimpleNamespace(size=size, **(unchanged | facts))
     weights = weights if ":" in reference else None
     return model.load_backbone(reference, kind="image", weights=weights, preprocessing=wanted)
 

@@ -69,8 +69,7 @@ class Branches(nn.Module):
         self.right = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(inplace=True))
 
     def forward(self, x):
-        x = self.right(self.left(x)).add_(x)
-        return x
+        return self.right(self.left(x)).add_(x)
 
 
 class Net(nn.Module):

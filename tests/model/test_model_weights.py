@@ -83,12 +83,8 @@ def test_other_names_in_the_same_order_are_offered_and_taken(state, tmp_path):
     ],
 )
 def test_order_matches_kinds_shapes_and_the_last_part_of_names(change, message):
-    network = {
-        "a.weight": torch.zeros(3, 2),
-        "a.bias": torch.zeros(3),
-        "b.weight": torch.zeros(3, 3),
-        "b.bias": torch.zeros(3),
-    }
+    shapes = {"a.weight": (3, 2), "a.bias": (3,), "b.weight": (3, 3), "b.bias": (3,)}
+    network = {name: torch.zeros(shape) for name, shape in shapes.items()}
     file = [("p1.weight", torch.ones(3, 2)), ("p1.bias", torch.ones(3)), ("p2.weight", torch.ones(3, 3)),
             ("p2.bias", torch.ones(3))]  # fmt: skip
     found, _ = match(network, dict(file), how="order", free=(), source="w.pth")
@@ -153,9 +149,7 @@ def test_a_download_that_fails_says_what_to_do_instead(monkeypatch):
     monkeypatch.setattr("torch.hub.download_url_to_file", fail)
     monkeypatch.setenv("TORCH_HOME", "/nonexistent-for-this-test")
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", fail)
-    with pytest.raises(
-        ModelError, match=r"IMAGENET1K_V1 of torchvision's alexnet cannot be downloaded: no route to ho"
-    ):
+    with pytest.raises(ModelError, match=r"IMAGENET1K_V1 of torchvision's alexnet cannot be downloaded: no route"):
         model.load_backbone("torchvision:alexnet", kind="image")
 
 
