@@ -1,17 +1,36 @@
 """Reports: the only place that knows Markdown or HTML."""
 
 from tledge.report.card import model_card
-from tledge.report.facts import DataFacts, Epoch, Facts, LabelScore, TrainingFacts, WrongPrediction
+from tledge.report.facts import (
+    Candidate,
+    DataFacts,
+    Epoch,
+    Facts,
+    ImageFacts,
+    LabelScore,
+    PreprocessingFacts,
+    RateFinder,
+    Regression,
+    TrainingFacts,
+    Transfer,
+    WrongPrediction,
+)
 from tledge.report.summary import verdict
 from tledge.report.text import bench_markdown, markdown
 from tledge.report.web import html
 
 __all__ = [
+    "Candidate",
     "DataFacts",
     "Epoch",
     "Facts",
+    "ImageFacts",
     "LabelScore",
+    "PreprocessingFacts",
+    "RateFinder",
+    "Regression",
     "TrainingFacts",
+    "Transfer",
     "WrongPrediction",
     "bench_markdown",
     "html",

@@ -106,8 +106,9 @@ def _how_measured(facts: Facts) -> str:
             f"{fmt.rows(found.rows or 0)} of the {found.split} split has a 95 % interval of {fmt.metric(found.low)} to "
             f"{fmt.metric(found.high)}."
         )
-    if facts.baseline is not None:
-        sentences.append(f"Always answering the most frequent label gives {fmt.metric(facts.baseline)}.")
+    least = summary.baseline(facts)
+    if least is not None:
+        sentences.append(f"Always answering the {summary.baseline_name(facts)} gives {fmt.metric(least)}.")
     if variant is not None and variant.latency_ms is not None:
         at = f" at {escape(variant.latency_at)}" if variant.latency_at else ""
         sentences.append(f"Latencies are medians{at}, measured interleaved on one machine; yours will differ.")

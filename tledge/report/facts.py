@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tledge.artifacts import BenchResult, ParityCase, Variant
+from tledge.artifacts import BenchResult, LatencyRatio, ParityCase, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,8 @@ class DataFacts:
     `sources`, `rows` and `label_counts` are by split: `train`, `validation`, `calibration`, `test`; `label_counts`
     then by label. `skipped` counts the rows left out, by reason. `duplicates` counts rows dropped because the same
     input with the same label was there before, and `conflicts` rows dropped because it was there with another label.
+    `image_sides` has quantiles of the shorter side of the training images, in pixels, and `target_quantiles` those of
+    the numbers that a regression learns, both by name (`p0`, `p50` ...).
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -27,6 +29,8 @@ class DataFacts:
     skipped: Mapping[str, int] = field(default_factory=dict)
     duplicates: int | None = None
     conflicts: int | None = None
+    image_sides: Mapping[str, float] = field(default_factory=dict)
+    target_quantiles: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,38 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class RateFinder:
+    """The loss at rising learning rates, and the rate that was taken from it; `phase` as in `Epoch`."""
+
+    rates: tuple[float, ...]
+    losses: tuple[float | None, ...]
+    suggestion: float | None = None
+    phase: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """How an image becomes a tensor.
+
+    `size` is height and width of the model's input, `resize` the shorter side (one number) or height and width (two)
+    before the middle is cut out, all in pixels; `mean` and `std` are of red, green and blue, which range from 0 to 1.
+    """
+
+    size: tuple[int, ...] = ()
+    resize: tuple[int, ...] = ()
+    interpolation: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingFacts:
-    """What was trained and how; `seconds` is the duration of training, `max_length` counts tokens."""
+    """What was trained and how.
+
+    `seconds` is the duration of training, `max_length` counts tokens, `notes` are sentences about the weights and the
+    cache. `augmentation` has the recipe's settings that are not off, and `contact_sheet` a JPEG of some augmented
+    samples as a `data:` URI.
+    """
 
     backbone: str = ""
     parameters: int | None = None
@@ -54,6 +88,70 @@ class TrainingFacts:
     seconds: float | None = None
     device: str = ""
     curve: tuple[Epoch, ...] = ()
+    notes: tuple[str, ...] = ()
+    image: ImageFacts | None = None
+    rate_finders: tuple[RateFinder, ...] = ()
+    augmentation: Mapping[str, float | str] = field(default_factory=dict)
+    contact_sheet: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessingFacts:
+    """The image preprocessing of all stages and the device, beside that of the library that the backbone is from.
+
+    Differences are of a pixel value between 0 and 1. `ours` and `theirs` are the fp32 graph's metric on `rows`
+    validation rows. `graph_mode` says what the graph does itself; its pixels are then at most `graph_max_steps`
+    steps of 1/255 from ours, and a share `graph_share_over_one` of them is more than one step away.
+    """
+
+    reference: str
+    rows: int | None = None
+    max_abs_diff: float | None = None
+    mean_abs_diff: float | None = None
+    metric: str = ""
+    ours: float | None = None
+    theirs: float | None = None
+    graph_mode: str = ""
+    graph_max_steps: float | None = None
+    graph_share_over_one: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One setting that a scheme tried: its metrics on the validation rows, its time against fp32, and why (not)."""
+
+    scheme: str
+    settings: Mapping[str, str | int] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    ratio: LatencyRatio | None = None
+    reason: str = ""
+    picked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """The recipe on its pretrained backbone and on one with random weights, both in fp32, on the test rows.
+
+    `low` and `high` bound the 95 % interval of the gain in `Facts.metric`, where the rows' answers were at hand.
+    """
+
+    pretrained: Mapping[str, float]
+    random: Mapping[str, float]
+    low: float | None = None
+    high: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """How the chosen variant estimated numbers: `points` of truth and estimate, and quantiles of their difference.
+
+    `points` are at most some hundreds, evenly taken from the test rows. `residuals` maps a percentage to a quantile
+    of estimate minus truth.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    residuals: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +170,19 @@ class LabelScore:
 
 @dataclass(frozen=True, slots=True)
 class WrongPrediction:
-    """One test row that the chosen variant got wrong, with the score (0 to 1) of its answer."""
+    """One test row that the chosen variant got wrong, with the score (0 to 1) of its answer.
+
+    For images `text` is empty, `row` the row's name and `image` a thumbnail as a `data:` URI, empty where the file is
+    gone. For regression `error` is estimate minus truth, and there is no score.
+    """
 
     text: str
     truth: str
     predicted: str
     score: float | None = None
+    image: str = ""
+    row: str = ""
+    error: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +197,23 @@ class Facts:
         metric: The metric that picked the variant, a key of `Variant.metrics`; higher is better.
         labels: In the order of the model's outputs.
         many_labels: Whether a row may have any number of labels instead of exactly one.
+        numeric: Whether a number is estimated; `labels` then has its name alone.
+        input_kind: `text` or `image`.
         pipeline_tag: The ecosystem's name of the task, such as `text-classification`.
         recipe_yaml: The resolved recipe.
         data: The rows.
         training: The model and its training.
         variants: Every variant; at most one is chosen.
-        baseline: The metric of always answering the most frequent training label, on the test rows.
+        baseline: The metrics, on the test rows, of always giving the most frequent answer of the training rows, or
+            their mean where numbers are estimated.
+        transfer: What the pretrained weights gave.
+        candidates: What schemes with a choice of settings tried.
+        preprocessing: What became of images before the model.
+        regression: The estimates, where numbers are estimated.
         confusion: The chosen variant's test rows: `confusion[truth][predicted]` counts, in the order of `labels`.
         label_scores: One entry for each label.
-        wrong: A few wrong predictions, the most confident first.
-        wrong_count: How many test rows are wrong in all.
+        wrong: A few wrong predictions, the most confident first; the largest errors where numbers are estimated.
+        wrong_count: How many test rows are wrong in all; `None` where numbers are estimated.
         parity: The graph against torch.
         bench: Latencies, footprints and the machine.
         stage_seconds: The duration of each stage, in the order they ran.
@@ -115,12 +227,18 @@ class Facts:
     metric: str
     labels: tuple[str, ...] = ()
     many_labels: bool = False
+    numeric: bool = False
+    input_kind: str = "text"
     pipeline_tag: str = ""
     recipe_yaml: str = ""
     data: DataFacts = field(default_factory=DataFacts)
     training: TrainingFacts = field(default_factory=TrainingFacts)
     variants: tuple[Variant, ...] = ()
-    baseline: float | None = None
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    transfer: Transfer | None = None
+    candidates: tuple[Candidate, ...] = ()
+    preprocessing: PreprocessingFacts | None = None
+    regression: Regression | None = None
     confusion: tuple[tuple[int, ...], ...] = ()
     label_scores: tuple[LabelScore, ...] = ()
     wrong: tuple[WrongPrediction, ...] = ()

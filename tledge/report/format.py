@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from collections.abc import Mapping
 
 from tledge.artifacts import LatencyRatio
 
@@ -16,7 +17,14 @@ _METRIC_NAMES = {
     "exact_match": "exact match",
     "log_loss": "log loss",
     "balanced_accuracy": "balanced accuracy",
+    "roc_auc": "ROC AUC",
+    "r2": "R²",
+    "pearson": "Pearson correlation",
+    "mae": "mean absolute error",
+    "rmse": "root mean squared error",
 }
+_UNBOUNDED = frozenset({"mae", "rmse", "log_loss"})
+"""Metrics that are no share of anything: their size depends on the task."""
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -27,8 +35,20 @@ def metric(value: float | None) -> str:
     if value < 1:
         for digits in (3, 4, 5):
             if round(value, digits) < 1:
-                return f"{value:.{digits}f}"
+                return f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0 makes -0.0 a 0
     return f"{value:.3f}"
+
+
+def score(name: str, value: float | None) -> str:
+    """A metric's value by its name: errors with three significant digits, and all others as `metric` does."""
+    if value is None or name not in _UNBOUNDED:
+        return metric(value)
+    return quantity(value)
+
+
+def gain(value: float) -> str:
+    """A difference of two metrics with its sign: `+0.057`, `-0.012`."""
+    return f"{round(value, 3) + 0.0:+.3f}"
 
 
 def metric_name(name: str) -> str:
@@ -118,6 +138,21 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
+def quantity(value: float) -> str:
+    """A number of any size with about three digits, and a comma between thousands: `1,234`, `2.5`, `-0.351`."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def quantiles(values: Mapping[str, float], unit: str = "") -> str:
+    """Quantiles by name as a line: `32 (smallest), 300 (median), 512 (largest) pixels`."""
+    named = {"p0": "smallest", "p50": "median", "p100": "largest"}
+    parts = [
+        f"{quantity(value)} ({named.get(name, f'{name[1:]} %' if name.startswith('p') else name)})"
+        for name, value in values.items()
+    ]
+    return ", ".join(parts) + (f" {unit}" if unit and parts else "")
+
+
 def times(value: LatencyRatio) -> str:
     """`4.2 times as fast`, `1.3 times as slow`, or `about as fast` where the interval holds 1."""
     if value.low <= 1 <= value.high:
@@ -140,9 +175,10 @@ def speed(value: LatencyRatio) -> str:
     return f"{times(value)} ({times_interval(value)})"
 
 
-def setting(batch: int, sequence: int, threads: int) -> str:
-    """A setting of a benchmark in words: `batch 1, length 32, 1 thread`."""
-    return f"batch {batch}, length {sequence}, {threads} {'thread' if threads == 1 else 'threads'}"
+def setting(batch: int, sequence: int | None, threads: int) -> str:
+    """A setting of a benchmark in words: `batch 1, length 32, 1 thread`, without a length where inputs have none."""
+    length = "" if sequence is None else f" length {sequence},"
+    return f"batch {batch},{length} {threads} {'thread' if threads == 1 else 'threads'}"
 
 
 def _factor(value: float, scale: float) -> str:

@@ -36,6 +36,20 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class Gain:
+    """How much more of the metric the pretrained weights gave than random ones; `low` and `high` as in `Quality`."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Whether there is a gain that chance does not explain, as far as an interval can tell."""
+        return self.value > 0 and (self.low is None or self.low > 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Confusion:
     """How many of the `rows` test rows of a label got another one."""
 
@@ -53,6 +67,19 @@ def wilson(share: float, rows: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
+def newcombe(share: float, other: float, rows: int) -> tuple[float, float]:
+    """The 95 % interval of the difference of two shares of that many rows each (Newcombe 1998, method 10).
+
+    It takes the two for independent; of the same rows they are not, and the interval is then wider than it need be.
+    """
+    (low, high), (other_low, other_high) = wilson(share, rows), wilson(other, rows)
+    difference = share - other
+    return (
+        difference - math.hypot(share - low, other_high - other),
+        difference + math.hypot(high - share, other - other_low),
+    )
+
+
 def chosen(facts: Facts) -> Variant | None:
     """The variant that ships."""
     return next((variant for variant in facts.variants if variant.chosen), None)
@@ -67,6 +94,38 @@ def quality(facts: Facts, variant: Variant) -> Quality | None:
                 return Quality(value, split, rows, *wilson(value, rows))
             return Quality(value, split, rows)
     return None
+
+
+def baseline(facts: Facts) -> float | None:
+    """The metric of always giving the most frequent answer of the training rows, or their mean."""
+    return facts.baseline.get(facts.metric)
+
+
+def baseline_name(facts: Facts) -> str:
+    """What is always answered for `baseline`, in words."""
+    if facts.numeric:
+        return "mean of the training rows"
+    return "most frequent answer" if facts.many_labels else "most frequent label"
+
+
+def gain(facts: Facts) -> Gain | None:
+    """What the pretrained weights gave on the test rows; `None` where no random backbone was trained."""
+    found = facts.transfer
+    if found is None or facts.metric not in found.pretrained or facts.metric not in found.random:
+        return None
+    ours, theirs = found.pretrained[facts.metric], found.random[facts.metric]
+    low, high, rows = found.low, found.high, facts.data.rows.get("test")
+    if low is None and rows and facts.metric in _SHARES:
+        low, high = newcombe(ours, theirs, rows)
+    return Gain(ours - theirs, low, high)
+
+
+def test_metrics(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """Every metric of the chosen variant on the test rows, as names and values; the one that picked it first."""
+    variant = chosen(facts)
+    found = variant.test_metrics if variant else {}
+    names = sorted(found, key=lambda name: name != facts.metric)
+    return tuple((fmt.metric_name(name), fmt.score(name, found[name])) for name in names)
 
 
 def latency(facts: Facts, name: str) -> Latency | None:
@@ -114,6 +173,7 @@ def key_figures(facts: Facts) -> tuple[Figure, ...]:
         return ()
     found = (
         _quality_figure(facts, variant),
+        _second_figure(facts, variant),
         *_latency_figures(facts, variant),
         _size_figure(facts, variant),
         _agreement_figure(facts, variant),
@@ -130,13 +190,17 @@ def warnings(facts: Facts) -> tuple[str, ...]:
     got = quality(facts, variant) if variant else None
     if got is not None and got.split != "test":
         found.append("There is no figure of test rows: the validation rows also picked the epoch and the variant.")
-    if got is not None and got.split == "test" and facts.baseline is not None:
+    least = baseline(facts)
+    if got is not None and got.split == "test" and least is not None:
         sure = got.value if got.low is None else got.low
-        if sure <= facts.baseline:
+        if sure <= least:
             found.append(
-                f"The {fmt.metric_name(facts.metric)} is not clearly better than always answering the most frequent "
-                f"label ({fmt.metric(facts.baseline)})."
+                f"The {fmt.metric_name(facts.metric)} is not clearly better than always answering the "
+                f"{baseline_name(facts)} ({fmt.metric(least)})."
             )
+    gained = gain(facts)
+    if gained is not None and not gained.sure:
+        found.append("The pretrained weights are not clearly better than random ones on these rows.")
     failed = sum(not case.passed for case in facts.parity)
     if failed:
         found.append(f"{failed} of {len(facts.parity)} parity cases failed: the graph differs from torch.")
@@ -165,9 +229,26 @@ def _quality_figure(facts: Facts, variant: Variant) -> Figure:
     if found.low is not None and found.high is not None:
         details.append(f"95 % interval {fmt.metric(found.low)} to {fmt.metric(found.high)}")
     details.append(rows)
-    if facts.baseline is not None and found.split == "test":
-        details.append(f"most frequent label alone: {fmt.metric(facts.baseline)}")
+    least = baseline(facts)
+    if least is not None and found.split == "test":
+        details.append(f"{baseline_name(facts)} alone: {fmt.metric(least)}")
+    if facts.transfer is not None and facts.metric in facts.transfer.random and found.split == "test":
+        details.append(f"random backbone: {fmt.metric(facts.transfer.random[facts.metric])}")
     return Figure(fmt.capital(f"{found.split} {name}"), fmt.metric(found.value), tuple(details))
+
+
+def _second_figure(facts: Facts, variant: Variant) -> Figure | None:
+    """Beside the metric that picked: the mean absolute error of estimates, the ROC AUC of two labels."""
+    name = "mae" if facts.numeric else "roc_auc" if len(facts.labels) == 2 else ""
+    if name not in variant.test_metrics or name == facts.metric:
+        return None
+    details = (
+        [f"{baseline_name(facts)} alone: {fmt.score(name, facts.baseline[name])}"] if name in facts.baseline else []
+    )
+    if facts.transfer is not None and name in facts.transfer.random:
+        details.append(f"random backbone: {fmt.score(name, facts.transfer.random[name])}")
+    title = f"test {fmt.metric_name(name)}"
+    return Figure(fmt.capital(title), fmt.score(name, variant.test_metrics[name]), tuple(details))
 
 
 def _latency_figures(facts: Facts, variant: Variant) -> list[Figure]:

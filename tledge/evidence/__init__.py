@@ -1,0 +1,148 @@
+"""What a run's folder tells: the facts of its report, read from the artifacts of the stages that are whole."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tledge
+from tledge import artifacts, tasks
+from tledge.artifacts import BenchResult, ParityCase, Variant, read_json
+from tledge.evidence import answers
+from tledge.evidence.images import data_uri
+from tledge.recipe import Recipe
+
+if TYPE_CHECKING:
+    from tledge.report import Candidate, DataFacts, Facts, ImageFacts, PreprocessingFacts, TrainingFacts
+
+__all__ = ["facts", "variants"]
+
+
+def variants(folder: Path) -> tuple[Variant, ...]:
+    """The variants in a run's `quantize` folder, fp32 first."""
+    return tuple(artifacts.from_dict(Variant, item) for item in read_json(folder / "variants.json"))
+
+
+def facts(recipe: Recipe, folder: Path) -> Facts:
+    """Everything that a report shows of a run; what a missing stage would have told is left empty."""
+    from tledge.report import Facts
+
+    task = tasks.load(recipe.task)
+    metric = recipe.metric or task.METRIC
+    rows = read_json(folder / "data" / "data.json")
+    bench = folder / "bench" / "bench.json"
+    return Facts(
+        recipe=recipe.name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        task=recipe.task,
+        version=tledge.__version__,
+        metric=metric,
+        labels=tuple(rows["labels"]),
+        many_labels=task.PROBLEM_TYPE == "multi_label_classification",
+        numeric=task.PROBLEM_TYPE == "regression",
+        input_kind=task.INPUT,
+        pipeline_tag=task.OPTIMUM_TASK,
+        recipe_yaml=(folder / "recipe.yaml").read_text(encoding="utf-8"),
+        data=_data(rows),
+        training=_training(recipe, folder),
+        variants=variants(folder / "quantize"),
+        candidates=_candidates(folder / "quantize" / "candidates.json"),
+        preprocessing=_preprocessing(folder / "export" / "preprocessing.json"),
+        parity=tuple(artifacts.from_dict(ParityCase, case) for case in read_json(folder / "export" / "parity.json")),
+        bench=artifacts.from_dict(BenchResult, read_json(bench)) if bench.exists() else None,
+        stage_seconds=_seconds(folder),
+        **answers.read(task, metric, tuple(rows["labels"]), folder),
+    )
+
+
+def _data(rows: dict[str, Any]) -> DataFacts:
+    from tledge.report import DataFacts
+
+    return DataFacts(
+        sources=rows["sources"],
+        rows=rows["rows"],
+        label_counts=rows["label_counts"],
+        skipped=rows["skipped"],
+        duplicates=rows["duplicates"],
+        conflicts=rows["conflicts"],
+        image_sides=rows.get("image_sides") or {},
+        target_quantiles=rows.get("target_quantiles") or {},
+    )
+
+
+def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
+    from tledge.report import Epoch, RateFinder, TrainingFacts
+
+    trained = read_json(folder / "train" / "train.json")
+    phases = trained["phases"]
+    several = len(phases) > 1
+    image = tasks.load(recipe.task).INPUT == "image"
+    return TrainingFacts(
+        backbone=recipe.model.backbone,
+        parameters=trained["parameters"],
+        trained_parameters=trained["trained_parameters"],
+        strategy=recipe.finetune.strategy,
+        pooling=trained.get("pooling") or "",
+        max_length=None if image else recipe.model.max_length,
+        seed=recipe.seed,
+        seconds=sum(phase["seconds"] for phase in phases),
+        device=phases[-1]["device"],
+        curve=tuple(
+            Epoch(**point, phase=phase["phase"] if several else "") for phase in phases for point in phase["curve"]
+        ),
+        notes=tuple(trained.get("notes") or ()),
+        image=_image(trained.get("input") or {}) if image else None,
+        rate_finders=tuple(
+            artifacts.from_dict(RateFinder, phase["rate_finder"] | {"phase": phase["phase"] if several else ""})
+            for phase in phases
+            if phase.get("rate_finder")
+        ),
+        augmentation=_augmentation(recipe) if image else {},
+        contact_sheet=data_uri(folder / "train" / "contact_sheet.jpg"),
+    )
+
+
+def _image(settings: dict[str, Any]) -> ImageFacts | None:
+    from tledge.report import ImageFacts
+
+    if not settings:
+        return None
+    resize = settings.get("resize")
+    listed = () if resize is None else (resize,) if isinstance(resize, int) else resize
+    return artifacts.from_dict(ImageFacts, settings | {"resize": listed})
+
+
+def _augmentation(recipe: Recipe) -> dict[str, float | str]:
+    """The settings that differ from their defaults, with the number of cached views where there is a cache."""
+    settings = recipe.finetune.augmentation
+    off = type(settings)().model_dump()
+    found = {key: value for key, value in settings.model_dump().items() if value != off[key]}
+    if not (settings.changes_images or settings.mixes_images):
+        return {}
+    cached = recipe.finetune.cache and recipe.finetune.strategy != "full"
+    found.pop("views", None)
+    return found | ({"views": settings.views} if cached and settings.changes_images else {})
+
+
+def _candidates(path: Path) -> tuple[Candidate, ...]:
+    from tledge.report import Candidate
+
+    return tuple(artifacts.from_dict(Candidate, item) for item in read_json(path)) if path.exists() else ()
+
+
+def _preprocessing(path: Path) -> PreprocessingFacts | None:
+    from tledge.report import PreprocessingFacts
+
+    if not path.exists():
+        return None
+    found = read_json(path)
+    graph = {f"graph_{key}": value for key, value in (found.get("in_graph") or {}).items()}
+    return artifacts.from_dict(PreprocessingFacts, found | graph)
+
+
+def _seconds(folder: Path) -> dict[str, float]:
+    order = ("data", "train", "export", "quantize", "bundle", "bench", "baseline")
+    paths = [folder / "stages" / f"{name}.json" for name in order]
+    records = {path.stem: read_json(path) for path in paths if path.exists()}
+    return {name: record["seconds"] for name, record in records.items() if "seconds" in record}
