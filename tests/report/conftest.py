@@ -1,8 +1,13 @@
 """Synthetic facts: every figure and every text here is made up."""
 
+import base64
 import dataclasses
+import math
+from io import BytesIO
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tledge.artifacts import (
     BenchResult,
@@ -15,7 +20,20 @@ from tledge.artifacts import (
     TensorSpec,
     Variant,
 )
-from tledge.report import DataFacts, Epoch, Facts, LabelScore, TrainingFacts, WrongPrediction
+from tledge.report import (
+    Candidate,
+    DataFacts,
+    Epoch,
+    Facts,
+    ImageFacts,
+    LabelScore,
+    PreprocessingFacts,
+    RateFinder,
+    Regression,
+    TrainingFacts,
+    Transfer,
+    WrongPrediction,
+)
 
 WEIRD_LABELS = ("<script>alert(1)</script>", "تشغيل الموسيقى", "🔥 heat | `up`", "a_label_" + "long" * 20)
 LABELS = (*(f"made_up_{i:02d}" for i in range(11)), *WEIRD_LABELS)
@@ -145,7 +163,7 @@ def facts() -> Facts:
         ),
         training=TrainingFacts("package:made-up/model", 22_713_216, 5_775, "probe", "mean", 64, 42, 83.4, "cpu", curve),
         variants=_variants(),
-        baseline=0.1196,
+        baseline={"accuracy": 0.1196},
         confusion=_confusion(),
         label_scores=tuple(
             LabelScore(label, 0.99 - i * 0.013, 0.98 - i * 0.01, 0.985 - i * 0.0117, 20)
@@ -182,8 +200,164 @@ def multilabel(facts: Facts) -> Facts:
         many_labels=True,
         variants=variants,
         confusion=(),
-        baseline=None,
+        baseline={},
         wrong=(WrongPrediction("a made-up text", "made_up_01, made_up_02", ""),),
+    )
+
+
+def _picture(i: int, side: int = 96) -> str:
+    """A made-up picture as a `data:` URI."""
+    rows, columns = np.mgrid[0:side, 0 : side + 8 * i]
+    pixels = np.stack([rows * 2 + 10 * i, columns * 2, 255 - rows - columns // 2], axis=-1).astype(np.uint8)
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG")
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _untimed(latency: Latency) -> Latency:
+    return dataclasses.replace(latency, sequence=None)
+
+
+def _candidates() -> tuple[Candidate, ...]:
+    u8s8 = {"types": "u8s8", "method": "minmax", "keep_float": "none"}
+    metrics = {"balanced_accuracy": 0.801, "accuracy": 0.83}
+    good = {"balanced_accuracy": 0.849, "accuracy": 0.88}
+    return (
+        Candidate("int8_static", u8s8, metrics, _ratio("fp32", 0.53), "loses 0.0520, more than 0.01"),
+        Candidate("int8_static", u8s8 | {"types": "s8s8"}, metrics, _ratio("fp32", 1.9), "slower than fp32 here"),
+        Candidate("int8_static", u8s8 | {"method": "entropy"}, {}, None, "fails: <b>made-up</b> trouble | here"),
+        Candidate(
+            "int8_static",
+            u8s8 | {"keep_float": "worst", "n_worst": 4},
+            good,
+            _ratio("fp32", 0.63),
+            "the fastest within the budget",
+            True,
+        ),
+    )
+
+
+def _image_variants(metrics: dict[str, float], quantized: dict[str, float]) -> tuple[Variant, ...]:
+    at = "batch 1, 1 thread"
+    fp32 = Variant("fp32", "fp32", _graph("model", 8_900_000), metrics, metrics, None, 9.1, at, None, False, "slower")
+    ratio, reason = _ratio("fp32", 0.63), "fastest within the budget: 0.63 of fp32's time"
+    graph = _graph("model_quantized", 2_600_000)
+    return fp32, Variant("int8_static", "int8_static", graph, quantized, quantized, 0.98, 5.7, at, ratio, True, reason)
+
+
+@pytest.fixture
+def photos(facts: Facts) -> Facts:
+    """A run on images of two labels, with everything that images have."""
+    labels = ("cracked <cell>", "whole cell")
+    metrics = {"accuracy": 0.876, "balanced_accuracy": 0.851, "macro_f1": 0.853, "roc_auc": 0.912, "log_loss": 0.31}
+    quantized = {"accuracy": 0.872, "balanced_accuracy": 0.847, "macro_f1": 0.85, "roc_auc": 0.911, "log_loss": 0.32}
+    rates = tuple(10 ** (-6 + i / 10) for i in range(60))
+    losses = tuple(0.7 - 0.4 * math.exp(-((x + 2.2) ** 2)) + 10 ** (2 * x + 1) for x in map(math.log10, rates))
+    training = dataclasses.replace(
+        facts.training,
+        backbone="torchvision:mobilenet_v2",
+        pooling="",
+        max_length=None,
+        notes=("312 tensors <matched> by order", "activations of the 14 frozen blocks are cached"),
+        image=ImageFacts((224, 224), (256,), "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        rate_finders=(RateFinder(rates, losses, 6.3e-4),),
+        augmentation={"flip": "both", "rotation_degrees": 10.0, "color": 0.2, "views": 4},
+        contact_sheet=_picture(20),
+    )
+    images = ("", *(_picture(i) for i in range(1, 9)))
+    wrong = tuple(
+        WrongPrediction("", labels[i % 2], labels[1 - i % 2], 0.99 - i / 50, image, f"cells/{i:04d}" + "x" * i)
+        for i, image in enumerate(images)
+    )
+    return dataclasses.replace(
+        facts,
+        task="image_classification",
+        metric="balanced_accuracy",
+        labels=labels,
+        input_kind="image",
+        pipeline_tag="image-classification",
+        data=dataclasses.replace(
+            facts.data,
+            rows={"train": 1574, "validation": 420, "calibration": 105, "test": 525},
+            label_counts={"train": {labels[0]: 500, labels[1]: 1074}, "test": {labels[0]: 164, labels[1]: 361}},
+            image_sides={"p0": 300, "p5": 300, "p50": 300, "p95": 300, "p100": 512},
+        ),
+        training=training,
+        variants=_image_variants(metrics, quantized),
+        baseline={"accuracy": 0.687, "balanced_accuracy": 0.5, "macro_f1": 0.407, "roc_auc": 0.5, "log_loss": 0.621},
+        transfer=Transfer(
+            metrics,
+            {"accuracy": 0.803, "balanced_accuracy": 0.752, "macro_f1": 0.76, "roc_auc": 0.85, "log_loss": 0.42},
+            0.057,
+            0.139,
+            81.0,
+        ),
+        candidates=_candidates(),
+        preprocessing=PreprocessingFacts(
+            "torchvision", 420, 0.5 / 255, 1e-6, "balanced_accuracy", 0.851, 0.852, "resize_and_normalize", 2.0, 0.0012
+        ),
+        confusion=((120, 44), (23, 338)),
+        label_scores=(LabelScore(labels[0], 0.84, 0.73, 0.78, 164), LabelScore(labels[1], 0.88, 0.94, 0.91, 361)),
+        wrong=wrong,
+        wrong_count=67,
+        parity=tuple(dataclasses.replace(case, sequence=None, padded=False) for case in facts.parity[:2]),
+        bench=dataclasses.replace(facts.bench, latencies=tuple(map(_untimed, facts.bench.latencies[:4]))),
+    )
+
+
+@pytest.fixture
+def regression(photos: Facts) -> Facts:
+    """A run that estimates a number for each image, with numbers far from 1."""
+    rng = np.random.default_rng(3)
+    truth = rng.choice([0.0, 333.3, 666.7, 1000.0], 500)
+    points = tuple((float(t), float(t + e)) for t, e in zip(truth, rng.normal(0, 120, 500), strict=True))
+    metrics = {"r2": 0.712, "pearson": 0.846, "mae": 96.1, "rmse": 121.5}
+    quantized = {"r2": 0.708, "pearson": 0.845, "mae": 97.2, "rmse": 122.6}
+    variants = tuple(dataclasses.replace(v, agreement=None) for v in _image_variants(metrics, quantized))
+    wrong = tuple(
+        dataclasses.replace(w, truth="1000", predicted=f"{480 + 9 * i}", score=None, error=-520.0 + 9 * i)
+        for i, w in enumerate(photos.wrong)
+    )
+    return dataclasses.replace(
+        photos,
+        task="image_regression",
+        metric="r2",
+        labels=("defect <per mille>",),
+        numeric=True,
+        data=dataclasses.replace(
+            photos.data,
+            label_counts={"train": {"defect <per mille>": 1574}},
+            target_quantiles={"train": {"p0": 0.0, "p50": 333.3, "p100": 1000.0}},
+        ),
+        variants=variants,
+        baseline={"r2": -0.0004, "pearson": 0.0, "mae": 310.2, "rmse": 402.0},
+        transfer=Transfer(metrics, {"r2": 0.71, "pearson": 0.84, "mae": 98.0, "rmse": 122.4}, -0.01, 0.013, 81.0),
+        candidates=(),
+        confusion=(),
+        label_scores=(),
+        regression=Regression(points, {"5": -198.2, "25": -81.0, "50": 1.25, "75": 82.0, "95": 199.0}),
+        wrong=wrong,
+        wrong_count=None,
+        parity=tuple(dataclasses.replace(case, same_decision=None) for case in photos.parity),
+    )
+
+
+@pytest.fixture
+def flowers(photos: Facts) -> Facts:
+    """A run on images of 102 labels, some of them with long names."""
+    labels = tuple(f"made-up flower {i}" + " of the alps" * (i % 5 == 0) for i in range(102))
+    matrix = [[58 * (i == j) + (i % 7) * (j == (i + 1) % 102) for j in range(102)] for i in range(102)]
+    return dataclasses.replace(
+        photos,
+        labels=labels,
+        metric="accuracy",
+        confusion=tuple(map(tuple, matrix)),
+        label_scores=tuple(LabelScore(each, 0.9, 0.95 - i / 500, 0.93 - i / 400, 60) for i, each in enumerate(labels)),
+        data=dataclasses.replace(photos.data, label_counts={"train": dict.fromkeys(labels, 10)}),
+        wrong=tuple(
+            dataclasses.replace(w, truth=labels[i], predicted=labels[i + 1]) for i, w in enumerate(photos.wrong)
+        ),
+        transfer=dataclasses.replace(photos.transfer, low=None, high=None),
     )
 
 

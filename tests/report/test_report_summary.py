@@ -53,7 +53,7 @@ def test_validation_figures_are_called_so_and_warned_about(minimal):
 
 def test_a_model_no_better_than_the_baseline_is_warned_about(facts):
     assert not any("not clearly better" in text for text in summary.warnings(facts))
-    weak = dataclasses.replace(facts, baseline=0.93)  # below the accuracy, inside its interval
+    weak = dataclasses.replace(facts, baseline={"accuracy": 0.93})  # below the accuracy, inside its interval
     assert any("not clearly better" in text for text in summary.warnings(weak))
 
 

@@ -91,7 +91,7 @@ def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
         curve=tuple(
             Epoch(**point, phase=phase["phase"] if several else "") for phase in phases for point in phase["curve"]
         ),
-        notes=tuple(trained.get("notes") or ()),
+        notes=_notes(trained),
         image=_image(trained.get("input") or {}) if image else None,
         rate_finders=tuple(
             artifacts.from_dict(RateFinder, phase["rate_finder"] | {"phase": phase["phase"] if several else ""})
@@ -101,6 +101,13 @@ def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
         augmentation=_augmentation(recipe) if image else {},
         contact_sheet=data_uri(folder / "train" / "contact_sheet.jpg"),
     )
+
+
+def _notes(trained: dict[str, Any]) -> tuple[str, ...]:
+    """What the backbone's loading and each phase told, with the phase's name where there are several."""
+    phases = trained["phases"]
+    told = [(phase["phase"] if len(phases) > 1 else "", phase.get("note")) for phase in phases]
+    return (*(trained.get("notes") or ()), *(f"{name}: {note}" if name else note for name, note in told if note))
 
 
 def _image(settings: dict[str, Any]) -> ImageFacts | None:

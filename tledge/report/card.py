@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 from tledge.report import format as fmt
-from tledge.report import summary
+from tledge.report import images, summary
 from tledge.report.facts import Facts
-from tledge.report.text import bench_markdown, bullets, code, escape, label_table, variants_table
+from tledge.report.text import (
+    bench_markdown,
+    bullets,
+    code,
+    escape,
+    label_table,
+    preprocessing_text,
+    transfer_section,
+    variants_table,
+)
 
 _USAGE = """\
 ```python
@@ -19,10 +29,11 @@ predictor = Predictor.load({path})  # the folder of this file
 answer = predictor.predict({example})
 print(answer)
 
-answers = predictor.predict([{example}, "another text"])
+answers = predictor.predict([{example}, {another}])
 for each in answers:
-    print({answer}, each["scores"])
+    print({answer})
 ```"""
+_EXAMPLES = {"text": ("a text", "another text"), "image": ("photo.jpg", "another.jpg")}
 
 
 def model_card(
@@ -31,7 +42,7 @@ def model_card(
     license: str | None = None,
     base_model: str | None = None,
     path: str = "bundle",
-    example: str = "a text",
+    example: str | None = None,
 ) -> str:
     """The README.md of a bundle: front matter, measured results, usage, training, limits and labels.
 
@@ -42,7 +53,7 @@ def model_card(
         license: The hub's identifier of the license, such as `apache-2.0`; left out by default.
         base_model: The hub id of the backbone; left out by default.
         path: The bundle's folder in the usage example.
-        example: The text in the usage example.
+        example: The text, or the name of the image, in the usage example; made up by default.
     """
     blocks = [
         _front_matter(facts, license, base_model),
@@ -52,14 +63,16 @@ def model_card(
         variants_table(facts),
         _how_measured(facts),
         bench_markdown(facts.bench, heading=False) if facts.bench else "",
+        transfer_section(facts, "##"),
+        *(("## Input", _input(facts)) if facts.training.image else ()),
         "## Usage",
         "Install the package with `pip install tledge`, or open a graph in `onnx/` with any ONNX runtime.",
-        _usage(facts, path, example),
+        _usage(facts, path, example or _EXAMPLES[facts.input_kind][0]),
         "## Training",
         bullets(_training(facts)),
         "## Limits",
         bullets(_limits(facts)),
-        f"## Labels ({len(facts.labels)})",
+        "## Estimate" if facts.numeric else f"## Labels ({len(facts.labels)})",
         _labels(facts),
         f"Made with tledge {escape(facts.version)}, {escape(fmt.moment(facts.created))}.",
     ]
@@ -92,8 +105,26 @@ _YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y",
 
 
 def _usage(facts: Facts, path: str, example: str) -> str:
-    answer = 'each["labels"]' if facts.many_labels else 'each["label"]'
-    return _USAGE.format(path=json.dumps(path), example=json.dumps(example, ensure_ascii=False), answer=answer)
+    answer = 'each["labels"], each["scores"]' if facts.many_labels else 'each["label"], each["scores"]'
+    usage = _USAGE.format(
+        path=json.dumps(path),
+        example=json.dumps(example, ensure_ascii=False),
+        another=json.dumps(_EXAMPLES[facts.input_kind][1]),
+        answer='each["value"]' if facts.numeric else answer,
+    )
+    if facts.input_kind != "image":
+        return usage
+    command = shlex.join(["tledge", "predict", path, example])
+    return (
+        f"{usage}\n\nAn image may be a path, the bytes of a file, a Pillow image or a uint8 array (height, width, 3). "
+        f"On the command line:\n\n```sh\n{command}\n```"
+    )
+
+
+def _input(facts: Facts) -> str:
+    image = facts.training.image
+    size = f"Images become {images.size(image)}, height first." if image and image.size else ""
+    return " ".join(part for part in (size, preprocessing_text(facts)) if part)
 
 
 def _how_measured(facts: Facts) -> str:
@@ -135,6 +166,8 @@ def _training(facts: Facts) -> list[str]:
         trained = training.trained_parameters
         of = f", {fmt.parameters(trained)} of them trained" if trained is not None else ""
         found.append(f"Parameters: {fmt.parameters(training.parameters)}{of}")
+    if training.augmentation:
+        found.append(f"Augmentation: {escape(images.augmentation(training.augmentation))}")
     if training.max_length is not None:
         found.append(f"Longest input: {fmt.count(training.max_length)} tokens; longer ones are cut")
     if rows:
@@ -145,8 +178,7 @@ def _training(facts: Facts) -> list[str]:
 
 
 def _limits(facts: Facts) -> list[str]:
-    other = "may get some of them" if facts.many_labels else "gets one of them"
-    found = [f"It knows only the labels below: an input that fits none {other} all the same."]
+    found = [_scope(facts)]
     found += [escape(fmt.capital(text)) for text in summary.warnings(facts)]
     weak = sorted((s for s in facts.label_scores if s.f1 is not None), key=lambda s: s.f1 or 0.0)[:3]
     if weak:
@@ -160,6 +192,15 @@ def _limits(facts: Facts) -> list[str]:
             + "."
         )
     return found
+
+
+def _scope(facts: Facts) -> str:
+    if not facts.numeric:
+        other = "may get some of them" if facts.many_labels else "gets one of them"
+        return f"It knows only the labels below: an input that fits none {other} all the same."
+    learnt = fmt.spread(facts.data.target_quantiles.get("train", {}))
+    known = f" It learnt from numbers of {learnt}; what lies outside was never seen." if learnt else ""
+    return f"It gives a number for every input, even for one unlike those that it learnt from.{known}"
 
 
 def _labels(facts: Facts) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from tledge.artifacts import Variant
 from tledge.report import format as fmt
-from tledge.report.facts import Epoch, Facts
+from tledge.report.facts import Epoch, Facts, RateFinder
 from tledge.report.labels import LINE, Circle, Frame, Label, place
 from tledge.report.summary import Quality, quality
 
@@ -24,6 +24,7 @@ FRAME = Frame(_LEFT, _RIGHT, _TOP, _BOTTOM)
 LINES_RIGHT = 282
 """Lines end here, so that their names fit beside them."""
 _MAX_RADIUS = 14
+_LONGEST_NAME = 30
 
 Point = tuple[float, float]
 
@@ -59,7 +60,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """A plot of lines over epochs; `phases` are the borders between parts of training."""
+    """A plot of lines; `phases` are named places on the x axis, such as the borders between parts of training."""
 
     title: str
     description: str
@@ -68,6 +69,7 @@ class Lines:
     series: tuple[Series, ...]
     phases: tuple[Tick, ...] = ()
     best: Mark | None = None
+    x_title: str = "epoch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,19 @@ class Dots:
     note: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Scatter:
+    """Estimates over truth; both axes have the same range, so that on the `diagonal` they are equal."""
+
+    description: str
+    x_title: str
+    y_title: str
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    points: tuple[Point, ...]
+    diagonal: tuple[float, float, float, float]
+
+
 def learning_curves(facts: Facts) -> tuple[Lines, ...]:
     """The losses and the validation metric by epoch; nothing for what has fewer than two epochs."""
     epochs, borders = _line_up(facts.training.curve)
@@ -114,6 +129,35 @@ def learning_curves(facts: Facts) -> tuple[Lines, ...]:
         _lines(fmt.capital(metric), metrics, borders, number=fmt.metric, mark_best=True),
     )
     return tuple(plot for plot in found if plot is not None)
+
+
+def rate_finders(facts: Facts) -> tuple[Lines, ...]:
+    """The loss over the learning rate, on a logarithmic scale, with the rate that was taken."""
+    found = (_rate_finder(finder) for finder in facts.training.rate_finders)
+    return tuple(plot for plot in found if plot is not None)
+
+
+def scatter(facts: Facts) -> Scatter | None:
+    """Estimates over truth; `None` where there are none."""
+    points = [p for p in facts.regression.points if all(map(math.isfinite, p))] if facts.regression else []
+    if not points:
+        return None
+    every = [value for point in points for value in point]
+    margin = (max(every) - min(every)) * 0.05 or 0.5
+    low, high = min(every) - margin, max(every) + margin
+    x_scale, y_scale = _Scale(low, high, _LEFT, _RIGHT), _Scale(low, high, _BOTTOM, _TOP)
+    name = facts.labels[0] if facts.labels else "value"
+    return Scatter(
+        description=f"{fmt.count(len(points))} test rows: estimates from {fmt.quantity(min(y for _, y in points))} to "
+        f"{fmt.quantity(max(y for _, y in points))}, truth from {fmt.quantity(min(x for x, _ in points))} to "
+        f"{fmt.quantity(max(x for x, _ in points))}",
+        x_title=f"true {name if len(name) <= _LONGEST_NAME else 'value'}",
+        y_title="Estimate over truth",
+        x_ticks=x_scale.ticks(6),
+        y_ticks=y_scale.ticks(5),
+        points=tuple((x_scale(x), y_scale(y)) for x, y in points),
+        diagonal=(x_scale(low), y_scale(low), x_scale(high), y_scale(high)),
+    )
 
 
 def tradeoff(facts: Facts) -> Dots | None:
@@ -181,6 +225,41 @@ class _Scale:
         first = math.ceil(self.low / step - 1e-9)
         values = [i * step for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
         return tuple(Tick(self(value), f"{value:.{decimals}f}") for value in values)
+
+
+def _rate_finder(finder: RateFinder) -> Lines | None:
+    """The curve up to where the loss leaves the range that matters; nothing of fewer than two points."""
+    pairs = zip(finder.rates, finder.losses, strict=False)
+    points = [(math.log10(x), y) for x, y in pairs if x > 0 and y is not None and math.isfinite(y)]
+    if len({x for x, _ in points}) < 2:
+        return None
+    low, first = min(y for _, y in points), points[0][1]
+    top = min(max(y for _, y in points), first + max(first - low, 0.1 * abs(first)))  # it may well end at a thousand
+    x_scale = _Scale(points[0][0], points[-1][0], _LEFT, LINES_RIGHT)
+    margin = (top - low) * 0.08 or 0.05
+    y_scale = _Scale(low - margin, top + margin, _BOTTOM, _TOP)
+    drawn = [(x_scale(x), y_scale(min(y, top + margin))) for x, y in points]
+    best = min(points, key=lambda point: point[1])
+    taken = finder.suggestion
+    of = f" of {finder.phase}" if finder.phase else ""
+    told = f"; {fmt.number(taken)} was taken" if taken else ""
+    inside = taken is not None and taken > 0 and x_scale.low <= math.log10(taken) <= x_scale.high
+    return Lines(
+        title=f"Learning-rate finder{of}",
+        description=f"Loss by learning rate{of}: from {fmt.number(first)} at {fmt.number(10 ** points[0][0])}, lowest "
+        f"{fmt.number(best[1])} at {fmt.number(10 ** best[0])}{told}",
+        x_ticks=_powers(x_scale),
+        y_ticks=y_scale.ticks(5),
+        series=(Series("loss", tuple(drawn), drawn[-1][1]),),
+        phases=(Tick(x_scale(math.log10(taken)), f"taken: {fmt.number(taken)}"),) if taken and inside else (),
+        x_title="learning rate",
+    )
+
+
+def _powers(scale: _Scale) -> tuple[Tick, ...]:
+    """A tick at each power of ten of a logarithmic scale, or at every second, third ... of them."""
+    powers = range(math.ceil(scale.low - 1e-9), math.floor(scale.high + 1e-9) + 1)
+    return tuple(Tick(scale(power), fmt.power_of_ten(power)) for power in powers[:: math.ceil(len(powers) / 7) or 1])
 
 
 def _line_up(curve: Sequence[Epoch]) -> tuple[list[float], list[tuple[float, str]]]:

@@ -19,8 +19,8 @@ class DataFacts:
     `sources`, `rows` and `label_counts` are by split: `train`, `validation`, `calibration`, `test`; `label_counts`
     then by label. `skipped` counts the rows left out, by reason. `duplicates` counts rows dropped because the same
     input with the same label was there before, and `conflicts` rows dropped because it was there with another label.
-    `image_sides` has quantiles of the shorter side of the training images, in pixels, and `target_quantiles` those of
-    the numbers that a regression learns, both by name (`p0`, `p50` ...).
+    `image_sides` has quantiles of the shorter side of the training images, in pixels, and `target_quantiles` by split
+    those of the numbers that a regression learns, both by name (`p0`, `p50` ...).
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -30,7 +30,7 @@ class DataFacts:
     duplicates: int | None = None
     conflicts: int | None = None
     image_sides: Mapping[str, float] = field(default_factory=dict)
-    target_quantiles: Mapping[str, float] = field(default_factory=dict)
+    target_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,7 +130,12 @@ def difference(value: float) -> str:
     if not value:
         return "0"
     digits, _, exponent = f"{value:.1e}".partition("e")
-    return f"{digits}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}10{str(int(exponent)).translate(_SUPERSCRIPT)}"
+    return f"{digits}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}{power_of_ten(int(exponent))}"
+
+
+def power_of_ten(exponent: int) -> str:
+    """A power of ten: `10⁻⁴`."""
+    return f"10{str(exponent).translate(_SUPERSCRIPT)}"
 
 
 def number(value: float) -> str:
@@ -143,14 +148,12 @@ def quantity(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def quantiles(values: Mapping[str, float], unit: str = "") -> str:
-    """Quantiles by name as a line: `32 (smallest), 300 (median), 512 (largest) pixels`."""
-    named = {"p0": "smallest", "p50": "median", "p100": "largest"}
-    parts = [
-        f"{quantity(value)} ({named.get(name, f'{name[1:]} %' if name.startswith('p') else name)})"
-        for name, value in values.items()
-    ]
-    return ", ".join(parts) + (f" {unit}" if unit and parts else "")
+def spread(quantiles: Mapping[str, float]) -> str:
+    """Quantiles named `p0`, `p50` ... as a line: `32 to 512, median 300`; empty where they are not known."""
+    if not {"p0", "p50", "p100"} <= quantiles.keys():
+        return ""
+    low, middle, high = (quantity(quantiles[name]) for name in ("p0", "p50", "p100"))
+    return low if low == high else f"{low} to {high}, median {middle}"
 
 
 def times(value: LatencyRatio) -> str:

@@ -208,6 +208,17 @@ def warnings(facts: Facts) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def residuals(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """Shares of the test rows, and what estimate minus truth is at or below for them."""
+    found = facts.regression.residuals if facts.regression else {}
+    return tuple((f"{share} %", fmt.quantity(value)) for share, value in found.items())
+
+
+def targets(facts: Facts) -> tuple[tuple[str, str], ...]:
+    """The range of the numbers that a regression learns, by split."""
+    return tuple((split, fmt.spread(found)) for split, found in facts.data.target_quantiles.items())
+
+
 def confusions(facts: Facts, limit: int) -> tuple[Confusion, ...]:
     """The pairs of labels that are most often taken for each other, the most frequent first."""
     pairs = [

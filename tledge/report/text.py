@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from tledge.artifacts import BenchResult, Variant
-from tledge.report import benchmark, summary
+from tledge.report import benchmark, images, quantized, summary, transfer
 from tledge.report import format as fmt
-from tledge.report.facts import Facts, LabelScore
+from tledge.report.facts import Facts, LabelScore, WrongPrediction
 
 _LONGEST = 160
 _WEAKEST = 5
@@ -24,10 +24,16 @@ def markdown(facts: Facts) -> str:
         bullets(_figure(figure) for figure in summary.key_figures(facts)),
         "### Variants",
         variants_table(facts),
+        *(
+            _folded(f"What {escape(group.scheme)} tried", _candidates(facts, group))
+            for group in quantized.groups(facts)
+        ),
+        transfer_section(facts, "###"),
         "### Latency",
         bench_markdown(facts.bench, heading=False) if facts.bench else "Not measured.",
         "### Errors",
-        _errors(facts),
+        _estimates(facts) if facts.numeric else _errors(facts),
+        *(("### Preprocessing", preprocessing_text(facts)) if facts.preprocessing else ()),
         _provenance(facts),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -72,6 +78,24 @@ def variants_table(facts: Facts) -> str:
     metric = fmt.metric_name(facts.metric)
     header = ("variant", f"test {metric}", f"validation {metric}", "latency", "against fp32", "size", "verdict")
     return table(header, [_variant_row(facts, variant) for variant in facts.variants])
+
+
+def transfer_section(facts: Facts, level: str) -> str:
+    """What the pretrained weights gave, under a heading of that level; empty where no random backbone was trained."""
+    found = transfer.table(facts)
+    if found is None:
+        return ""
+    rows = [(escape(name), *cells) for name, cells in found.rows]
+    blocks = (f"{level} What transfer gave", escape(found.sentence), table(("model, test rows", *found.header), rows))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def preprocessing_text(facts: Facts) -> str:
+    """How images become tensors, and how far that is from the library's own way."""
+    image = facts.training.image
+    told = images.preprocessing(image) if image else ""
+    sentences = images.comparison(facts.preprocessing) if facts.preprocessing else ()
+    return escape(" ".join([*([f"{fmt.capital(told)}."] if told else []), *sentences]))
 
 
 def label_table(scores: Iterable[LabelScore]) -> str:
@@ -159,11 +183,52 @@ def _errors(facts: Facts) -> str:
         blocks.append(_folded("Weakest labels", label_table(weakest)))
     if facts.wrong:
         rows = [
-            (code(w.text), code(w.truth), code(w.predicted), "-" if w.score is None else fmt.metric(w.score))
+            (_row_name(facts, w), code(w.truth), code(w.predicted), "-" if w.score is None else fmt.metric(w.score))
             for w in facts.wrong
         ]
-        blocks.append(_folded("Wrong predictions", table(("text", "truth", "predicted", "score"), rows)))
+        blocks.append(_folded("Wrong predictions", table((facts.input_kind, "truth", "predicted", "score"), rows)))
     return "\n\n".join(blocks)
+
+
+def _estimates(facts: Facts) -> str:
+    """The metrics of estimated numbers, quantiles of the errors and the largest ones."""
+    if facts.regression is None:
+        return "Errors on test rows: not measured."
+    blocks = [", ".join(f"{name} {value}" for name, value in summary.test_metrics(facts)) + "."]
+    quantiles = summary.residuals(facts)
+    if quantiles:
+        told = "; ".join(f"{share} are at or below {value}" for share, value in quantiles)
+        blocks.append(f"Estimate minus truth on the test rows: {told}.")
+    if facts.wrong:
+        rows = [
+            (
+                _row_name(facts, w),
+                escape(w.truth),
+                escape(w.predicted),
+                "-" if w.error is None else fmt.quantity(w.error),
+            )
+            for w in facts.wrong
+        ]
+        blocks.append(_folded("Largest errors", table((facts.input_kind, "truth", "estimate", "error"), rows)))
+    return "\n\n".join(blocks)
+
+
+def _row_name(facts: Facts, wrong: WrongPrediction) -> str:
+    return code(wrong.text if facts.input_kind == "text" else wrong.row)
+
+
+def _candidates(facts: Facts, group: quantized.Group) -> str:
+    header = (*group.settings, f"validation {fmt.metric_name(facts.metric)}", "against fp32", "why, or why not")
+    rows = [
+        (
+            *map(escape, row.settings),
+            row.metric,
+            f"{row.speed} ({row.interval})" if row.interval else row.speed,
+            f"{'**picked**' if row.picked else ''}{': ' * (row.picked and bool(row.reason))}{escape(row.reason)}",
+        )
+        for row in group.rows
+    ]
+    return _folded(f"What {escape(group.scheme)} tried", table(header, rows))
 
 
 def _error_count(facts: Facts) -> str:

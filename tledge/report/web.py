@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no script, no font, no picture, no network."""
+"""The report as one HTML file that needs nothing else: no script, no font, no network; pictures are inside it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import unicodedata
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from tledge.report import benchmark, charts, summary
+from tledge.report import benchmark, charts, images, quantized, summary, transfer
 from tledge.report import format as fmt
 from tledge.report.facts import Facts, LabelScore
 
@@ -32,6 +32,16 @@ def html(facts: Facts) -> str:
             splits=[name for name in _SPLITS if name in facts.data.rows],
             curves=charts.learning_curves(facts),
             tradeoff=charts.tradeoff(facts),
+            finders=charts.rate_finders(facts),
+            scatter=charts.scatter(facts),
+            residuals=summary.residuals(facts),
+            test_metrics=summary.test_metrics(facts),
+            targets=summary.targets(facts),
+            transfer=transfer.table(facts),
+            candidates=quantized.groups(facts),
+            comparison=images.comparison(facts.preprocessing) if facts.preprocessing else (),
+            image=images,
+            has_length=any(case.sequence is not None for case in facts.parity),
             matrix=[(label, row, sum(row)) for label, row in zip(facts.labels, matrix, strict=False)],
             confusions=summary.confusions(facts, 5 if matrix else 20),
             label_scores=sorted(facts.label_scores, key=_weakest_first),
