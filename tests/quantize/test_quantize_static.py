@@ -149,7 +149,7 @@ def test_likely_candidates_come_first():
     assert choices[0] == {"types": "u8s8", "method": "minmax", "keep_float": "none"}
     assert [choice["types"] for choice in choices[:3]] == ["u8s8", "u8u8", "s8s8"]
     order = [(choice["method"], choice["keep_float"]) for choice in choices if choice["types"] == "u8s8"]
-    assert order[:3] == [("minmax", "none"), ("minmax", "ends"), ("entropy", "none")]
+    assert order[:4] == [("minmax", "none"), ("minmax", "ends"), ("minmax", "worst"), ("entropy", "none")]
     assert order[-1] == ("percentile", "worst")
     assert {choice["n_worst"] for choice in choices if choice["keep_float"] == "worst"} == {4}
 
