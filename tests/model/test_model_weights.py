@@ -167,6 +167,25 @@ def test_preprocessing_of_transformers_is_its_image_processors(tmp_path):
     assert facts == Facts((32, 32), (32, 32), "bicubic", (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
 
 
+def test_an_image_processor_that_is_not_known_is_refused(tmp_path):
+    folder = families.save_image_model("vit", tmp_path)
+    (folder / "preprocessor_config.json").write_text('{"image_processor_type": "OddImageProcessor"}')
+    with pytest.raises(ModelError, match=r"model.backbone: .*'OddImageProcessor' is not known here"):
+        families.image_backbone(str(folder), size=None)
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(ModelError, match=r"cannot load .*preprocessor_config\.json"):
+        families.image_backbone(str(folder), size=None)
+
+
+def test_a_damaged_checkpoint_is_no_backbone(tmp_path):
+    built, backbone = families.image_classifier(NAME, size=48)
+    model.save(built, tmp_path, backbone)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:3000])
+    with pytest.raises(ModelError, match=r"model\.safetensors' cannot be read"):
+        model.load_backbone(str(tmp_path), kind="image")
+
+
 def test_a_recipe_changes_preprocessing():
     facts = families.image_backbone(NAME, size=112).preprocessing
     assert (facts.size, facts.resize) == ((112, 112), 128)

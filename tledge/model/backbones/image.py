@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tledge.errors import ModelError
+from tledge.errors import BundleError, ModelError
 from tledge.inputs.image import Facts, read_config
 from tledge.model import weights as weight_files
 from tledge.model.backbones.source import Source
@@ -175,13 +174,16 @@ def _of_checkpoint(folder: Path, config: Mapping[str, Any]) -> Source:
     backbone = config["tledge"].get("backbone")
     if not isinstance(backbone, dict):
         raise ModelError(f"model.backbone: {folder} is a checkpoint of texts; expected one of images")
-    facts = read_config(folder)
+    try:
+        facts = read_config(folder)
+    except BundleError as error:
+        raise ModelError(f"model.backbone: {error}") from error
     library, name = backbone["library"], backbone["name"]
     own_config = {k: v for k, v in config.items() if k != "tledge"} if library == "transformers" else None
     build = _builder(library, name, own_config)
 
     def state(_size: tuple[int, int]) -> Mapping[str, Tensor]:
-        return load_file(folder / WEIGHTS)
+        return weight_files.read(str(folder / WEIGHTS))
 
     return Source(library, name, facts, build, state, own_config)
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForImageClassification
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from tledge.errors import ModelError
+from tledge.errors import BundleError, ModelError
 from tledge.inputs.image import FILE, from_config
 from tledge.model.backbones.source import Source
 from tledge.model.backbones.transformers import explain, loading_options, place_of
@@ -41,6 +41,8 @@ def find(reference: str, revision: str | None) -> Source:
         facts = from_config(json.loads(Path(file).read_text(encoding="utf-8")), f"{reference}'s {FILE}")
     except (OSError, ValueError) as error:
         raise ModelError(explain(reference, error)) from error
+    except BundleError as error:
+        raise ModelError(f"model.backbone: {error}") from error
 
     def state(_size: tuple[int, int]) -> Mapping[str, Tensor]:
         try:
