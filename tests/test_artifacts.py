@@ -6,6 +6,7 @@ import pytest
 from tledge import artifacts
 from tledge.artifacts import (
     BenchResult,
+    Candidate,
     Footprint,
     Graph,
     Latency,
@@ -32,6 +33,7 @@ EXAMPLES = [
     ParityCase("alone", 1, 2, False, 1e-6, 1e-4, True, True),
     Variant("int8", "int8_dynamic", GRAPH, {"accuracy": 0.9}, {"accuracy": 0.8}, 0.99, 1.5, "b1", RATIO, True, "!"),
     Variant("fp32", "fp32", GRAPH),
+    Candidate("int8_static", {"types": "u8s8", "n_worst": 4}, {"accuracy": 0.9}, RATIO, "fast", True),
     Footprint("int8", 1.5, 10.0, 2.0, 90.0, 60.0, {"CPUExecutionProvider": 7}),
     BenchResult(MACHINE, (LATENCY, LATENCY), (), ("quiet",), "2026-11-21"),
 ]

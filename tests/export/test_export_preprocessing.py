@@ -6,7 +6,6 @@ import onnx
 import pytest
 import tiny_images
 from onnx import numpy_helper
-from PIL import Image
 
 from tledge import export, tasks
 from tledge.errors import ExportError, ParityError
@@ -109,15 +108,3 @@ def test_an_old_operator_set_cannot_resize(plain, tmp_path):
     onnx.save(model, tmp_path / "old.onnx")
     with pytest.raises(ExportError, match=r"^export\.opset: got 17, but resizing as Pillow does needs 18"):
         export.add_preprocessing(tmp_path / "old.onnx", tiny_images.FACTS, "resize_and_normalize")
-
-
-@pytest.mark.parametrize(("cut", "name", "steps"), [("round", "torchvision", 0), ("floor", "transformers", 1)])
-def test_ours_is_what_the_library_does(cut, name, steps):
-    facts = dataclasses.replace(tiny_images.FACTS, crop_offset=cut)
-    library = export.LibraryPixels(facts)
-    images = [*tiny_images.pictures(2, height=51, width=83), Image.fromarray(tiny_images.pictures(1)[0])]
-    found = export.compare_pixels(ImageInput(facts), library, images)
-    assert library.name == name
-    assert 0 <= found["mean_abs_diff"] <= found["max_abs_diff"] <= steps / 255 + 1e-6
-    other = ImageInput(dataclasses.replace(facts, interpolation="nearest"))
-    assert export.compare_pixels(other, library, images)["max_abs_diff"] > 5 / 255

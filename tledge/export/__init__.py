@@ -1,8 +1,8 @@
 """A checkpoint to an ONNX graph, and the proof that both compute the same."""
 
 from tledge.export.image import export_image
+from tledge.export.library_pixels import LibraryPixels, compare_pixels
 from tledge.export.parity import cases, check, require
-from tledge.export.pixels import LibraryPixels, compare_pixels
 from tledge.export.preprocessing import add_preprocessing, check_preprocessing
 from tledge.export.reference import torch_run
 from tledge.export.text import export
