@@ -20,7 +20,6 @@ from tledge.model.backbones.transformers import place_of
 from tledge.model.last_layer import LastLayer, take_off
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
-RANDOM = "random weights"
 
 
 class Preprocessing(Protocol):
@@ -57,11 +56,6 @@ class ImageBackbone:
         return self.last_layer.n_features
 
     @property
-    def is_random(self) -> bool:
-        """Whether its weights are random, so that `settle` has to make it usable."""
-        return RANDOM in self.notes
-
-    @property
     def aux(self) -> str | None:
         """The name of the second classifier that runs in training only, such as Inception's `AuxLogits`."""
         return self.last_layer.second
@@ -88,7 +82,7 @@ def load(
     last_layer = _take_off(module, reference, facts.size, source.facts.size)
     notes: list[str] = []
     if not pretrained or source.state is None:
-        notes.append(RANDOM)
+        notes.append("random weights")
     else:
         free = last_layer.dropped
         state, notes = weight_files.match(
