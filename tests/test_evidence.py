@@ -1,27 +1,44 @@
 """What a report tells of the answers, against scikit-learn on rows made by hand."""
 
+import base64
+from io import BytesIO
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from tledge import data, evidence, tasks
-from tledge.artifacts import read_json
+from tledge.artifacts import read_json, write_json
 from tledge.evidence import answers
 from tledge.recipe import load_recipe
+from tledge.report import html
 
+RECIPE = """\
+name: made-up
+task: {task}
+data: {{train: nowhere}}
+model: {{backbone: "torchvision:mobilenet_v2"}}
+finetune:
+  augmentation: {{flip: horizontal, color: 0.2, views: 3}}
+"""
 LABELS = ("cat", "dog", "emu", "fox")
 
 
 class Rows:
-    """A split of texts and label lists, as a data set gives them."""
+    """A split of texts or images and of label lists, as a data set gives them."""
 
-    def __init__(self, labels):
-        self._columns = {"label": labels, "text": [f"text {i}" for i in range(len(labels))]}
+    def __init__(self, labels, images=()):
+        self._columns = {
+            "label": labels,
+            "text": [f"text {i}" for i in range(len(labels))],
+            "row": [f"photos/{i}.png" for i in range(len(labels))],
+            "image": images or [None] * len(labels),
+        }
 
     def __getitem__(self, key):
-        return self._columns[key] if isinstance(key, str) else {"text": self._columns["text"][key]}
+        return self._columns[key] if isinstance(key, str) else {name: c[key] for name, c in self._columns.items()}
 
 
 def read(monkeypatch, tmp_path, kind, train, test, logits):
@@ -98,3 +115,150 @@ def test_facts_of_a_run(finished):
     assert facts.bench is not None
     assert [point.epoch for point in facts.training.curve] == [1, 2, 3, 4, 5, 6]
     assert all(seconds > 0 for seconds in facts.stage_seconds.values())
+
+
+def png(side=300, value=90):
+    file = BytesIO()
+    Image.fromarray(np.full((side, side // 2), value, np.uint8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def image_run(folder, monkeypatch, task, train, test, images, logits):
+    """A run folder as the stages leave it, with the least that its report needs; extra files are for the tests."""
+    for stage in ("data", "train", "export", "quantize", "baseline"):
+        (folder / stage).mkdir()
+    (folder / "recipe.yaml").write_text(RECIPE.format(task=task), encoding="utf-8")
+    counts = {"label_counts": {}, "skipped": {}, "duplicates": 0, "conflicts": 0}
+    data_report = {"labels": ["bad", "good"], "sources": {}, "rows": {"test": len(test)}, **counts}
+    curve = [{"epoch": 1.0, "train_loss": 0.5, "validation_loss": 0.6, "validation_metric": 0.7}]
+    phase = {"phase": "probe", "note": "features are cached", "seconds": 3.0, "device": "cpu", "curve": curve}
+    trained = {"parameters": 9, "trained_parameters": 3, "phases": [phase]}
+    for name, content in (
+        ("data/data", data_report),
+        ("train/train", trained),
+        ("export/parity", []),
+        ("quantize/variants", []),
+    ):
+        write_json(folder / f"{name}.json", content)
+    np.savez_compressed(folder / "quantize" / "test_outputs.npz", logits=np.array(logits, np.float32))
+    splits = SimpleNamespace(train=Rows(train), test=Rows(test, images))
+    monkeypatch.setattr(data, "open_splits", lambda folder: splits)
+    return load_recipe(folder / "recipe.yaml")
+
+
+@pytest.fixture
+def two_labels(tmp_path, monkeypatch):
+    """A run on 40 images of two labels: a recipe and its folder. Rows 3 and 7 are wrong, the latter more surely."""
+    truth = [i % 2 for i in range(40)]
+    logits = np.array([[-4.0, 4.0] if label else [4.0, -4.0] for label in truth])
+    logits[3], logits[7] = [1, -1], [3, -3]
+    images = [{"bytes": png(), "path": None}] * 40
+    images[7] = {"bytes": None, "path": str(tmp_path / "gone.png")}
+    rows = [[label] for label in truth]
+    recipe = image_run(tmp_path, monkeypatch, "image_classification", [[1], [1], [0]], rows, images, logits)
+    return SimpleNamespace(recipe=recipe, folder=tmp_path, logits=logits)
+
+
+def test_images_that_were_wrong(two_labels):
+    facts = evidence.facts(two_labels.recipe, two_labels.folder)
+    assert (facts.input_kind, facts.numeric, facts.metric) == ("image", False, "accuracy")
+    gone, shown = facts.wrong
+    assert (gone.row, gone.truth, gone.predicted, gone.image, gone.text) == ("photos/7.png", "good", "bad", "", "")
+    assert shown.row == "photos/3.png"
+    head, _, content = shown.image.partition(",")
+    assert head == "data:image/jpeg;base64"
+    thumbnail = Image.open(BytesIO(base64.b64decode(content)))
+    assert thumbnail.size == (64, 128)
+    assert facts.baseline["accuracy"] == 0.5
+    assert facts.baseline["roc_auc"] == 0.5
+    assert facts.baseline["log_loss"] == pytest.approx(-(np.log(1 / 3) + np.log(2 / 3)) / 2)
+
+
+def test_what_stages_may_leave_out(two_labels):
+    facts = evidence.facts(two_labels.recipe, two_labels.folder)
+    assert (facts.transfer, facts.preprocessing, facts.candidates, facts.regression) == (None, None, (), None)
+    training = facts.training
+    assert (training.image, training.rate_finders, training.contact_sheet) == (None, (), "")
+    assert training.notes == ("features are cached",)
+    assert training.max_length is None
+    assert training.augmentation == {"flip": "horizontal", "color": 0.2, "views": 3}
+
+
+def test_what_stages_tell_of_images(two_labels):
+    folder = two_labels.folder
+    trained = read_json(folder / "train" / "train.json")
+    normalisation = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "crop_offset": "round"}
+    trained["input"] = {"size": [224, 192], "resize": 256, "interpolation": "bilinear", **normalisation}
+    trained["notes"] = ["9 tensors matched by order"]
+    finder = {"rates": [1e-5, 1e-4], "losses": [0.7, None], "suggestion": 1e-5}
+    trained["phases"] = [*trained["phases"], trained["phases"][0] | {"phase": "full", "rate_finder": finder}]
+    write_json(folder / "train" / "train.json", trained)
+    (folder / "train" / "contact_sheet.jpg").write_bytes(b"sheet")
+    graph = {"mode": "normalize", "max_steps": 0.5, "share_over_one": 0.0}
+    compared = {"reference": "torchvision", "rows": 8, "max_abs_diff": 0.01, "mean_abs_diff": 0.001, "in_graph": graph}
+    write_json(folder / "export" / "preprocessing.json", compared | {"metric": "accuracy", "ours": 0.8, "theirs": 0.9})
+    ratio = {"reference": "fp32", "ratio": 0.5, "low": 0.4, "high": 0.6, "samples": 9}
+    kept = {"types": "u8s8", "keep_float": "worst", "n_worst": 4}
+    tried = {"scheme": "int8_static", "settings": kept, "metrics": {"accuracy": 0.8}, "ratio": ratio, "picked": True}
+    write_json(
+        folder / "quantize" / "candidates.json", [tried, tried | {"ratio": None, "reason": "no", "picked": False}]
+    )
+
+    facts = evidence.facts(two_labels.recipe, folder)
+    training = facts.training
+    image = training.image
+    assert (image.size, image.resize, image.mean) == ((224, 192), (256,), (0.5, 0.5, 0.5))
+    assert training.notes == ("9 tensors matched by order", "probe: features are cached", "full: features are cached")
+    (found,) = training.rate_finders
+    assert (found.phase, found.rates, found.losses, found.suggestion) == ("full", (1e-5, 1e-4), (0.7, None), 1e-5)
+    assert training.contact_sheet == "data:image/jpeg;base64," + base64.b64encode(b"sheet").decode()
+    assert (facts.preprocessing.max_abs_diff, facts.preprocessing.theirs) == (0.01, 0.9)
+    assert (facts.preprocessing.graph_mode, facts.preprocessing.graph_max_steps) == ("normalize", 0.5)
+    picked, other = facts.candidates
+    assert (picked.picked, picked.ratio.high, picked.settings["n_worst"]) == (True, 0.6, 4)
+    assert (other.ratio, other.reason) == (None, "no")
+    assert html(facts).count("data:image/jpeg") == 2
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_the_gain_of_transfer_has_an_interval_where_answers_are_kept(two_labels, kept):
+    folder, logits = two_labels.folder, two_labels.logits.copy()
+    told = {"kind": "random_backbone", "metrics": {"accuracy": 0.7}, "pretrained": {"accuracy": 0.95}, "seconds": 2.5}
+    write_json(folder / "baseline" / "baseline.json", told)
+    if kept:
+        np.savez_compressed(folder / "quantize" / "fp32_test_outputs.npz", logits=logits)
+        logits[10:20] *= -1
+        np.savez_compressed(folder / "baseline" / "test_outputs.npz", logits=logits)
+    found = evidence.facts(two_labels.recipe, folder).transfer
+    assert (found.random, found.pretrained, found.seconds) == ({"accuracy": 0.7}, {"accuracy": 0.95}, 2.5)
+    if not kept:
+        assert (found.low, found.high) == (None, None)
+        return
+    # Each of 40 rows is one more right with a chance of a quarter: 0.25, give or take 1.96 of its standard error.
+    half = 1.96 * np.sqrt(0.25 * 0.75 / 40)
+    assert (found.low, found.high) == pytest.approx((0.25 - half, 0.25 + half), abs=0.03)
+
+
+def test_estimates_of_numbers(tmp_path, monkeypatch):
+    truth = np.arange(600) % 30 / 10
+    estimates = truth + np.where(np.arange(600) < 300, 0.1, -0.1)
+    estimates[[5, 9]] += [2.0, -3.0]
+    images = [{"bytes": png(), "path": None}] * 600
+    rows = [[float(value)] for value in truth]
+    recipe = image_run(tmp_path, monkeypatch, "image_regression", [[1.0], [2.0]], rows, images, estimates[:, None])
+    write_json(tmp_path / "data" / "data.json", read_json(tmp_path / "data" / "data.json") | {"labels": ["ripeness"]})
+    facts = evidence.facts(recipe, tmp_path)
+    assert (facts.numeric, facts.metric, facts.labels) == (True, "r2", ("ripeness",))
+    assert (facts.confusion, facts.label_scores, facts.wrong_count) == ((), (), None)
+    assert facts.baseline["mae"] == pytest.approx(np.mean(np.abs(truth - 1.5)))
+    assert facts.baseline["r2"] <= 0
+    assert [row.row for row in facts.wrong[:2]] == ["photos/9.png", "photos/5.png"]
+    assert facts.wrong[0].error == pytest.approx(-2.9)
+    assert (facts.wrong[0].truth, facts.wrong[0].predicted) == ("0.900", "-2.00")
+    assert len(facts.wrong) == answers.WRONG_SHOWN["image"]
+    points = facts.regression.points
+    assert len(points) == 500
+    assert {round(y - x, 3) for x, y in points} <= {0.1, -0.1, 2.1, -2.9}
+    assert facts.regression.residuals["25"] == pytest.approx(-0.1)
+    assert facts.regression.residuals["75"] == pytest.approx(0.1)
+    assert "ripeness" in html(facts)

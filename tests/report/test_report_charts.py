@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tledge.report import Epoch, charts
+from tledge.report import Epoch, RateFinder, Regression, charts
 
 FRAME = charts.FRAME
 
@@ -91,3 +91,47 @@ def test_nothing_is_drawn_of_one_epoch_or_none(facts):
     for curve in ((), facts.training.curve[:1], facts.training.curve[:1] * 2):
         training = dataclasses.replace(facts.training, curve=curve)
         assert charts.learning_curves(dataclasses.replace(facts, training=training)) == ()
+
+
+def test_a_rate_finder_is_drawn_on_powers_of_ten_with_the_rate_taken(photos):
+    (plot,) = charts.rate_finders(photos)
+    assert [tick.text for tick in plot.x_ticks] == ["10⁻⁶", "10⁻⁵", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹"]
+    steps = [b.at - a.at for a, b in itertools.pairwise(plot.x_ticks)]
+    assert max(steps) - min(steps) <= 0.2
+    (taken,) = plot.phases
+    share = (taken.at - plot.x_ticks[2].at) / steps[2]  # between 1e-4 and 1e-3
+    assert share == pytest.approx(math.log10(6.3), abs=0.01)
+    (series,) = plot.series
+    lowest = max(series.points, key=lambda point: point[1])  # SVG's y points down
+    assert plot.x_ticks[3].at < lowest[0] < plot.x_ticks[4].at
+    assert all(FRAME.top <= y <= FRAME.bottom for _, y in series.points), "a loss that explodes leaves no mark outside"
+    assert len(series.points) < len(photos.training.rate_finders[0].rates)
+
+
+@pytest.mark.parametrize(
+    ("rates", "losses", "suggestion", "drawn"),
+    [
+        ((1e-5, 1e-4, 1e-3), (1.0, None, 0.5), None, 2),
+        ((1e-5, 1e-4, 1e-3), (1.0, math.nan, 0.5), 1.0, 2),  # a rate outside the plot is not marked
+        ((1e-5, 1e-4), (0.7, 0.7), 1e-5, 2),
+        ((1e-5,), (0.7,), 1e-5, 0),
+        ((), (), None, 0),
+    ],
+)
+def test_a_rate_finder_takes_what_there_is(photos, rates, losses, suggestion, drawn):
+    training = dataclasses.replace(photos.training, rate_finders=(RateFinder(rates, losses, suggestion, "probe"),))
+    plots = charts.rate_finders(dataclasses.replace(photos, training=training))
+    assert [len(plot.series[0].points) for plot in plots] == ([drawn] if drawn else [])
+    assert all("of probe" in plot.title for plot in plots)
+    assert all(bool(plot.phases) == (suggestion == 1e-5) for plot in plots)
+
+
+def test_estimates_on_the_diagonal_are_the_truth(regression):
+    exact = Regression(((0.0, 0.0), (2.0, 2.0), (10.0, 10.0)))
+    plot = charts.scatter(dataclasses.replace(regression, regression=exact))
+    x1, y1, x2, y2 = plot.diagonal
+    for x, y in plot.points:
+        assert (x - x1) / (x2 - x1) == pytest.approx((y - y1) / (y2 - y1), abs=0.002)
+    one = charts.scatter(dataclasses.replace(regression, regression=Regression(((3.0, 3.0), (math.nan, 1.0)))))
+    assert len(one.points) == 1
+    assert charts.scatter(dataclasses.replace(regression, regression=None)) is None

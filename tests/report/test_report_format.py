@@ -62,3 +62,23 @@ def test_sizes_counts_and_shares():
 def test_moment_is_utc_and_other_text_stays():
     assert fmt.moment("2026-01-02T05:04:05+02:00") == "2026-01-02 03:04 UTC"
     assert fmt.moment("yesterday") == "yesterday"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234.5, "1,234"), (98.0, "98.0"), (402.4, "402"), (-1.25, "-1.25"), (0.0123, "0.0123"), (0.5, "0.500"), (0, "0")],
+)
+def test_quantities_of_any_size_have_about_three_digits(value, text):
+    assert fmt.quantity(value) == text
+
+
+def test_scores_gains_and_spreads():
+    assert fmt.score("mae", 1234.5) == "1,234"
+    assert fmt.score("accuracy", 0.9999) == "0.9999"
+    assert fmt.metric(-0.0001) == "0.000"
+    assert fmt.gain(-0.0001) == "+0.000"
+    assert fmt.spread({"p0": 32, "p50": 300, "p100": 2048}) == "32 to 2,048, median 300"
+    assert fmt.spread({"p0": 300, "p50": 300, "p100": 300}) == "300"
+    assert fmt.spread({}) == ""
+    assert fmt.setting(8, None, 2) == "batch 8, 2 threads"
+    assert fmt.metric_name("roc_auc") == "ROC AUC"

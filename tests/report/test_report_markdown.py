@@ -13,7 +13,7 @@ def _tables(text):
         yield [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
 
 
-@pytest.mark.parametrize("name", ["facts", "multilabel", "minimal"])
+@pytest.mark.parametrize("name", ["facts", "multilabel", "minimal", "photos", "regression", "flowers"])
 def test_every_table_has_one_width(name, request):
     facts = request.getfixturevalue(name)
     for text in (markdown(facts), model_card(facts)):
@@ -106,7 +106,9 @@ def test_license_and_base_model_appear_when_given(facts):
     assert _front_matter(model_card(facts, license="no"))["license"] == "no"
 
 
-@pytest.mark.parametrize(("name", "key"), [("facts", "label"), ("multilabel", "labels")])
+@pytest.mark.parametrize(
+    ("name", "key"), [("facts", "label"), ("multilabel", "labels"), ("photos", "label"), ("regression", "value")]
+)
 def test_the_usage_example_is_valid_and_fits_the_task(name, key, request):
     card = model_card(request.getfixturevalue(name), path='a "bundle"', example='it\'s\n"so"')
     source = re.search(r"```python\n(.*?)```", card, re.DOTALL).group(1)
@@ -137,3 +139,51 @@ def test_a_card_of_next_to_nothing(minimal):
     assert "## Labels (2)\n\n`a`, `b`" in card
     assert "not measured" in card
     assert "pipeline_tag" not in card
+
+
+def test_images_in_markdown_are_named_rows(photos):
+    text = markdown(photos)
+    assert "data:image" not in text
+    for shown in (
+        "| `cells/0003xxx` | `whole cell` | `cracked <cell>` | 0.930 |",
+        "### What transfer gave",
+        "| random backbone | 0.752 | 0.803 | 0.760 | 0.850 | 0.420 |",
+        "| U8S8 | minmax | worst 4 | 0.849 | 1.6 times as fast (1.5 to 1.7) | **picked**: the fastest within",
+        "fails: &lt;b>made-up&lt;/b> trouble \\| here",
+        "differs from torchvision's own by at most 0.5/255",
+    ):
+        assert shown in text
+    assert text.count("What int8\\_static tried") == 1
+
+
+def test_estimates_in_markdown(regression):
+    text = markdown(regression)
+    assert "R² 0.708, Pearson correlation 0.845, mean absolute error 97.2, root mean squared error 123." in text
+    assert "5 % are at or below -198;" in text
+    assert "| `cells/0000` | 1000 | 480 | -520 |" in text
+    assert "Most often confused" not in text
+    assert "not measured" in markdown(dataclasses.replace(regression, regression=None))
+
+
+def test_the_card_of_an_image_model(photos):
+    card = model_card(photos, path="my bundle")
+    assert _front_matter(card)["pipeline_tag"] == "image-classification"
+    assert _front_matter(card)["metrics"] == ["balanced_accuracy"]
+    for shown in (
+        'predictor.predict("photo.jpg")',
+        "tledge predict 'my bundle' photo.jpg",
+        "The model takes images of 224 × 224 pixels, height first. The shorter side resized to 256 pixels",
+        "## What transfer gave",
+        "- Augmentation: mirrored (both)",
+    ):
+        assert shown in card
+    assert "data:image" not in card
+    assert not any(row.row in card for row in photos.wrong)
+
+
+def test_the_card_of_a_regression(regression):
+    card = model_card(regression)
+    assert 'print(each["value"])' in card
+    assert "## Estimate\n\n`defect <per mille>`" in card
+    assert "It learnt from numbers of 0 to 1,000, median 333" in card
+    assert "It knows only the labels" not in card

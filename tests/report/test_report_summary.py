@@ -4,11 +4,11 @@ import json
 import pytest
 
 from tledge.artifacts import LatencyRatio, from_dict, to_dict
-from tledge.report import Facts, summary
+from tledge.report import Facts, summary, transfer
 
 
-def test_facts_survive_json(facts, minimal):
-    for each in (facts, minimal):
+def test_facts_survive_json(facts, minimal, photos, regression):
+    for each in (facts, minimal, photos, regression):
         assert from_dict(Facts, json.loads(json.dumps(to_dict(each)))) == each
 
 
@@ -73,3 +73,45 @@ def test_confusions_are_the_largest_off_the_diagonal(facts):
 def test_a_reference_is_not_compared_with_itself(facts):
     fp32 = dataclasses.replace(facts.variants[0], against_fp32=LatencyRatio("fp32", 1.0, 1.0, 1.0, 9))
     assert summary.speed(dataclasses.replace(facts, bench=None), fp32) is None
+
+
+def test_interval_of_a_difference():  # the first example of Newcombe (1998): 56 of 70 and 48 of 80
+    assert summary.newcombe(56 / 70, 70, 48 / 80, 80) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("metric", "random", "interval", "sure", "said"),
+    [
+        ("balanced_accuracy", 0.752, (0.057, 0.139), True, "gave +0.099 balanced accuracy over random ones (95 %"),
+        ("balanced_accuracy", 0.845, (-0.01, 0.02), False, "which chance may explain (95 % interval -0.010 to +0.020)"),
+        ("balanced_accuracy", 0.845, (None, None), True, "a small gain, and how sure it is was not measured"),
+        ("balanced_accuracy", 0.752, (None, None), True, "random ones: how sure it is was not measured"),
+        ("balanced_accuracy", 0.861, (None, None), False, "gave nothing here: -0.010 balanced accuracy against random"),
+        ("accuracy", 0.803, (None, None), True, "(95 % interval +0.0"),  # a share of rows has an interval of its own
+        ("accuracy", 0.870, (None, None), False, "which chance may explain"),
+    ],
+)
+def test_the_gain_of_transfer_is_told_as_sure_as_it_is(photos, metric, random, interval, sure, said):
+    found = dataclasses.replace(
+        photos.transfer, random=photos.transfer.random | {metric: random}, low=interval[0], high=interval[1]
+    )
+    facts = dataclasses.replace(photos, metric=metric, transfer=found)
+    assert summary.gain(facts).sure is sure
+    assert said in transfer.table(facts).sentence
+    assert any("not clearly better than random" in text for text in summary.warnings(facts)) is not sure
+
+
+def test_without_a_random_backbone_there_is_no_transfer(facts):
+    assert summary.gain(facts) is None
+    assert transfer.table(facts) is None
+
+
+def test_estimates_are_held_to_the_mean(regression):
+    weak = dataclasses.replace(regression, baseline={"r2": 0.8})
+    assert any("always answering the mean of the training rows (0.800)" in text for text in summary.warnings(weak))
+    assert not any("always answering" in text for text in summary.warnings(regression))
+
+
+def test_two_labels_show_their_roc_auc_and_more_do_not(photos, flowers):
+    assert "Test ROC AUC" in [figure.name for figure in summary.key_figures(photos)]
+    assert "Test ROC AUC" not in [figure.name for figure in summary.key_figures(flowers)]

@@ -39,7 +39,11 @@ class Page(HTMLParser):
             self.texts.append(data)
 
 
-@pytest.fixture(params=["facts", "multilabel", "minimal"])
+def _pictures(facts):
+    return [each for each in (*(row.image for row in facts.wrong), facts.training.contact_sheet) if each]
+
+
+@pytest.fixture(params=["facts", "multilabel", "minimal", "photos", "regression", "flowers"])
 def any_facts(request):
     return request.getfixturevalue(request.param)
 
@@ -49,8 +53,12 @@ def test_the_page_is_well_formed_and_needs_nothing_else(any_facts):
     page = Page(source)
     assert source.startswith("<!DOCTYPE html>")
     assert "script" not in page.tags
-    assert not {"img", "link", "iframe", "object", "embed", "audio", "video"} & set(page.tags)
-    links = [value for _, name, value in page.attributes if name in ("href", "src", "srcset", "action", "xlink:href")]
+    assert not {"link", "iframe", "object", "embed", "audio", "video"} & set(page.tags)
+    pictures = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
+    assert len(pictures) == page.tags.count("img") == len(_pictures(any_facts))
+    assert all(re.fullmatch(r"data:image/jpeg;base64,[A-Za-z0-9+/]+=*", picture) for picture in pictures)
+    linking = ("href", "src", "srcset", "action", "xlink:href")
+    links = [value for tag, name, value in page.attributes if name in linking and tag != "img"]
     assert all(link.startswith("#") for link in links)
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert {link[1:] for link in links} <= set(ids)
@@ -186,3 +194,81 @@ def test_the_page_does_not_change_the_facts(facts):
     before = to_dict(facts)
     assert html(facts) == html(facts)
     assert to_dict(facts) == before
+
+
+def test_photos_that_were_wrong_are_shown_with_their_names(photos):
+    page = Page(html(photos))
+    shown = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
+    assert shown == [*(row.row for row in photos.wrong if row.image), "Some training images after augmentation"]
+    assert "not at hand truth cracked <cell> , predicted whole cell (score 0.990) cells/0000" in page.text
+    assert page.text.count("not at hand") == 1
+
+
+def test_what_images_have_is_told(photos):
+    text = Page(html(photos)).text
+    for shown in (
+        "Test ROC AUC 0.911 most frequent label alone: 0.500 random backbone: 0.850",
+        "The pretrained weights gave +0.099 balanced accuracy over random ones (95 % interval +0.057 to +0.139).",
+        "random backbone 0.752 0.803 0.760 0.850 0.420",
+        "pretrained backbone 0.851 0.876 0.853 0.912 0.310",
+        "The random one took 1 min 21 s.",
+        "U8S8 minmax worst 4 0.849 1.6 times as fast 1.5 to 1.7 picked : the fastest within the budget",
+        "U8S8 entropy none – not timed fails: <b>made-up</b> trouble | here",
+        "It differs from torchvision's own by at most 0.5/255 of a pixel value, less than 0.01/255 on average.",
+        "balanced accuracy on 420 validation rows is 0.851 with it and 0.852 with torchvision's.",
+        "at most 2/255 from ours, and 0.12 % of them more than 1/255",
+        "the shorter side resized to 256 pixels (bilinear); the middle 224 × 224 cut out",
+        "Mirrored (both), turned by up to 10°, brightness, contrast and saturation changed by up to 0.2, 4 views",
+        "312 tensors <matched> by order",
+        "shorter side of images 300 to 512, median 300 pixels",
+        "batch 1, 1 thread",
+        "taken: 0.00063",
+    ):
+        assert shown in text
+    for absent in ("length 32", "tokens ×", "longest input", "pooling", "padded", "None"):
+        assert absent not in text.replace("random tokens", "")
+
+
+def test_estimates_have_a_scatter_and_no_labels(regression):
+    source = html(regression)
+    text = Page(source).text
+    for shown in (
+        "int8_static ships: 0.708 R² on 525 test rows",
+        "mean of the training rows alone: 0.000",
+        "Test mean absolute error 97.2",
+        "root mean squared error 123",
+        "500 rows are drawn.",
+        "true defect <per mille>",
+        "95 % 199",
+        "Largest errors, those first",
+        "truth 1000 , estimate 480 (-520)",
+        "train 0 to 1,000, median 333",
+        "which chance may explain (95 % interval -0.010 to +0.013)",
+    ):
+        assert shown in text
+    for absent in (
+        "onfusion",
+        "Labels, weakest",
+        "same answer",
+        "predicted",
+        "Wrong predictions",
+        "Rows of each label",
+    ):
+        assert absent not in text
+    assert source.count('class="point"') == 500
+
+
+def test_a_hundred_labels_have_no_matrix(flowers):
+    text = Page(html(flowers)).text
+    assert "102 labels are too many for a matrix" in text
+    assert "The other 82 labels" in text
+    pairs = text[text.index("Most often confused") : text.index("Confusion matrix")]
+    assert pairs.count("made-up flower") == 40
+
+
+def test_a_picture_that_is_no_picture_is_not_shown(photos):
+    evil = 'https://example.com/x.png"><script>x</script>'
+    wrong = (dataclasses.replace(photos.wrong[0], image=evil, row=evil),)
+    training = dataclasses.replace(photos.training, contact_sheet=evil)
+    page = Page(html(dataclasses.replace(photos, wrong=wrong, training=training)))
+    assert not {"img", "script"} & set(page.tags)

@@ -157,6 +157,7 @@ def _wrong(
 def _estimates(task: Task, rows: Any, estimates: Array, targets: Array) -> dict[str, Any]:
     """The estimates of numbers beside the truth, and the rows with the largest errors, those first."""
     from tledge.report import Regression, WrongPrediction
+    from tledge.report import format as fmt
 
     errors = estimates.astype(np.float64) - targets
     points = np.unique(np.linspace(0, len(errors) - 1, min(POINTS_SHOWN, len(errors))).astype(int))
@@ -165,8 +166,8 @@ def _estimates(task: Task, rows: Any, estimates: Array, targets: Array) -> dict[
     regression: Regression = Regression(tuple((float(targets[i]), float(estimates[i])) for i in points), residuals)
     wrong = tuple(
         WrongPrediction(
-            truth=f"{targets[i]:.4g}",
-            predicted=f"{estimates[i]:.4g}",
+            truth=fmt.quantity(float(targets[i])),
+            predicted=fmt.quantity(float(estimates[i])),
             error=float(errors[i]),
             **_shown(task, rows[int(i)]),
         )

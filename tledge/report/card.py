@@ -123,7 +123,7 @@ def _usage(facts: Facts, path: str, example: str) -> str:
 
 def _input(facts: Facts) -> str:
     image = facts.training.image
-    size = f"Images become {images.size(image)}, height first." if image and image.size else ""
+    size = f"The model takes images of {images.size(image)}, height first." if image and image.size else ""
     return " ".join(part for part in (size, preprocessing_text(facts)) if part)
 
 

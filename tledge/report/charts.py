@@ -238,7 +238,8 @@ def _rate_finder(finder: RateFinder) -> Lines | None:
     x_scale = _Scale(points[0][0], points[-1][0], _LEFT, LINES_RIGHT)
     margin = (top - low) * 0.08 or 0.05
     y_scale = _Scale(low - margin, top + margin, _BOTTOM, _TOP)
-    drawn = [(x_scale(x), y_scale(min(y, top + margin))) for x, y in points]
+    left = next((i for i, (_, y) in enumerate(points) if y > top + margin), len(points))
+    drawn = [(x_scale(x), y_scale(min(y, top + margin))) for x, y in points[: left + 1]]
     best = min(points, key=lambda point: point[1])
     taken = finder.suggestion
     of = f" of {finder.phase}" if finder.phase else ""

@@ -23,8 +23,8 @@ _METRIC_NAMES = {
     "mae": "mean absolute error",
     "rmse": "root mean squared error",
 }
-_UNBOUNDED = frozenset({"mae", "rmse", "log_loss"})
-"""Metrics that are no share of anything: their size depends on the task."""
+_IN_UNITS = frozenset({"mae", "rmse"})
+"""Metrics in the unit of what is estimated, so that they can have any size."""
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -41,7 +41,7 @@ def metric(value: float | None) -> str:
 
 def score(name: str, value: float | None) -> str:
     """A metric's value by its name: errors with three significant digits, and all others as `metric` does."""
-    if value is None or name not in _UNBOUNDED:
+    if value is None or name not in _IN_UNITS:
         return metric(value)
     return quantity(value)
 
@@ -144,15 +144,19 @@ def number(value: float) -> str:
 
 
 def quantity(value: float) -> str:
-    """A number of any size with about three digits, and a comma between thousands: `1,234`, `2.5`, `-0.351`."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    """A number of any size with about three digits, and a comma between thousands: `1,234`, `98.0`, `-0.351`."""
+    for least, digits in ((100, 0), (10, 1), (1, 2)):
+        if abs(value) >= least:
+            return f"{value:,.{digits}f}"
+    return f"{value:#.3g}" if value else "0"
 
 
 def spread(quantiles: Mapping[str, float]) -> str:
     """Quantiles named `p0`, `p50` ... as a line: `32 to 512, median 300`; empty where they are not known."""
     if not {"p0", "p50", "p100"} <= quantiles.keys():
         return ""
-    low, middle, high = (quantity(quantiles[name]) for name in ("p0", "p50", "p100"))
+    found = (quantiles[name] for name in ("p0", "p50", "p100"))
+    low, middle, high = (f"{value:,.0f}" if float(value).is_integer() else quantity(value) for value in found)
     return low if low == high else f"{low} to {high}, median {middle}"
 
 

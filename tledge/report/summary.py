@@ -67,12 +67,12 @@ def wilson(share: float, rows: int) -> tuple[float, float]:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def newcombe(share: float, other: float, rows: int) -> tuple[float, float]:
-    """The 95 % interval of the difference of two shares of that many rows each (Newcombe 1998, method 10).
+def newcombe(share: float, rows: int, other: float, other_rows: int) -> tuple[float, float]:
+    """The 95 % interval of the difference of two shares (Newcombe 1998, method 10).
 
     It takes the two for independent; of the same rows they are not, and the interval is then wider than it need be.
     """
-    (low, high), (other_low, other_high) = wilson(share, rows), wilson(other, rows)
+    (low, high), (other_low, other_high) = wilson(share, rows), wilson(other, other_rows)
     difference = share - other
     return (
         difference - math.hypot(share - low, other_high - other),
@@ -116,7 +116,7 @@ def gain(facts: Facts) -> Gain | None:
     ours, theirs = found.pretrained[facts.metric], found.random[facts.metric]
     low, high, rows = found.low, found.high, facts.data.rows.get("test")
     if low is None and rows and facts.metric in _SHARES:
-        low, high = newcombe(ours, theirs, rows)
+        low, high = newcombe(ours, rows, theirs, rows)
     return Gain(ours - theirs, low, high)
 
 

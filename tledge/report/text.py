@@ -24,10 +24,7 @@ def markdown(facts: Facts) -> str:
         bullets(_figure(figure) for figure in summary.key_figures(facts)),
         "### Variants",
         variants_table(facts),
-        *(
-            _folded(f"What {escape(group.scheme)} tried", _candidates(facts, group))
-            for group in quantized.groups(facts)
-        ),
+        *(_candidates(facts, group) for group in quantized.groups(facts)),
         transfer_section(facts, "###"),
         "### Latency",
         bench_markdown(facts.bench, heading=False) if facts.bench else "Not measured.",
