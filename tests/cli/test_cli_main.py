@@ -58,7 +58,10 @@ def test_no_verb_shows_the_help(capfd):
     [
         (["frobnicate"], ["No such command 'frobnicate'", "--help"]),
         (["predict", "--frobnicate"], ["No such option: --frobnicate", "--help"]),
-        (["run"], ["Missing argument", "--help"]),
+        (["export"], ["Missing argument", "--help"]),
+        (["run"], ["nothing to run", "--data"]),
+        (["finetune", "recipe.yaml", "--data", "photos"], ["recipe.yaml", "--data", "one of them"]),
+        (["run", "recipe.yaml", "--backbone", "x"], ["--backbone", "--data", "--set"]),
         (["bench", ".", "--for", "10"], ["--for", "50", "--help"]),
         (["bench", ".", "--for", "many"], ["--for", "float"]),
     ],

@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from tledge import evidence
 from tledge.artifacts import write_json
@@ -42,8 +45,10 @@ def stage(job: Job, folder: Path) -> str:
             "seconds": time.monotonic() - started,
         },
     )
+    outputs: dict[str, Any] = result.outputs
+    np.savez_compressed(folder / "test_outputs.npz", **outputs)
     for path in folder.iterdir():  # what training resumes from; the random network itself is nobody's
-        if path.name != "baseline.json":
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if path.is_dir():
+            shutil.rmtree(path)
     ours, theirs = fp32.test_metrics[job.metric], result.metrics[job.metric]
     return f"test {job.metric} {theirs:.3f} on a random backbone, {ours:.3f} on the pretrained one"

@@ -9,6 +9,7 @@ from pathlib import Path
 import tledge
 from tledge import evidence
 from tledge.artifacts import read_json
+from tledge.evaluate import Run
 from tledge.stages.bench import torch_reference
 from tledge.stages.job import Job
 
@@ -45,11 +46,18 @@ def stage(job: Job, folder: Path) -> str:
         provenance=provenance,
         readme=report.model_card(evidence.facts(job.recipe, job.folder)),
         input_kind=task.INPUT,
-        reference=torch_reference(job.stage("train") / "checkpoint", job.stage("export") / "inputs")(None),
+        reference=_reference(job),
         only_chosen=recipe.bundle.variants == "chosen",
     )
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return f"{len(manifest.variants)} variant(s), {size / 1e6:.1f} MB, {manifest.chosen} is chosen"
+
+
+def _reference(job: Job) -> Run | None:
+    """Torch, on the tensors that the graphs take; `None` where a graph resizes, whose rounding is its own."""
+    if job.recipe.export.preprocessing == "resize_and_normalize":
+        return None
+    return torch_reference(job.stage("train") / "checkpoint", job.stage("export") / "inputs")(None)
 
 
 def _public_name(backbone: str) -> str:
