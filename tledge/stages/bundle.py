@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +35,9 @@ def stage(job: Job, folder: Path) -> str:
         packages=machine.describe().packages,
     )
     variants = evidence.variants(graphs)
+    facts = evidence.facts(
+        job.recipe, job.folder
+    )  # with what an earlier run may have left of the stages after this one
     manifest = bundle.write(
         folder,
         name=recipe.name,
@@ -44,7 +48,7 @@ def stage(job: Job, folder: Path) -> str:
         labels=tuple(rows["labels"]),
         open_run=lambda path: session_run(open_session(path)),
         provenance=provenance,
-        readme=report.model_card(evidence.facts(job.recipe, job.folder)),
+        readme=report.model_card(dataclasses.replace(facts, bench=None, transfer=None)),
         input_kind=task.INPUT,
         reference=_reference(job),
         only_chosen=recipe.bundle.variants == "chosen",

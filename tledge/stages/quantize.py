@@ -65,8 +65,9 @@ def stage(job: Job, folder: Path) -> str:
     )
     write_json(folder / "candidates.json", [artifacts.to_dict(each) for each in candidates])
     chosen = next(v for v in variants if v.chosen)
-    outputs: dict[str, Any] = tested[chosen.name].outputs
-    np.savez_compressed(folder / "test_outputs.npz", **outputs)
+    for name, stem in ((chosen.name, "test_outputs"), ("fp32", "fp32_test_outputs")):
+        outputs: dict[str, Any] = tested[name].outputs
+        np.savez_compressed(folder / f"{stem}.npz", **outputs)
     metric = tested[chosen.name].metrics[job.metric]
     return f"{chosen.name} chosen, test {job.metric} {metric:.3f}; {chosen.reason}"
 
