@@ -28,6 +28,10 @@ Choice = Mapping[str, str | int]
 """One candidate: keywords of a scheme's `apply`."""
 
 
+_FAILED = "cannot be made"
+_NOT_TRIED = "not tried"
+
+
 @dataclass(slots=True)
 class _Tried:
     """What is known of one candidate so far; it is out when it has a reason."""
@@ -42,6 +46,11 @@ class _Tried:
     @property
     def name(self) -> str:
         return " ".join(str(value) for value in self.choice.values())
+
+    @property
+    def was_seen(self) -> bool:
+        """Whether it was made, or could not be."""
+        return self.made or self.reason.startswith(_FAILED)
 
 
 def search(
@@ -58,7 +67,7 @@ def search(
     limits: Limits,
     progress: Progress,
 ) -> tuple[Evaluation, tuple[Candidate, ...]]:
-    """Write the best candidate of a scheme to `target`; gives its evaluation, and all candidates with their reasons.
+    """Write the best candidate of a scheme to `target`; gives its evaluation, and what was tried, with reasons.
 
     The first candidate of each `types` is timed beside fp32, since these decide about speed. Of those that are not
     clearly slower than the fastest, candidates are then scored on the validation rows in their order. That ends at the
@@ -96,7 +105,8 @@ def search(
         best = next(each for each, candidate in zip(tried, candidates, strict=True) if candidate.picked)
         assert best.evaluation is not None
         os.replace(best.path, target)
-        return best.evaluation, candidates
+        seen = (candidate for each, candidate in zip(tried, candidates, strict=True) if each.was_seen)
+        return best.evaluation, tuple(seen)
 
 
 def _make(module: ModuleType, source: Path, each: _Tried, scratch: Path, calibration: Calibration) -> None:
@@ -104,7 +114,7 @@ def _make(module: ModuleType, source: Path, each: _Tried, scratch: Path, calibra
         module.apply(source, each.path, calibration=calibration, scratch=scratch, **each.choice)
         each.made = True
     except Exception as error:  # noqa: BLE001  # the quantizers raise whatever their parts raise
-        each.reason = f"cannot be made: {told(error)}"
+        each.reason = f"{_FAILED}: {told(error)}"
 
 
 def told(error: Exception) -> str:
@@ -133,25 +143,22 @@ def _look_at_speed(tried: Sequence[_Tried], make: Callable[[_Tried], bool], sour
         first = firsts.get(each.choice.get("types"))
         if first is None or each.reason:
             continue
-        each.reason = reasons[first.name]
-        if hopeless and each is not first and not each.reason:
-            each.reason = "not tried: all types are slower than fp32 here"
+        each.reason = reasons[first.name] or (_NOT_TRIED if hopeless and each is not first else "")
 
 
 def _look_at_accuracy(
     tried: Sequence[_Tried], make: Callable[[_Tried], bool], fp32: Evaluation, score: Score, limits: Limits
 ) -> None:
     """Score candidates in their order until one is good enough."""
-    enough = ""
+    enough = False
     for each in tried:
         if each.reason:
             continue
         if enough:
-            each.reason = f"not tried: {enough} loses at most half of what is allowed"
+            each.reason = _NOT_TRIED
         elif make(each):
             each.evaluation = score(each.path, each.name)
-            if _loss(each, fp32, limits) <= limits.max_metric_drop / 2 + 1e-12:
-                enough = each.name
+            enough = _loss(each, fp32, limits) <= limits.max_metric_drop / 2 + 1e-12
 
 
 def _loss(each: _Tried, fp32: Evaluation, limits: Limits) -> float:
