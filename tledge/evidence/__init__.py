@@ -12,6 +12,7 @@ from tledge.artifacts import BenchResult, ParityCase, Variant, read_json
 from tledge.evidence import answers
 from tledge.evidence.images import data_uri
 from tledge.recipe import Recipe
+from tledge.recipe.save import recipe_text
 
 if TYPE_CHECKING:
     from tledge.report import Candidate, DataFacts, Facts, ImageFacts, PreprocessingFacts, TrainingFacts
@@ -43,7 +44,7 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
         numeric=task.PROBLEM_TYPE == "regression",
         input_kind=task.INPUT,
         pipeline_tag=task.OPTIMUM_TASK,
-        recipe_yaml=(folder / "recipe.yaml").read_text(encoding="utf-8"),
+        recipe_yaml=recipe_text(recipe),
         data=_data(rows),
         training=_training(recipe, folder),
         variants=variants(folder / "quantize"),
