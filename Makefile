@@ -45,4 +45,4 @@ device:
 	$(DEVICE)/bin/tledge bench runs/quickstart/bundle --for 50
 
 bench: install
-	for script in startup probe graph_form; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in startup probe graph_form freed_memory zoo; do $(BIN)/python benchmarks/$$script.py || exit 1; done
