@@ -4,7 +4,8 @@
 
 Each round starts two fresh processes, one that keeps memory and one that hands it back, in turning order; each runs the
 network over batches of noise in inference mode, after three batches to warm up. Prints milliseconds an image, and how
-much of the processors' time went to the system. The claim that is held: at least a tenth faster; otherwise it exits with 1.
+much of the processors' time went to the system. The claim that is held: at least a tenth faster; otherwise the script
+exits with 1.
 """
 
 from __future__ import annotations
