@@ -31,8 +31,8 @@ from tledge.stages import Job
 
 # The recipe's sections that each stage depends on, beside the stage before it.
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "data": ("task", "metric", "seed", "data"),
-    "train": ("model", "finetune"),
+    "data": ("task", "seed", "data"),
+    "train": ("metric", "model", "finetune"),
     "export": ("export",),
     "quantize": ("quantize", "budget", "bench"),
     "bundle": ("name", "bundle"),
@@ -203,8 +203,8 @@ def _stamp(source: object) -> list[tuple[str, int, int]]:
 
     Those of a folder are what a walk finds, without following links to other folders.
     """
-    path = Path(str(source))
-    if not path.exists():
+    path = Path(source) if isinstance(source, str) else None
+    if path is None or not path.exists():
         return []
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     return [(p.relative_to(path).as_posix(), (stat := p.stat()).st_size, stat.st_mtime_ns) for p in files]
