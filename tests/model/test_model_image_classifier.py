@@ -55,7 +55,10 @@ def test_a_dropout_before_the_old_last_layer_goes_with_it():
 
 
 @pytest.mark.parametrize("hidden", [None, 8])
-@pytest.mark.parametrize("reference", ["torchvision:squeezenet1_1", "torchvision:inception_v3", "timm:convnext_atto"])
+@pytest.mark.parametrize(
+    "reference",
+    ["torchvision:squeezenet1_1", "torchvision:inception_v3", "torchvision:mnasnet0_5", "timm:convnext_atto"],
+)
 def test_a_saved_classifier_comes_back_with_the_same_logits(reference, hidden, tmp_path):
     size = 96 if "inception" in reference else 64
     built, backbone = families.image_classifier(reference, size=size, head_hidden_size=hidden, dropout_prob=0.3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from types import MethodType
 from typing import Any
 
 from torch import Tensor, nn
@@ -53,6 +54,9 @@ def build(name: str) -> nn.Module:
     if hasattr(module, "transform_input"):
         # Their weights were trained on pixels scaled to -1..1: with this they take ImageNet's mean and deviation.
         module.transform_input = True
+    if isinstance(module, models.MNASNet):
+        # It insists on a version number beside its tensors, to rebuild weights of 2019, that only pickles keep.
+        module._load_from_state_dict = MethodType(nn.Module._load_from_state_dict, module)
     network: nn.Module = module.eval()
     return network
 
