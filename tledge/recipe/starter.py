@@ -15,7 +15,7 @@ from tledge.recipe.schema import DEFAULT_SCHEMES
 from tledge.recipe.yaml12 import KeyPath
 
 BACKBONES = {"text": "sentence-transformers/all-MiniLM-L6-v2", "image": "torchvision:mobilenet_v3_small"}
-"""The starter's backbones: a good first try for short English texts, 22 million parameters, and for photos, 2.5."""
+"""The starter's backbones: a good first try for short English texts, 22 million parameters, and for photos, 1.5."""
 
 WIDTH = 100
 LABELS_SHOWN = 20
