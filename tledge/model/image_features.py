@@ -24,7 +24,7 @@ from tledge.model.features import Compute, float16, kept
 from tledge.model.images import Images
 from tledge.progress import Progress
 
-BATCH = 32  # images of one pass: bounds the memory that activations of the whole backbone take
+BATCH = {"cuda": 64, "cpu": 8}  # images of one pass: on a CPU what fits into its cache is faster than more
 AHEAD = 2  # batches that are decoded while the backbone runs
 
 
@@ -90,8 +90,12 @@ def _compute(
 ) -> None:
     vectors: npt.NDArray[Any] | None = None
     with progress(description, total=len(images)) as advance, torch.inference_mode():
-        for rows, views in _decoded(images):
-            tensors = {name: tensor.to(device) for name, tensor in images.tensors(views).items()}
+        for rows, views in _decoded(images, BATCH.get(device.type, 8)):
+            # Convolutions are a fifth faster with the channels last, though the weights have them first.
+            tensors = {
+                name: tensor.to(device, memory_format=torch.channels_last)
+                for name, tensor in images.tensors(views).items()
+            }
             result = compute(tensors).float().cpu()
             if vectors is None:
                 shape = (len(images), images.views, *result.shape[1:])
@@ -103,9 +107,9 @@ def _compute(
     vectors.flush()  # type: ignore[attr-defined]
 
 
-def _decoded(images: Images) -> Iterator[tuple[range, list[Image.Image]]]:
+def _decoded(images: Images, batch: int) -> Iterator[tuple[range, list[Image.Image]]]:
     """Batches of rows with their views in order, read and changed in threads while the backbone runs."""
-    size = max(1, BATCH // images.views)
+    size = max(1, batch // images.views)
     waiting: deque[tuple[range, list[Future[list[Image.Image]]]]] = deque()
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(images), size):
