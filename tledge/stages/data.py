@@ -26,7 +26,7 @@ def stage(job: Job, folder: Path) -> str:
     counts = {name: len(getattr(splits, name)) for name in ("train", "validation", "calibration", "test")}
     rows = ", ".join(f"{count} {name} rows" for name, count in counts.items() if count)
     left_out = sum(splits.report.skipped.values())
-    skipped = f", {left_out} broken rows left out" if left_out else ""
+    skipped = f", {left_out} broken {'row' if left_out == 1 else 'rows'} left out" if left_out else ""
     what = (
         f"the number {splits.labels[0]!r}" if job.task.PROBLEM_TYPE == "regression" else f"{len(splits.labels)} labels"
     )
