@@ -32,7 +32,7 @@ def keep_freed_memory() -> bool:
     """Have the C library keep memory that was freed instead of handing it back to the system; gives whether it does.
 
     A network's activations are freed and asked for again with every layer, and pages that come from the system are
-    cleared first: of the time of MobileNet-like networks in torch that took half (`benchmarks/README.md`). The
+    cleared first: without that an EfficientNet-Lite0 took 0.61 of the time in torch (`benchmarks/README.md`). The
     process's peak stays what it was. Only glibc has the setting; a user's own in the environment is kept.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
