@@ -100,7 +100,7 @@ def recipe_of(name: str, photos: Path, weights: str | None, types: list[str]) ->
                 "int8_static": {"types": types, "methods": ["minmax"], "keep_float": ["none", "ends"]},
             },
             "budget": {"max_metric_drop": 0.05},
-            "bench": {"max_seconds": 60},
+            "bench": {"duration_s": 60},
         }
     )
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-HEAVY = {"torch", "transformers", "onnx", "onnxscript", "pydantic", "yaml", "datasets", "sklearn", "optimum", "pandas"}
+HEAVY = {"torch", "transformers", "onnx", "onnxscript", "pydantic", "datasets", "sklearn", "optimum", "pandas"}
 
 DRIVER = """\
 import sys

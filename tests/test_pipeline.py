@@ -116,8 +116,8 @@ def test_a_failed_stage_keeps_the_ones_before(run_copy):
 
 
 def test_too_little_time_for_a_median(run_copy):
-    with pytest.raises(RecipeError, match=r"bench.max_seconds: 1e-06 s gave \d runs of .*; raise it"):
-        go_on(run_copy, "bench.max_seconds=1e-6", until="quantize")
+    with pytest.raises(RecipeError, match=r"bench.duration_s: 1e-06 s gave \d runs of .*; raise it"):
+        go_on(run_copy, "bench.duration_s=1e-6", until="quantize")
 
 
 def test_a_defect_is_in_the_log(project, monkeypatch):

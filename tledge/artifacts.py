@@ -114,8 +114,8 @@ class Latency:
     """Latencies of one candidate at one setting, in milliseconds.
 
     `percentiles_ms` maps `p50`, `p90` ... to a value; a percentile without enough samples is in `missing` with the
-    number of samples it needs. `against` is the paired ratio to the reference of the same interleaved run. `sequence`
-    is `None` for inputs without a length.
+    number of samples it needs. `median_low_ms` and `median_high_ms` bound the median's 95 % interval. `against` is the
+    paired ratio to the reference of the same interleaved run. `sequence` is `None` for inputs without a length.
     """
 
     candidate: str
@@ -127,6 +127,75 @@ class Latency:
     percentiles_ms: Mapping[str, float]
     missing: Mapping[str, int] = field(default_factory=dict)
     against: LatencyRatio | None = None
+    median_low_ms: float | None = None
+    median_high_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EndToEnd:
+    """One value after another through a whole bundle: raw value to tensors, the run, tensors to an answer.
+
+    The three parts are medians in milliseconds; `percentiles_ms` and `missing` are those of the whole, as in `Latency`.
+    """
+
+    candidate: str
+    threads: int
+    samples: int
+    preprocess_ms: float
+    run_ms: float
+    postprocess_ms: float
+    percentiles_ms: Mapping[str, float]
+    missing: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Scenario `offline`: rows a second at one batch size over `runs` runs, with its bootstrap 95 % interval."""
+
+    candidate: str
+    batch: int
+    sequence: int | None
+    threads: int
+    runs: int
+    rows_per_second: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLoad:
+    """Scenario `server`: requests of one batch each that arrive at random (Poisson) and wait for the one session.
+
+    A latency runs from a request's arrival to its answer. `rate` is the asked and `achieved_rate` the answered number
+    of requests a second, `utilization` the share of time in which the session ran. `met` tells whether the percentile
+    `percentile` is within `bound_ms`, `None` where there are too few requests to say so.
+    """
+
+    candidate: str
+    batch: int
+    sequence: int | None
+    threads: int
+    rate: float
+    achieved_rate: float
+    utilization: float
+    requests: int
+    percentile: str
+    bound_ms: float
+    within_bound: float
+    met: bool | None
+    percentiles_ms: Mapping[str, float]
+    missing: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorTime:
+    """All nodes of one operator type on one provider: how many, their time in one run, and its share of all nodes'."""
+
+    operator: str
+    provider: str
+    nodes: int
+    time_ms: float
+    share: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +204,9 @@ class Footprint:
 
     `load_ms` is the time to open the session, `first_run_ms` that of the first run after it; `peak_memory_mb` is the
     process's peak resident size and `base_memory_mb` what the interpreter and its libraries took before the load (MB
-    of 10^6 bytes, like `size_mb`).
+    of 10^6 bytes, like `size_mb`). `nodes_by_provider` counts nodes and `time_share_by_provider` has the share of the
+    nodes' time, 0 to 1; `operators` are the ten slowest operator types. `threads` is the pool that was asked for and
+    `busy_cores` the processor time of a run divided by its duration.
     """
 
     candidate: str
@@ -145,11 +216,45 @@ class Footprint:
     peak_memory_mb: float
     base_memory_mb: float
     nodes_by_provider: Mapping[str, int] = field(default_factory=dict)
+    time_share_by_provider: Mapping[str, float] = field(default_factory=dict)
+    operators: tuple[OperatorTime, ...] = ()
+    threads: int | None = None
+    busy_cores: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A candidate against a reference in paired, interleaved rounds, and the host's own noise measured before.
+
+    `noise` is the reference against itself. `within` is the difference that matters, as a share of the reference's
+    time; `answer` is `faster`, `slower`, `same` (within that difference) or `inconclusive`, and `reason` says why.
+    `isolated` tells whether each had a process of its own.
+    """
+
+    candidate: str
+    reference: str
+    batch: int
+    sequence: int | None
+    threads: int
+    provider: str
+    ratio: LatencyRatio
+    noise: LatencyRatio
+    within: float
+    answer: str
+    reason: str
+    candidate_ms: float
+    reference_ms: float
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Where a measurement was made."""
+    """Where a measurement was made.
+
+    `frequency_mhz` and `max_frequency_mhz` are of the cores that this process may use, `temperature_c` is that of the
+    hottest sensor, `governor` the system's rule for frequencies: `None` or empty where they cannot be read.
+    `fingerprint` is a hash of what determines speed: results with the same one may be compared.
+    """
 
     cpu: str
     architecture: str
@@ -163,17 +268,76 @@ class Machine:
     providers: tuple[str, ...]
     load_average: float | None
     packages: Mapping[str, str] = field(default_factory=dict)
+    onnxruntime_build: str = ""
+    frequency_mhz: float | None = None
+    max_frequency_mhz: float | None = None
+    governor: str = ""
+    temperature_c: float | None = None
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class BenchResult:
-    """One `tledge bench`: every candidate at every setting, interleaved, and the machine."""
+    """One `tledge bench`: every candidate at every setting, interleaved, and the machine.
+
+    `name` is the bundle's or the file's, `provider` the execution provider that was asked for.
+    """
 
     machine: Machine
     latencies: tuple[Latency, ...]
     footprints: tuple[Footprint, ...]
     notes: tuple[str, ...] = ()
     created: str = ""
+    name: str = ""
+    provider: str = "cpu"
+    end_to_end: tuple[EndToEnd, ...] = ()
+    throughput: tuple[Throughput, ...] = ()
+    server: tuple[ServerLoad, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+
+ACCEPT, REGRESSION, ANOMALOUS, INCONCLUSIVE = "ACCEPT", "REGRESSION", "ANOMALOUS", "INCONCLUSIVE"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One limit or one sign of trouble that the gate looked at, with its own verdict.
+
+    `limit` is the budget's key, such as `p95_ms`, or the name of a check; `low` and `high` bound the 95 % interval of
+    `measured` where there is one. `variant`, `provider`, `batch`, `sequence` and `threads` say what was measured, as
+    far as that matters.
+    """
+
+    limit: str
+    verdict: str
+    reason: str
+    allowed: float | None = None
+    measured: float | None = None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    variant: str = ""
+    provider: str = ""
+    batch: int | None = None
+    sequence: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate says: ACCEPT, REGRESSION, ANOMALOUS or INCONCLUSIVE, every finding, and what it rests on.
+
+    `name` and `version` are the bundle's name and the first twelve digits of its manifest's SHA-256, `against` the
+    same of the bundle that it was compared with, empty where there was none.
+    """
+
+    verdict: str
+    findings: tuple[Finding, ...]
+    name: str = ""
+    version: str = ""
+    against: str = ""
+    created: str = ""
+    bench: BenchResult | None = None
 
 
 def to_dict(artifact: Any) -> dict[str, Any]:

@@ -12,7 +12,10 @@
     ├── QuantizeError        7   no variant could be made, or none fits the budget
     ├── BundleError          8   a bundle is damaged, incomplete or of an unknown format
     ├── InputError           9   a value given to `predict` cannot be an input of the model
-    └── MissingExtraError   10   a package of an extra is not installed
+    ├── MissingExtraError   10   a package of an extra is not installed
+    └── DeviceError         14   another machine cannot be reached, lacks something, or broke off
+
+`tledge gate` ends with 0 for ACCEPT, 11 for REGRESSION, 12 for ANOMALOUS and 13 for INCONCLUSIVE.
 
 Exit code 0 is success, 1 also stands for a defect of tledge itself (its traceback is then shown), 2 for a misspelt
 command line too, and 130 for Ctrl-C.
@@ -94,6 +97,12 @@ class MissingExtraError(TledgeError):
         """The error for a failed import, with the command that mends it."""
         package = (error.name or str(error)).partition(".")[0]
         return cls(f"the package {package!r} is not installed; run: pip install 'tledge[{extra}]'")
+
+
+class DeviceError(TledgeError):
+    """Another machine cannot be reached, lacks something, or broke off."""
+
+    exit_code = 14
 
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:

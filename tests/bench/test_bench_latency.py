@@ -38,7 +38,7 @@ def test_every_candidate_stands_equally_often_at_every_place(count):
 def test_measure_runs_every_candidate_once_a_round_in_that_order():
     calls = []
     candidates = {name: (lambda name=name: calls.append(name)) for name in "ABC"}
-    samples = latency.measure(candidates, reference="A", percentile=90, max_seconds=60, warmup=2, clock=lambda: 0)
+    samples = latency.measure(candidates, reference="A", percentile=90, duration_s=60, warmup=2, clock=lambda: 0)
     assert {name: len(values) for name, values in samples.items()} == {"A": 100, "B": 100, "C": 100}
     assert calls[:6] == list("ABCABC")  # warm-up
     timed = calls[6:]
@@ -47,7 +47,7 @@ def test_measure_runs_every_candidate_once_a_round_in_that_order():
 
 def test_measure_takes_what_the_percentile_needs():
     clock = Clock()
-    samples = latency.measure({"A": clock.taking(1)}, reference="A", percentile=99, max_seconds=60, clock=clock)
+    samples = latency.measure({"A": clock.taking(1)}, reference="A", percentile=99, duration_s=60, clock=clock)
     assert len(samples["A"]) == 662
     assert set(samples["A"]) == {1.0}
 
@@ -55,30 +55,30 @@ def test_measure_takes_what_the_percentile_needs():
 def test_measure_stops_at_the_time_limit_after_a_whole_round():
     clock = Clock()
     candidates = {"A": clock.taking(100), "B": clock.taking(300)}
-    samples = latency.measure(candidates, reference="A", percentile=90, max_seconds=4, warmup=1, clock=clock)
+    samples = latency.measure(candidates, reference="A", percentile=90, duration_s=4, warmup=1, clock=clock)
     assert samples == {"A": [100.0] * 10, "B": [300.0] * 10}
 
 
 def test_measure_takes_one_round_however_slow():
     clock = Clock()
-    samples = latency.measure({"A": clock.taking(9000)}, reference="A", percentile=90, max_seconds=1, clock=clock)
+    samples = latency.measure({"A": clock.taking(9000)}, reference="A", percentile=90, duration_s=1, clock=clock)
     assert samples == {"A": [9000.0]}
 
 
 def test_warm_up_is_cut_at_a_tenth_of_the_limit():
     clock = Clock()
-    latency.measure({"A": clock.taking(600)}, reference="A", percentile=90, max_seconds=10, warmup=50, clock=clock)
+    latency.measure({"A": clock.taking(600)}, reference="A", percentile=90, duration_s=10, warmup=50, clock=clock)
     assert clock.now == pytest.approx(10.2e9)  # two rounds of warm-up and fifteen samples
 
 
 def test_a_clock_that_stands_still_gives_positive_samples():
-    samples = latency.measure({"A": lambda: None}, reference="A", percentile=50, max_seconds=1, clock=lambda: 0)
+    samples = latency.measure({"A": lambda: None}, reference="A", percentile=50, duration_s=1, clock=lambda: 0)
     assert min(samples["A"]) > 0
 
 
 def test_garbage_collection_is_off_while_sampling_and_on_after():
     seen = set()
-    latency.measure({"A": lambda: seen.add(gc.isenabled())}, reference="A", percentile=50, max_seconds=9)
+    latency.measure({"A": lambda: seen.add(gc.isenabled())}, reference="A", percentile=50, duration_s=9)
     assert seen == {False}
     assert gc.isenabled()
 
@@ -88,7 +88,7 @@ def test_garbage_collection_comes_back_after_a_failure():
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
-        latency.measure({"A": fail}, reference="A", percentile=50, max_seconds=9)
+        latency.measure({"A": fail}, reference="A", percentile=50, duration_s=9)
     assert gc.isenabled()
 
 
@@ -105,13 +105,13 @@ def test_progress_counts_the_rounds():
         def __exit__(self, *_):
             return None
 
-    latency.measure({"A": lambda: None}, reference="A", percentile=50, max_seconds=60, clock=lambda: 0, progress=Bar)
+    latency.measure({"A": lambda: None}, reference="A", percentile=50, duration_s=60, clock=lambda: 0, progress=Bar)
     assert seen == [100] + [1] * 100
 
 
 def test_an_unknown_reference_is_named():
     with pytest.raises(RecipeError, match="'fp23' is not measured: candidates are fp32, int8; did you mean 'fp32'"):
-        latency.measure({"fp32": print, "int8": print}, reference="fp23", percentile=90, max_seconds=1)
+        latency.measure({"fp32": print, "int8": print}, reference="fp23", percentile=90, duration_s=1)
 
 
 def test_summary_prints_what_has_enough_samples_and_names_the_rest():

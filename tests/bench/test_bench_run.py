@@ -98,7 +98,7 @@ def test_notes_name_the_asked_percentile_once_a_setting():
     found = notes(MACHINE, [FP32, INT8, dataclasses.replace(FP32, sequence=128)], 99)
     assert found == tuple(
         f"p99 is not given at batch 1, length {length}, 1 thread: "
-        "100 of 662 samples fitted into the time limit; raise max_seconds"
+        "100 of 662 samples fitted into the time limit; raise duration_s"
         for length in (32, 128)
     )
 

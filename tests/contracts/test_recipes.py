@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tledge.recipe import load_recipe, yaml12
+from tledge import yaml12
+from tledge.recipe import load_recipe
 from tledge.recipe.load import PREFIXES
 from tledge.recipe.save import SCHEMA_COMMENT
 

@@ -31,7 +31,7 @@ def run(
     lengths: Sequence[int | None] = (32, 128),
     threads: Sequence[int] = (1,),
     percentile: float = 90,
-    max_seconds: float = 120.0,
+    duration_s: float = 120.0,
     provider: str = "cpu",
     extra: Mapping[str, Callable[[int], Run]] | None = None,
     repeats: int = memory.REPEATS,
@@ -49,7 +49,7 @@ def run(
         lengths: Tokens of a row; `[None]` for inputs without a length.
         threads: Threads of one run.
         percentile: The percentile to take enough samples for, in percent.
-        max_seconds: Time limit for one setting.
+        duration_s: Time limit for one setting.
         provider: Execution provider of the graphs.
         extra: Candidates that are no graphs, by name: given the number of threads, each gives its run. A
             number of threads that is global to the process is theirs to set.
@@ -79,7 +79,7 @@ def run(
                 {name: functools.partial(candidate, feeds) for name, candidate in runs.items()},
                 reference=reference,
                 percentile=percentile,
-                max_seconds=max_seconds,
+                duration_s=duration_s,
                 description=f"Timing {setting(batch, length, count)}",
                 progress=progress,
             )

@@ -23,7 +23,7 @@ def measure(
     *,
     reference: str,
     percentile: float = 90,
-    max_seconds: float = 120.0,
+    duration_s: float = 120.0,
     warmup: int = 5,
     description: str = "Timing",
     progress: Progress = silent,
@@ -38,7 +38,7 @@ def measure(
         candidates: What to time, by name; each call is one run.
         reference: The candidate that the others are compared with; it must be among them.
         percentile: The percentile that there shall be enough samples for, in percent.
-        max_seconds: Time limit, warm-up included.
+        duration_s: Time limit, warm-up included.
         warmup: Rounds run before and not counted; fewer when they take a tenth of the limit, at least one.
         description: What the progress bar says.
         progress: Shows the rounds.
@@ -53,13 +53,13 @@ def measure(
     start = clock()
     with _no_garbage_collection():
         for round_ in range(warmup):
-            if round_ and clock() - start > WARMUP_SHARE * max_seconds * 1e9:
+            if round_ and clock() - start > WARMUP_SHARE * duration_s * 1e9:
                 break
             for run in candidates.values():
                 run()
         with progress(description, total=rounds) as advance:
             for round_ in range(rounds):
-                if round_ and clock() - start > max_seconds * 1e9:
+                if round_ and clock() - start > duration_s * 1e9:
                     break
                 for name in order(list(candidates), round_):
                     samples[name].append(_time(candidates[name], clock))

@@ -54,6 +54,6 @@ def _missing(rows: list[Latency], percentile: float) -> list[str]:
         if name in row.missing
     }
     return [
-        f"{name} is not given at {where}: {got} of {needed} samples fitted into the time limit; raise max_seconds"
+        f"{name} is not given at {where}: {got} of {needed} samples fitted into the time limit; raise duration_s"
         for where, (got, needed) in settings.items()
     ]

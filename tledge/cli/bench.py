@@ -32,7 +32,7 @@ def command(
     percentile: Annotated[
         float, typer.Option("--for", min=50, max=99.9, help="Take enough samples for this percentile.")
     ] = 90,
-    max_seconds: Annotated[float, typer.Option("--max-seconds", min=0.1, help="Time limit for one setting.")] = 120,
+    duration_s: Annotated[float, typer.Option("--duration", min=0.1, help="Time limit for one setting.")] = 120,
     provider: ProviderOption = "cpu",
     no_torch: Annotated[
         bool, typer.Option("--no-torch", help="Leave torch eager out, the reference in a run folder.")
@@ -57,7 +57,7 @@ def command(
         lengths=lengths,
         threads=counts,
         percentile=percentile,
-        max_seconds=max_seconds,
+        duration_s=duration_s,
         provider=provider,
         extra={} if no_torch else _torch_eager(folder.parent / "train" / "checkpoint", folder),
         progress=screen.bars(),

@@ -10,7 +10,7 @@ from tledge.errors import RecipeError
 
 if TYPE_CHECKING:
     from tledge.data import Preview
-    from tledge.recipe.yaml12 import KeyPath
+    from tledge.yaml12 import KeyPath
 
 
 def write(data: str, path: Path, *, name: str, task: str | None, backbone: str | None) -> Preview:

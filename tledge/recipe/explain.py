@@ -7,10 +7,10 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-from tledge import plugins
+from tledge import plugins, yaml12
 from tledge.errors import did_you_mean
-from tledge.recipe import keys, yaml12
-from tledge.recipe.yaml12 import KeyPath
+from tledge.recipe import keys
+from tledge.yaml12 import KeyPath
 
 Place = Callable[[KeyPath], str]
 """Names where a key came from: `recipe.yaml:12`, or `--set finetune.epochs=5`."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 from tledge.recipe.schema import Recipe
-from tledge.recipe.yaml12 import KeyPath
+from tledge.yaml12 import KeyPath
 
 Node = dict[str, Any]
 """A JSON schema: of the whole recipe, of a section, or of one value."""

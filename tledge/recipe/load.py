@@ -10,12 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from tledge import yaml12
 from tledge.errors import RecipeError, did_you_mean
-from tledge.recipe import yaml12
 from tledge.recipe.explain import explain, unknown_kinds
 from tledge.recipe.keys import dotted
 from tledge.recipe.schema import Recipe
-from tledge.recipe.yaml12 import KeyPath
+from tledge.yaml12 import KeyPath
 
 SOURCES: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("data", "test"))
 BACKBONE: KeyPath = ("model", "backbone")

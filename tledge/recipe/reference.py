@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from tledge.recipe import keys, yaml12
+from tledge import yaml12
+from tledge.recipe import keys
 
 _INTRODUCTION = """\
 # The recipe

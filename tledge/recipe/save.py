@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tledge.recipe import yaml12
+from tledge import yaml12
 from tledge.recipe.schema import Recipe
 
 SCHEMA_FILE = "recipe.schema.json"

@@ -300,7 +300,7 @@ class Bench(Section):
     """Threads of one run (onnxruntime's intra-op pool)."""
     percentile: Literal[50, 90, 95, 97, 99] = 90
     """The percentile asked for; enough samples are taken for it (p90 needs 64, p95 130, p99 662)."""
-    max_seconds: Annotated[float, Field(gt=0)] = 120
+    duration_s: Annotated[float, Field(gt=0)] = 120
     """Time limit in seconds for one setting; a percentile that lacks samples is then named instead of
     printed."""
 

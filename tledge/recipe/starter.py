@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tledge import tasks
-from tledge.recipe import keys, yaml12
+from tledge import tasks, yaml12
+from tledge.recipe import keys
 from tledge.recipe.save import SCHEMA_COMMENT
 from tledge.recipe.schema import DEFAULT_SCHEMES
-from tledge.recipe.yaml12 import KeyPath
+from tledge.yaml12 import KeyPath
 
 BACKBONES = {"text": "sentence-transformers/all-MiniLM-L6-v2", "image": "torchvision:mobilenet_v3_small"}
 """The starter's backbones: a good first try for short English texts, 22 million parameters, and for photos, 1.5."""

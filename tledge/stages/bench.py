@@ -22,7 +22,7 @@ def stage(job: Job, folder: Path) -> str:
         lengths=job.recipe.bench_lengths,
         threads=settings.threads,
         percentile=settings.percentile,
-        max_seconds=settings.max_seconds,
+        duration_s=settings.duration_s,
         extra={"torch eager": torch_reference(job.stage("train") / "checkpoint", job.stage("bundle"))},
         progress=job.progress,
     )
@@ -30,7 +30,7 @@ def stage(job: Job, folder: Path) -> str:
     chosen = next(v.name for v in evidence.variants(job.stage("quantize")) if v.chosen)
     first = next(row for row in result.latencies if row.candidate == chosen)
     if "p50" not in first.percentiles_ms or first.against is None:
-        return f"too few runs of {chosen} for a median; raise bench.max_seconds"
+        return f"too few runs of {chosen} for a median; raise bench.duration_s"
     times = f"{1 / first.against.ratio:.1f} times as fast as torch eager"
     return f"{chosen} takes {first.percentiles_ms['p50']:.2f} ms, {times}"
 

@@ -84,14 +84,14 @@ def _timed(job: Job, graphs: Mapping[str, Path], encoder: inputs.Input) -> dict[
         batches=at.batch[:1],
         lengths=job.recipe.bench_lengths[:1],
         threads=at.threads[:1],
-        max_seconds=at.max_seconds,
+        duration_s=at.duration_s,
         repeats=0,
         progress=job.progress,
     )
     for row in result.latencies:
         if "p50" not in row.percentiles_ms:
             raise RecipeError(
-                f"bench.max_seconds: {at.max_seconds:g} s gave {row.samples} runs of {row.candidate}, too few for "
+                f"bench.duration_s: {at.duration_s:g} s gave {row.samples} runs of {row.candidate}, too few for "
                 "a median; raise it"
             )
     return {row.candidate: (row.percentiles_ms["p50"], row.against) for row in result.latencies}

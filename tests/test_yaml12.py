@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tledge import yaml12
 from tledge.errors import RecipeError
-from tledge.recipe import yaml12
 
 
 def read(text: str) -> object:

@@ -1,0 +1,1 @@
+"""Other machines: a bundle is taken there, benched by the device install, and the record brought back."""

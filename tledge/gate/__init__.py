@@ -1,0 +1,1 @@
+"""The gate: measurements and a budget in, a verdict with its reasons out."""
