@@ -13,6 +13,7 @@ from tledge.artifacts import (
     LatencyRatio,
     Machine,
     ParityCase,
+    Record,
     TensorSpec,
     Variant,
 )
@@ -35,6 +36,7 @@ EXAMPLES = [
     Variant("fp32", "fp32", GRAPH),
     Candidate("int8_static", {"types": "u8s8", "n_worst": 4}, {"accuracy": 0.9}, RATIO, "fast", True),
     Footprint("int8", 1.5, 10.0, 2.0, 90.0, 60.0, {"CPUExecutionProvider": 7}),
+    Record("2026-11-21", "tiny", "int8", 1, 32, 1, "cpu", "0123", 1.4, 1.3, 1.5, {"p50": 1.4}, fingerprint="ab"),
     BenchResult(MACHINE, (LATENCY, LATENCY), (), ("quiet",), "2026-11-21"),
 ]
 

@@ -340,6 +340,42 @@ class Verdict:
     bench: BenchResult | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of a history: one variant at one setting as it was measured at one time on one machine.
+
+    `name` and `version` are those of a `Verdict`, `variant` is the candidate's name. The latencies are those of
+    `Latency`, `ratio` is against `against`, `load_ms` and `peak_memory_mb` are of the variant's footprint. `verdict` is
+    the gate's, empty where only a benchmark was run. `fingerprint` is the machine's: only records with the same one may
+    be compared.
+    """
+
+    created: str
+    name: str
+    variant: str
+    batch: int
+    sequence: int | None
+    threads: int
+    provider: str
+    version: str = ""
+    p50_ms: float | None = None
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
+    percentiles_ms: Mapping[str, float] = field(default_factory=dict)
+    samples: int | None = None
+    against: str = ""
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    size_mb: float | None = None
+    load_ms: float | None = None
+    peak_memory_mb: float | None = None
+    verdict: str = ""
+    fingerprint: str = ""
+    cpu: str = ""
+    onnxruntime: str = ""
+
+
 def to_dict(artifact: Any) -> dict[str, Any]:
     """A dataclass as plain JSON types; tuples become lists."""
     return typing.cast("dict[str, Any]", json.loads(json.dumps(dataclasses.asdict(artifact))))
