@@ -124,8 +124,26 @@ def test_summary_prints_what_has_enough_samples_and_names_the_rest():
     assert (row.against.reference, row.against.ratio) == ("fp32", pytest.approx(0.5))
 
 
+def test_summary_bounds_the_median():
+    samples = {"a": [float(i) for i in range(1, 102)]}
+    row = latency.summarize(samples, candidate="a", reference="a", batch=1, sequence=None, threads=1)
+    assert row.percentiles_ms["p50"] == 51.0
+    assert 36 < row.median_low_ms < 46
+    assert 56 < row.median_high_ms < 66
+
+
+def test_p99_9_is_asked_for_as_any_other_percentile():
+    clock = Clock()
+    samples = latency.measure({"A": clock.taking(1)}, reference="A", percentile=99.9, duration_s=60, clock=clock)
+    assert len(samples["A"]) == 6636
+    row = latency.summarize(samples, candidate="A", reference="A", batch=1, sequence=None, threads=1, percentile=99.9)
+    assert row.percentiles_ms["p99.9"] == 1.0
+    assert row.missing == {}
+
+
 def test_the_reference_is_not_compared_with_itself():
     row = latency.summarize({"a": [1.0]}, candidate="a", reference="a", batch=1, sequence=8, threads=1, percentile=90)
     assert row.against is None
     assert row.percentiles_ms == {}
     assert row.missing["p50"] == 6
+    assert row.median_low_ms is None

@@ -111,3 +111,67 @@ def test_outliers_are_kept():
     candidate = np.ones(100)
     candidate[:60] = 1000.0
     assert stats.paired_ratio(candidate, reference).ratio == pytest.approx(1000.0)
+
+
+@pytest.mark.parametrize(("samples", "discarded"), [(201, 9), (659, 47), (2048, 172), (2116, 178)])
+def test_discards_as_many_as_published_runs_of_mlperf(samples, discarded):
+    assert stats.rank_from_top(samples, 90) - 1 == discarded
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 20, 101])
+def test_median_interval_is_that_of_drawn_resamples(size):
+    values = np.random.default_rng(size).lognormal(size=size)
+    drawn = np.random.default_rng(5).choice(values, (20_000, size))
+    medians = np.median(drawn, axis=1)
+    low, high = stats.median_interval(values)
+    assert np.mean(medians < low) <= 0.035
+    assert np.mean(medians > high) <= 0.035
+    assert np.mean(medians <= low) >= 0.015
+    assert np.mean(medians >= high) >= 0.015
+
+
+def test_median_interval_covers_the_true_median():
+    rng = np.random.default_rng(11)
+    intervals = [stats.median_interval(rng.lognormal(size=100), seed=i) for i in range(1000)]
+    covered = np.mean([low <= 1 <= high for low, high in intervals])
+    assert 0.93 <= covered <= 0.975
+
+
+def test_mean_interval_is_that_of_drawn_resamples_and_covers_the_true_mean():
+    rng = np.random.default_rng(12)
+    values = rng.normal(10, 1, 400)
+    low, high = stats.mean_interval(values)
+    half = 1.96 * values.std() / math.sqrt(values.size)
+    assert (low, high) == (pytest.approx(values.mean() - half, abs=0.01), pytest.approx(values.mean() + half, abs=0.01))
+    covered = [low <= 10 <= high for low, high in (stats.mean_interval(rng.normal(10, 1, 100)) for _ in range(300))]
+    assert 0.90 <= np.mean(covered) <= 0.99
+
+
+def test_mean_interval_of_many_samples_is_drawn_in_parts(monkeypatch):
+    values = np.random.default_rng(1).normal(size=500)
+    whole = stats.mean_interval(values)
+    monkeypatch.setattr(stats, "_CHUNK", 1100)  # two resamples at once
+    assert stats.mean_interval(values) == whole
+
+
+def test_within_bound_is_early_stopping_of_the_server_scenario():
+    assert stats.within_bound(1.0, [1.0] * 458, 99) is None
+    assert stats.within_bound(1.0, [1.0] * 459, 99) is True
+    assert stats.within_bound(1.0, [1.0] * 661 + [2.0], 99) is True
+    assert stats.within_bound(1.0, [1.0] * 660 + [2.0], 99) is None
+
+
+def test_within_bound_says_no_when_too_many_are_above():
+    assert stats.within_bound(1.0, [], 99) is None
+    assert stats.within_bound(1.0, [2.0], 99) is None  # one of a hundred is above anyway
+    assert stats.within_bound(1.0, [2.0, 2.0], 99) is False
+    assert stats.within_bound(1.0, [1.0] * 4900 + [2.0] * 100, 99) is False
+    assert stats.within_bound(1.0, [1.0] * 4950 + [2.0] * 50, 99) is None
+
+
+def test_a_printed_percentile_within_the_bound_is_enough():
+    rng = np.random.default_rng(2)
+    for _ in range(50):
+        samples = rng.lognormal(size=800).tolist()
+        bound = stats.percentile(samples, 99)
+        assert stats.within_bound(bound, samples, 99) is True

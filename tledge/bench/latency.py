@@ -51,7 +51,7 @@ def measure(
     rounds = max(stats.samples_needed(percentile), MIN_ROUNDS)
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     start = clock()
-    with _no_garbage_collection():
+    with no_garbage_collection():
         for round_ in range(warmup):
             if round_ and clock() - start > WARMUP_SHARE * duration_s * 1e9:
                 break
@@ -100,8 +100,8 @@ def summarize(
         percentile: Percentile asked for, in percent; it comes beside p50, p90, p95 and p99.
     """
     own = samples[candidate]
-    estimates = {key(p): stats.percentile(own, p) for p in sorted({*PERCENTILES, percentile})}
-    needed = {key(p): stats.samples_needed(p) for p in (*PERCENTILES, percentile)}
+    percentiles, missing = estimates(own, percentile)
+    low, high = stats.median_interval(own) if "p50" in percentiles else (None, None)
     return Latency(
         candidate=candidate,
         batch=batch,
@@ -109,10 +109,25 @@ def summarize(
         threads=threads,
         samples=len(own),
         mean_ms=sum(own) / len(own),
-        percentiles_ms={name: value for name, value in estimates.items() if value is not None},
-        missing={name: needed[name] for name, value in estimates.items() if value is None},
+        percentiles_ms=percentiles,
+        missing=missing,
         against=None if candidate == reference else stats.paired_ratio(own, samples[reference], name=reference),
+        median_low_ms=low,
+        median_high_ms=high,
     )
+
+
+def estimates(samples: Sequence[float], percentile: float) -> tuple[dict[str, float], dict[str, int]]:
+    """Percentiles by name, and for those without enough samples the number that each needs.
+
+    Args:
+        samples: Of one candidate, in any unit.
+        percentile: Percentile asked for, in percent; it comes beside p50, p90, p95 and p99.
+    """
+    asked = sorted({*PERCENTILES, percentile})
+    found = {key(each): stats.percentile(samples, each) for each in asked}
+    known = {name: value for name, value in found.items() if value is not None}
+    return known, {key(each): stats.samples_needed(each) for each in asked if key(each) not in known}
 
 
 def setting(batch: int, sequence: int | None, threads: int) -> str:
@@ -138,14 +153,9 @@ def check_reference(reference: str, candidates: Mapping[str, object]) -> None:
         raise RecipeError(f"the reference {reference!r} is not measured: candidates are {known}{hint}")
 
 
-def _time(run: Callable[[], object], clock: Callable[[], int]) -> float:
-    start = clock()
-    run()
-    return max(clock() - start, 1) / 1e6  # a coarse clock may not have moved, and a ratio needs a positive number
-
-
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """A stretch in which no garbage is collected, so that no sample has to wait for it."""
     was_on = gc.isenabled()
     gc.collect()
     gc.disable()
@@ -154,3 +164,9 @@ def _no_garbage_collection() -> Iterator[None]:
     finally:
         if was_on:
             gc.enable()
+
+
+def _time(run: Callable[[], object], clock: Callable[[], int]) -> float:
+    start = clock()
+    run()
+    return max(clock() - start, 1) / 1e6  # a coarse clock may not have moved, and a ratio needs a positive number

@@ -1,4 +1,4 @@
-"""When a percentile may be printed, what it is then, and how two candidates compare."""
+"""When a percentile may be printed, what it is then, how sure a figure is, and how two candidates compare."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from tledge.artifacts import LatencyRatio
 
@@ -14,6 +15,9 @@ CONFIDENCE = 0.99
 MEDIAN_SAMPLES = 6
 """The range of six samples holds the true median with 96.9 % confidence; with five it is 93.8 %."""
 RESAMPLES = 2000
+INTERVAL = (0.025, 0.975)
+"""The quantiles of the resampled figures that bound a 95 % interval."""
+_CHUNK = 1_000_000
 
 
 def binomial_tail(at_most: int, trials: int, chance: float) -> float:
@@ -97,6 +101,60 @@ def percentile(samples: Sequence[float], percent: float) -> float | None:
     return float(ordered[-rank_from_top(len(samples), percent)])
 
 
+def within_bound(bound: float, samples: Sequence[float], percent: float, confidence: float = CONFIDENCE) -> bool | None:
+    """Whether the true percentile is within a bound: yes, no, or None when there are too few samples to say so.
+
+    Yes is the condition under which the MLPerf inference rules let a run of the server scenario stop early: seeing no
+    more samples above the bound than there are would have a probability below 1 - confidence if the percentile
+    were above it (p99 needs 459 samples if none is). No is the same the other way round.
+
+    Args:
+        bound: In the samples' unit; a sample that equals it is within it.
+        samples: Any number of them. They are taken as independent of each other.
+        percent: The percentile, in (50, 100).
+        confidence: In (0, 1).
+    """
+    chance = _over(percent)
+    above = sum(sample > bound for sample in samples)
+    if not len(samples):
+        return None
+    if binomial_tail(above, len(samples), chance) < 1 - confidence:
+        return True
+    fewer = binomial_tail(above - 1, len(samples), chance) if above else 0.0
+    return False if 1 - fewer < 1 - confidence else None
+
+
+def median_interval(samples: Sequence[float] | npt.NDArray[np.float64], *, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the samples' median, of a percentile bootstrap (Efron and Tibshirani 1993).
+
+    Args:
+        samples: At least one.
+        seed: Of the bootstrap.
+    """
+    low, high = np.quantile(_resampled_medians(np.asarray(samples, dtype=np.float64), seed), INTERVAL)
+    return float(low), float(high)
+
+
+def mean_interval(samples: Sequence[float] | npt.NDArray[np.float64], *, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the samples' mean, of a percentile bootstrap (Efron and Tibshirani 1993).
+
+    Args:
+        samples: At least one.
+        seed: Of the bootstrap.
+    """
+    values = np.asarray(samples, dtype=np.float64)
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _CHUNK // values.size)  # all resamples in one array would take hundreds of MB
+    means = np.concatenate(
+        [
+            values[rng.integers(0, values.size, (min(at_once, RESAMPLES - done), values.size))].mean(axis=1)
+            for done in range(0, RESAMPLES, at_once)
+        ]
+    )
+    low, high = np.quantile(means, INTERVAL)
+    return float(low), float(high)
+
+
 def paired_ratio(
     candidate: Sequence[float], reference: Sequence[float], *, name: str = "reference", seed: int = 0
 ) -> LatencyRatio:
@@ -112,10 +170,30 @@ def paired_ratio(
         seed: Of the bootstrap.
     """
     logs = np.log(np.asarray(candidate, dtype=np.float64)) - np.log(np.asarray(reference, dtype=np.float64))
-    rng = np.random.default_rng(seed)
-    medians = [np.median(logs[rng.integers(0, logs.size, logs.size)]) for _ in range(RESAMPLES)]
-    ratio, low, high = np.exp([np.median(logs), *np.quantile(medians, [0.025, 0.975])])
+    ratio, low, high = np.exp([np.median(logs), *median_interval(logs, seed=seed)])
     return LatencyRatio(name, float(ratio), float(low), float(high), logs.size)
+
+
+def _resampled_medians(values: npt.NDArray[np.float64], seed: int) -> npt.NDArray[np.float64]:
+    """Medians of bootstrap resamples, `(RESAMPLES,)`, without drawing the resamples.
+
+    A resample's k-th smallest value stands among the sorted values at n times the k-th smallest of n uniform numbers,
+    and that is beta(k, n - k + 1) distributed (David and Nagaraja, Order Statistics, 2003). So one draw a resample, or
+    two where the median is the mean of two values, gives exactly the bootstrap's distribution.
+    """
+    ordered, size = np.sort(values), values.size
+    rng = np.random.default_rng(seed)
+    rank = (size + 1) // 2
+    place = rng.beta(rank, size - rank + 1, RESAMPLES)
+    lower = ordered[_index(place, size)]
+    if size % 2:
+        return lower
+    place = place + (1 - place) * rng.beta(1, size - rank, RESAMPLES)
+    return (lower + ordered[_index(place, size)]) / 2
+
+
+def _index(place: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.int64]:
+    return np.minimum((place * size).astype(np.int64), size - 1)
 
 
 def _over(percent: float) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from typing import TYPE_CHECKING
 
 from tledge.report import benchmark, charts, images, quantized, summary, transfer
 from tledge.report import format as fmt
 from tledge.report.facts import Facts, LabelScore
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 _MATRIX_LABELS = 20
 """With more labels than this a confusion matrix is no longer readable."""
@@ -64,6 +66,8 @@ def html(facts: Facts) -> str:
 
 @functools.cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # the device install reports without it
+
     return Environment(
         loader=PackageLoader("tledge.report"),
         autoescape=True,
