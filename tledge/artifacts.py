@@ -345,17 +345,17 @@ class Record:
     """One line of a history: one variant at one setting as it was measured at one time on one machine.
 
     `name` and `version` are those of a `Verdict`, `variant` is the candidate's name. The latencies are those of
-    `Latency`, `ratio` is against `against`, `load_ms` and `peak_memory_mb` are of the variant's footprint. `verdict` is
-    the gate's, empty where only a benchmark was run. `fingerprint` is the machine's: only records with the same one may
-    be compared.
+    `Latency`, `ratio` is against `against`, `load_ms` and `peak_memory_mb` are of the variant's footprint; `batch` and
+    `threads` are `None` where only that was taken. `verdict` is the gate's, empty where only a benchmark was run.
+    `fingerprint` is the machine's: only records with the same one may be compared.
     """
 
     created: str
     name: str
     variant: str
-    batch: int
+    batch: int | None
     sequence: int | None
-    threads: int
+    threads: int | None
     provider: str
     version: str = ""
     p50_ms: float | None = None
