@@ -1,0 +1,93 @@
+"""A verdict in the forms that CI systems and dashboards read: one file each, found by its name.
+
+Every format is a module with `render(verdict: Verdict) -> str`, the whole text with its last line break. The functions
+here are the words that the formats share.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Finding, Latency, Machine, Throughput, Verdict
+
+ORDER = (REGRESSION, ANOMALOUS, INCONCLUSIVE, ACCEPT)
+"""The worst first."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+def findings(verdict: Verdict) -> tuple[Finding, ...]:
+    """The findings, the worst first and else in their order; one of its own where the gate looked at nothing."""
+    nothing = Finding("verdict", verdict.verdict, "no limit and no check was looked at")
+    return tuple(sorted(verdict.findings, key=lambda each: rank(each.verdict))) or (nothing,)
+
+
+def rank(verdict: str) -> int:
+    """The place of a verdict among all, 0 for the worst; an unknown one comes last."""
+    return ORDER.index(verdict) if verdict in ORDER else len(ORDER)
+
+
+def summary(verdict: Verdict) -> str:
+    """How many findings have which verdict: `1 REGRESSION, 3 ACCEPT`."""
+    each = [finding.verdict for finding in findings(verdict)]
+    return ", ".join(f"{each.count(name)} {name}" for name in sorted(set(each), key=rank))
+
+
+def subject(verdict: Verdict) -> str:
+    """What was judged: `reviews 0123456789ab against reviews ba9876543210`."""
+    judged = " ".join(part for part in (verdict.name or "a bundle", verdict.version) if part)
+    return f"{judged} against {verdict.against}" if verdict.against else judged
+
+
+def title(finding: Finding) -> str:
+    """The limit and what it was measured at: `p95_ms: int8, batch 1, length 32, 1 thread, cpu`."""
+    where = ", ".join(part for part in (finding.variant, setting(finding)) if part)
+    return f"{finding.limit}: {where}" if where else finding.limit
+
+
+def setting(of: Finding | Latency | Throughput, provider: str = "") -> str:
+    """A setting in words, as far as it is known: `batch 1, length 32, 1 thread, cpu`."""
+    parts = (
+        f"batch {of.batch}" if of.batch is not None else "",
+        f"length {of.sequence}" if of.sequence is not None else "",
+        threads(of.threads) if of.threads is not None else "",
+        of.provider if isinstance(of, Finding) else provider,
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def threads(count: int) -> str:
+    """`1 thread`, `4 threads`."""
+    return f"{count} {'thread' if count == 1 else 'threads'}"
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """A number with about four digits and its unit: `2.413 ms`, `1,234 MB`, `1.2e-06`; empty for `None`."""
+    if value is None:
+        return ""
+    text = f"{value:,.0f}" if math.isfinite(value) and abs(value) >= 1000 else f"{value:.4g}"
+    return f"{text} {unit}".rstrip()
+
+
+def measured(finding: Finding) -> str:
+    """What was measured with its interval: `2.413 ms (2.38 to 2.45)`; empty where nothing was."""
+    text = number(finding.measured, finding.unit)
+    if not text or finding.low is None or finding.high is None:
+        return text
+    return f"{text} ({number(finding.low)} to {number(finding.high)})"
+
+
+def machine(of: Machine) -> dict[str, str]:
+    """What a reader needs to know of a machine, by name."""
+    quota = f", quota of {of.quota_cores:g}" if of.quota_cores is not None else ""
+    return {
+        "machine": f"{of.cpu or 'unknown processor'} ({of.architecture})",
+        "cores": f"{of.cores}{quota}",
+        "onnxruntime": of.onnxruntime,
+        "fingerprint": of.fingerprint or "none",
+    }
+
+
+def printable(text: str) -> str:
+    """The text without the control characters and half characters that neither XML nor a terminal can take."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
