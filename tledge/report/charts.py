@@ -145,7 +145,7 @@ def scatter(facts: Facts) -> Scatter | None:
     every = [value for point in points for value in point]
     margin = (max(every) - min(every)) * 0.05 or 0.5
     low, high = min(every) - margin, max(every) + margin
-    x_scale, y_scale = _Scale(low, high, _LEFT, _RIGHT), _Scale(low, high, _BOTTOM, _TOP)
+    x_scale, y_scale = Scale(low, high, _LEFT, _RIGHT), Scale(low, high, _BOTTOM, _TOP)
     name = facts.labels[0] if facts.labels else "value"
     return Scatter(
         description=f"{fmt.count(len(points))} test rows: estimates from {fmt.quantity(min(y for _, y in points))} to "
@@ -173,8 +173,8 @@ def tradeoff(facts: Facts) -> Dots | None:
     splits = sorted({found.split for _, _, found in placed})
     values = [found.value for _, _, found in placed]
     margin = max(max(values) - min(values), 0.01) * 0.35
-    x_scale = _Scale(0, max(ms for _, ms, _ in placed) * 1.12 or 1.0, _LEFT, _RIGHT)
-    y_scale = _Scale(min(values) - margin, max(values) + margin, _BOTTOM, _TOP)
+    x_scale = Scale(0, max(ms for _, ms, _ in placed) * 1.12 or 1.0, _LEFT, _RIGHT)
+    y_scale = Scale(min(values) - margin, max(values) + margin, _BOTTOM, _TOP)
     largest = max(variant.graph.size_bytes for variant, _, _ in placed) or 1
     dots = [
         (
@@ -204,7 +204,7 @@ def tradeoff(facts: Facts) -> Dots | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
+class Scale:
     """A linear scale from `low ... high` to the plot's `start ... end`."""
 
     low: float
@@ -235,9 +235,9 @@ def _rate_finder(finder: RateFinder) -> Lines | None:
         return None
     low, first = min(y for _, y in points), points[0][1]
     top = min(max(y for _, y in points), first + max(first - low, 0.1 * abs(first)))  # it may well end at a thousand
-    x_scale = _Scale(points[0][0], points[-1][0], _LEFT, LINES_RIGHT)
+    x_scale = Scale(points[0][0], points[-1][0], _LEFT, LINES_RIGHT)
     margin = (top - low) * 0.08 or 0.05
-    y_scale = _Scale(low - margin, top + margin, _BOTTOM, _TOP)
+    y_scale = Scale(low - margin, top + margin, _BOTTOM, _TOP)
     left = next((i for i, (_, y) in enumerate(points) if y > top + margin), len(points))
     drawn = [(x_scale(x), y_scale(min(y, top + margin))) for x, y in points[: left + 1]]
     best = min(points, key=lambda point: point[1])
@@ -257,7 +257,7 @@ def _rate_finder(finder: RateFinder) -> Lines | None:
     )
 
 
-def _powers(scale: _Scale) -> tuple[Tick, ...]:
+def _powers(scale: Scale) -> tuple[Tick, ...]:
     """A tick at each power of ten of a logarithmic scale, or at every second, third ... of them."""
     powers = range(math.ceil(scale.low - 1e-9), math.floor(scale.high + 1e-9) + 1)
     return tuple(Tick(scale(power), fmt.power_of_ten(power)) for power in powers[:: math.ceil(len(powers) / 7) or 1])
@@ -295,8 +295,8 @@ def _lines(
     every = [point for points in drawn.values() for point in points]
     low, high = min(y for _, y in every), max(y for _, y in every)
     margin = (high - low) * 0.08 or 0.05
-    x_scale = _Scale(min(x for x, _ in every), max(x for x, _ in every), _LEFT, LINES_RIGHT)
-    y_scale = _Scale(max(0.0, low - margin) if low >= 0 else low - margin, high + margin, _BOTTOM, _TOP)
+    x_scale = Scale(min(x for x, _ in every), max(x for x, _ in every), _LEFT, LINES_RIGHT)
+    y_scale = Scale(max(0.0, low - margin) if low >= 0 else low - margin, high + margin, _BOTTOM, _TOP)
     label_ys = _apart([y_scale(points[-1][1]) for points in drawn.values()])
     best = max(next(iter(drawn.values())), key=lambda point: point[1]) if mark_best else None
     told = [

@@ -23,7 +23,7 @@ def html(facts: Facts) -> str:
     """The report of a run as an HTML page; what was not measured is said to be so."""
     matrix = facts.confusion if len(facts.labels) <= _MATRIX_LABELS else ()
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             facts=facts,
@@ -61,11 +61,12 @@ def html(facts: Facts) -> str:
             lines_right=charts.LINES_RIGHT,
         )
     )
-    return _printable(page)
+    return printable(page)
 
 
 @functools.cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Where the templates come from; what they are given is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined  # the device install reports without it
 
     return Environment(
@@ -82,7 +83,7 @@ def _weakest_first(score: LabelScore) -> tuple[bool, float]:
     return score.f1 is None, score.f1 or 0.0
 
 
-def _printable(page: str) -> str:
+def printable(page: str) -> str:
     """The page without control characters, which HTML does not allow; line breaks and tabs stay."""
     return "".join(
         c if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cs") else "\N{REPLACEMENT CHARACTER}" for c in page
