@@ -116,6 +116,7 @@ class Latency:
     `percentiles_ms` maps `p50`, `p90` ... to a value; a percentile without enough samples is in `missing` with the
     number of samples it needs. `median_low_ms` and `median_high_ms` bound the median's 95 % interval. `against` is the
     paired ratio to the reference of the same interleaved run. `sequence` is `None` for inputs without a length.
+    A percentile above p50 is itself an upper bound; `percentiles_low_ms` has lower ones, each at 99 % confidence.
     """
 
     candidate: str
@@ -129,6 +130,7 @@ class Latency:
     against: LatencyRatio | None = None
     median_low_ms: float | None = None
     median_high_ms: float | None = None
+    percentiles_low_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

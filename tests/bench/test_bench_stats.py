@@ -1,4 +1,5 @@
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -175,3 +176,19 @@ def test_a_printed_percentile_within_the_bound_is_enough():
         samples = rng.lognormal(size=800).tolist()
         bound = stats.percentile(samples, 99)
         assert stats.within_bound(bound, samples, 99) is True
+
+
+@pytest.mark.parametrize(("size", "percent"), [(130, 95), (662, 99)])
+def test_lower_bound_of_a_percentile_is_rarely_above_it(size, percent):
+    true = np.exp(NormalDist().inv_cdf(percent / 100))
+    samples = np.random.default_rng(3).lognormal(size=(1000, size))
+    bounds = [stats.percentile_low(row, percent) for row in samples]
+    assert np.mean(np.array(bounds) > true) <= 0.016  # 1 % and two standard errors
+    assert np.median(bounds) > 0.6 * true
+
+
+def test_lower_bound_of_a_percentile_is_below_its_estimate_and_needs_samples_too():
+    samples = list(range(1, 1001))
+    assert stats.percentile_low(samples, 95) < 950 < stats.percentile(samples, 95)
+    assert stats.percentile_low([], 95) is None
+    assert stats.percentile_low([1.0], 99) is None

@@ -114,7 +114,14 @@ def summarize(
         against=None if candidate == reference else stats.paired_ratio(own, samples[reference], name=reference),
         median_low_ms=low,
         median_high_ms=high,
+        percentiles_low_ms=_low_bounds(own, percentiles),
     )
+
+
+def _low_bounds(samples: Sequence[float], percentiles: Mapping[str, float]) -> dict[str, float]:
+    """Lower bounds of the percentiles above p50, by name."""
+    bounds = {name: stats.percentile_low(samples, float(name[1:])) for name in percentiles if name != "p50"}
+    return {name: bound for name, bound in bounds.items() if bound is not None}
 
 
 def estimates(samples: Sequence[float], percentile: float) -> tuple[dict[str, float], dict[str, int]]:

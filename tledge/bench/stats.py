@@ -101,6 +101,26 @@ def percentile(samples: Sequence[float], percent: float) -> float | None:
     return float(ordered[-rank_from_top(len(samples), percent)])
 
 
+def percentile_low(samples: Sequence[float], percent: float, confidence: float = CONFIDENCE) -> float | None:
+    """A lower bound of the percentile in the samples' unit, or None when there are too few samples for one.
+
+    It is the mirror image of `percentile`: the largest sample that is above the true percentile with a probability
+    below 1 - confidence.
+
+    Args:
+        samples: Any number of them. They are taken as independent of each other.
+        percent: The percentile, in (50, 100).
+        confidence: In (0, 1).
+    """
+    over, size = _over(percent), len(samples)
+    low, high = 0, size + 1  # ranks from the top: `low` is too high a sample, `high` is not
+    while high - low > 1:
+        middle = (low + high) // 2
+        above = 1 - binomial_tail(middle - 1, size, over)
+        low, high = (low, middle) if above < 1 - confidence else (middle, high)
+    return None if high > size else float(np.sort(np.asarray(samples, dtype=np.float64))[-high])
+
+
 def within_bound(bound: float, samples: Sequence[float], percent: float, confidence: float = CONFIDENCE) -> bool | None:
     """Whether the true percentile is within a bound: yes, no, or None when there are too few samples to say so.
 
