@@ -7,15 +7,22 @@ from tledge import artifacts
 from tledge.artifacts import (
     BenchResult,
     Candidate,
+    Comparison,
+    EndToEnd,
+    Finding,
     Footprint,
     Graph,
     Latency,
     LatencyRatio,
     Machine,
+    OperatorTime,
     ParityCase,
     Record,
+    ServerLoad,
     TensorSpec,
+    Throughput,
     Variant,
+    Verdict,
 )
 
 GRAPH = Graph(
@@ -24,8 +31,21 @@ GRAPH = Graph(
     (TensorSpec("logits", "float32", ("batch", 3)),),
 )  # fmt: skip
 RATIO = LatencyRatio("fp32", 0.5, 0.4, 0.6, 100)
-LATENCY = Latency("int8", 1, 32, 2, 64, 1.5, {"p50": 1.4}, {"p99": 662}, RATIO)
+LATENCY = Latency("int8", 1, 32, 2, 64, 1.5, {"p50": 1.4}, {"p99": 662}, RATIO, 1.3, 1.5)
 MACHINE = Machine("a cpu", "x86_64", ("avx2",), 4, 1.5, 8000.0, "Linux", "3.11", "1.31", ("CPU",), None, {"numpy": "2"})
+OPERATOR = OperatorTime("MatMul", "CPUExecutionProvider", 7, 0.9, 0.75)
+FOOTPRINT = Footprint(
+    "int8", 1.5, 10.0, 2.0, 90.0, 60.0, {"CPUExecutionProvider": 7}, {"CPUExecutionProvider": 1.0}, (OPERATOR,), 2, 1.9
+)  # fmt: skip
+END_TO_END = EndToEnd("int8", 1, 100, 0.2, 1.4, 0.1, {"p50": 1.7}, {"p99": 662})
+THROUGHPUT = Throughput("int8", 8, None, 2, 100, 800.0, 790.0, 810.0)
+LOAD = ServerLoad("int8", 1, 32, 1, 50.0, 49.0, 0.07, 1324, "p99", 10.0, 1.0, None, {"p50": 1.5}, {"p99.9": 6636})
+COMPARISON = Comparison("new", "old", 1, 32, 1, "cpu", RATIO, RATIO, 0.02, "faster", "clearly", 1.0, 2.0, True)
+BENCH = BenchResult(
+    MACHINE, (LATENCY, LATENCY), (FOOTPRINT,), ("quiet",), "2026-11-21", "a bundle", "cpu",
+    (END_TO_END,), (THROUGHPUT,), (LOAD,), (COMPARISON,),
+)  # fmt: skip
+FINDING = Finding("p95_ms", "INCONCLUSIVE", "another machine", 5.0, 4.0, None, None, "ms", "int8", "cpu", 1, 32, 1)
 EXAMPLES = [
     GRAPH,
     RATIO,
@@ -35,7 +55,17 @@ EXAMPLES = [
     Variant("int8", "int8_dynamic", GRAPH, {"accuracy": 0.9}, {"accuracy": 0.8}, 0.99, 1.5, "b1", RATIO, True, "!"),
     Variant("fp32", "fp32", GRAPH),
     Candidate("int8_static", {"types": "u8s8", "n_worst": 4}, {"accuracy": 0.9}, RATIO, "fast", True),
-    Footprint("int8", 1.5, 10.0, 2.0, 90.0, 60.0, {"CPUExecutionProvider": 7}),
+    OPERATOR,
+    FOOTPRINT,
+    Footprint("fp32", 1.5, 10.0, 2.0, 90.0, 60.0),
+    END_TO_END,
+    THROUGHPUT,
+    LOAD,
+    COMPARISON,
+    BENCH,
+    FINDING,
+    Verdict("INCONCLUSIVE", (FINDING,), "a bundle", "0123456789ab", "", "2026-11-21", BENCH),
+    Verdict("ACCEPT", ()),
     Record("2026-11-21", "tiny", "int8", 1, 32, 1, "cpu", "0123", 1.4, 1.3, 1.5, {"p50": 1.4}, fingerprint="ab"),
     BenchResult(MACHINE, (LATENCY, LATENCY), (), ("quiet",), "2026-11-21"),
 ]

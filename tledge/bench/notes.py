@@ -4,25 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tledge.artifacts import Latency, Machine
+from tledge.artifacts import Footprint, Latency, Machine, ServerLoad
 from tledge.bench.latency import key, setting
+from tledge.bench.server import overloaded
+from tledge.runtime.session import PROVIDERS
 
 BUSY = 0.5
 """Load average per core, our own process left out, above which other work is likely to disturb."""
+SLOW = 0.6
+"""Share of the highest frequency below which cores run slowly enough to be told of."""
+HOT_C = 85.0
+"""Temperature in degrees Celsius from which on processors begin to slow themselves down."""
+IDLE = 0.6
+"""Share of the pool's threads below which a run leaves most of a pool idle."""
 
 
-def notes(machine: Machine, latencies: Iterable[Latency], percentile: float) -> tuple[str, ...]:
+def notes(
+    machine: Machine,
+    latencies: Iterable[Latency],
+    percentile: float,
+    *,
+    footprints: Iterable[Footprint] = (),
+    server: Iterable[ServerLoad] = (),
+    provider: str = "cpu",
+) -> tuple[str, ...]:
     """One sentence for each thing that makes figures less sure; empty when there is none.
 
     Args:
         machine: As it was before the benchmark began.
         latencies: The measured rows.
         percentile: The percentile that was asked for.
+        footprints: Of the candidates.
+        server: The loads that were tried.
+        provider: The execution provider that was asked for.
     """
-    rows = list(latencies)
-    found = [_threads(machine, threads) for threads in sorted({row.threads for row in rows})]
-    found.append(_load(machine))
+    rows, loads = list(latencies), list(server)
+    pools = {row.threads for row in rows} | {load.threads for load in loads}
+    found = [_threads(machine, threads) for threads in sorted(pools)]
+    found += [_load(machine), _frequency(machine), _temperature(machine)]
     found.extend(_missing(rows, percentile))
+    for footprint in footprints:
+        found += [_elsewhere(footprint, provider), _idle(footprint)]
+    for load in loads:
+        found += [_overload(load), _open(load)]
     return tuple(note for note in found if note)
 
 
@@ -45,6 +69,26 @@ def _load(machine: Machine) -> str:
     )
 
 
+def _frequency(machine: Machine) -> str:
+    now, most = machine.frequency_mhz, machine.max_frequency_mhz
+    if now is None or most is None or now >= SLOW * most:
+        return ""
+    rule = f" (governor {machine.governor})" if machine.governor else ""
+    return (
+        f"the cores ran at {now:.0f} of {most:.0f} MHz{rule} when the benchmark began: if a power or heat "
+        "limit keeps them there, latencies are longer than they need be"
+    )
+
+
+def _temperature(machine: Machine) -> str:
+    if machine.temperature_c is None or machine.temperature_c < HOT_C:
+        return ""
+    return (
+        f"the hottest sensor showed {machine.temperature_c:.0f} °C when the benchmark began: the processor may slow "
+        "itself down, so let it cool"
+    )
+
+
 def _missing(rows: list[Latency], percentile: float) -> list[str]:
     name = key(percentile)
     # All candidates of a setting have the same rounds, so one note serves them.
@@ -57,3 +101,49 @@ def _missing(rows: list[Latency], percentile: float) -> list[str]:
         f"{name} is not given at {where}: {got} of {needed} samples fitted into the time limit; raise duration_s"
         for where, (got, needed) in settings.items()
     ]
+
+
+def _elsewhere(footprint: Footprint, provider: str) -> str:
+    asked = PROVIDERS.get(provider.lower(), provider)
+    others = {name: count for name, count in footprint.nodes_by_provider.items() if name != asked}
+    if not others:
+        return ""
+    where = ", ".join(
+        f"{count} of {sum(footprint.nodes_by_provider.values())} nodes on {name}{_share(footprint, name)}"
+        for name, count in others.items()
+    )
+    return f"{footprint.candidate} was to run on {asked} and has {where}"
+
+
+def _share(footprint: Footprint, provider: str) -> str:
+    share = footprint.time_share_by_provider.get(provider)
+    return "" if share is None else f" ({100 * share:.0f} % of the time)"
+
+
+def _idle(footprint: Footprint) -> str:
+    threads, busy = footprint.threads, footprint.busy_cores
+    if threads is None or busy is None or threads == 1 or busy >= IDLE * threads:
+        return ""
+    return (
+        f"{footprint.candidate} kept {busy:.1f} of {threads} threads busy: it is too small for more, or other work "
+        "took the cores"
+    )
+
+
+def _overload(load: ServerLoad) -> str:
+    if not overloaded(load):
+        return ""
+    return (
+        f"{load.candidate} was busy {100 * load.utilization:.0f} % of the time at {load.rate:g} requests a second and "
+        f"answered {load.achieved_rate:.3g}: it is overloaded or close to it, and the longer that lasts the longer "
+        "requests wait"
+    )
+
+
+def _open(load: ServerLoad) -> str:
+    if load.met is not None:
+        return ""
+    return (
+        f"{load.requests} requests are too few to say whether {load.percentile} of {load.candidate} is within "
+        f"{load.bound_ms:g} ms at {load.rate:g} requests a second; raise duration_s"
+    )

@@ -27,7 +27,7 @@ class Served:
     """What happened to each request, in the order of arrival.
 
     `latencies_ms` run from arrival to answer; those of the last `unanswered` requests, which were still in line when
-    serving ended, are how long they had waited by then. `busy_s` is the time in runs, `elapsed_s` that from start to end.
+    serving ended, are how long they had waited by then. `busy_s` is the time in runs, `elapsed_s` all the time.
     """
 
     latencies_ms: tuple[float, ...]

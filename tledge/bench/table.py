@@ -8,7 +8,7 @@ NONE = "-"
 
 
 def rows(result: BenchResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """The header and one row for each candidate and setting.
+    """The header and one row for each candidate and setting; the median has its 95 % interval beside it.
 
     A percentile that no row has is left out; where some lack it, their cells say how many samples it needs. The length
     is left out where no row has one.
@@ -50,7 +50,7 @@ def megabytes(value: float) -> str:
 
 def _row(row: Latency, names: list[str], with_length: bool) -> tuple[str, ...]:
     cells = (
-        milliseconds(row.percentiles_ms[name])
+        milliseconds(row.percentiles_ms[name]) + (_interval(row) if name == "p50" else "")
         if name in row.percentiles_ms
         else f"needs {row.missing[name]}"
         if name in row.missing
@@ -65,17 +65,27 @@ def _row(row: Latency, names: list[str], with_length: bool) -> tuple[str, ...]:
     )
 
 
+def _interval(row: Latency) -> str:
+    if row.median_low_ms is None or row.median_high_ms is None:
+        return ""
+    return f" ({milliseconds(row.median_low_ms)} to {milliseconds(row.median_high_ms)})"
+
+
 def _line(footprint: Footprint) -> str:
+    shares = footprint.time_share_by_provider
     nodes = ", ".join(
         f"{count} nodes on {provider.removesuffix('ExecutionProvider')}"
+        + (f" ({100 * shares[provider]:.0f} % of the time)" if provider in shares else "")
         for provider, count in footprint.nodes_by_provider.items()
     )
+    pool = "" if footprint.threads is None else f" of {footprint.threads}"
+    busy = "" if footprint.busy_cores is None else f", {footprint.busy_cores:.1f}{pool} threads busy"
     return (
         f"{footprint.candidate}: {megabytes(footprint.size_mb)} MB, "
         f"loads in {milliseconds(footprint.load_ms)} ms, "
         f"first run {milliseconds(footprint.first_run_ms)} ms, "
         f"peak memory {megabytes(footprint.peak_memory_mb)} MB "
-        f"({megabytes(footprint.base_memory_mb)} before loading), {nodes or 'placement of nodes unknown'}"
+        f"({megabytes(footprint.base_memory_mb)} before loading), {nodes or 'placement of nodes unknown'}{busy}"
     )
 
 

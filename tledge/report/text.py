@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from tledge.artifacts import BenchResult, Variant
-from tledge.report import benchmark, images, quantized, summary, transfer
+from tledge.report import benchmark, images, quantized, sections, summary, transfer
 from tledge.report import format as fmt
 from tledge.report.facts import Facts, LabelScore, WrongPrediction
 
@@ -37,7 +37,7 @@ def markdown(facts: Facts) -> str:
 
 
 def bench_markdown(result: BenchResult, *, heading: bool = True) -> str:
-    """A benchmark as Markdown: latencies by setting, footprints, notes and the machine.
+    """A benchmark as Markdown: latencies by setting, footprints, what else was measured, notes and the machine.
 
     Args:
         result: What was measured.
@@ -51,15 +51,14 @@ def bench_markdown(result: BenchResult, *, heading: bool = True) -> str:
         for block in latencies.blocks
         for row in block.rows
     ]
-    footprints = [benchmark.footprint_cells(each) for each in result.footprints]
+    footprint_header, footprints = benchmark.footprints(result)
     machine = ", ".join(f"{name}: {value}" for name, value in benchmark.machine_facts(result.machine))
     blocks = [
         "## Benchmark" if heading else "",
         table((*header, against, "samples"), rows) if rows else "No latency was measured.",
         bullets(escape(text) for text in latencies.missing),
-        table(benchmark.FOOTPRINT_HEADER, [(code(name), *map(escape, rest)) for name, *rest in footprints])
-        if footprints
-        else "",
+        table(footprint_header, [(code(name), *map(escape, rest)) for name, *rest in footprints]) if footprints else "",
+        *map(_section, sections.sections(result)),
         bullets(escape(note) for note in result.notes) if heading else "",
         f"Measured {escape(fmt.moment(result.created))} on {escape(machine)}."
         if result.created
@@ -143,6 +142,18 @@ def clean(text: str) -> str:
 
 
 _BIDI_CONTROLS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+
+
+def _section(section: sections.Section) -> str:
+    words = {0, *(section.header.index(name) for name in section.words)}
+    rows = [
+        [code(cell) if i == 0 else escape(cell) if i in words else cell for i, cell in enumerate(row)]
+        for row in section.rows
+    ]
+    drawn = table(section.header, rows)
+    notes = bullets(escape(note) for note in section.notes)
+    blocks = _folded(section.title, drawn) if section.long else f"**{section.title}**\n\n{drawn}"
+    return "\n\n".join(block for block in (blocks, notes) if block)
 
 
 def _notes(texts: Sequence[str]) -> str:

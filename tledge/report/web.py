@@ -6,7 +6,7 @@ import functools
 import unicodedata
 from typing import TYPE_CHECKING
 
-from tledge.report import benchmark, charts, images, quantized, summary, transfer
+from tledge.report import benchmark, charts, images, quantized, sections, summary, transfer
 from tledge.report import format as fmt
 from tledge.report.facts import Facts, LabelScore
 
@@ -49,8 +49,8 @@ def html(facts: Facts) -> str:
             label_scores=sorted(facts.label_scores, key=_weakest_first),
             shown_labels=_SHOWN_LABELS,
             latencies=benchmark.table(facts.bench) if facts.bench else None,
-            footprints=[benchmark.footprint_cells(each) for each in facts.bench.footprints] if facts.bench else [],
-            footprint_header=benchmark.FOOTPRINT_HEADER,
+            footprints=benchmark.footprints(facts.bench) if facts.bench else ((), []),
+            measured=sections.sections(facts.bench) if facts.bench else (),
             machine=benchmark.machine_facts(facts.bench.machine) if facts.bench else (),
             skipped=[(reason, fmt.rows(number)) for reason, number in facts.data.skipped.items()],
             stages=[(name, fmt.duration(seconds)) for name, seconds in facts.stage_seconds.items()],

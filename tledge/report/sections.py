@@ -1,0 +1,187 @@
+"""The tables of a benchmark beside its latencies, as text: the same in a terminal, in Markdown and in HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tledge.artifacts import BenchResult, Comparison, EndToEnd, Footprint, LatencyRatio, ServerLoad, Throughput
+from tledge.report import format as fmt
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One table; `words` names the columns that are not figures, beside the first, and `notes` are sentences below it.
+
+    `long` tells that it is for those who look closer, and may be folded.
+    """
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    words: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    long: bool = False
+
+
+def sections(result: BenchResult) -> tuple[Section, ...]:
+    """The tables for what was measured beside latencies and footprints; none for what was not."""
+    found = (
+        _comparisons(result.comparisons),
+        _end_to_end(result.end_to_end),
+        _throughput(result.throughput),
+        _server(result.server),
+        _operators(result.footprints),
+    )
+    return tuple(section for section in found if section.rows)
+
+
+def percentiles(rows: Iterable[EndToEnd | ServerLoad]) -> tuple[str, ...]:
+    """The names of the percentiles that any row has, from low to high."""
+    return tuple(sorted({name for row in rows for name in row.percentiles_ms}, key=percent))
+
+
+def percent(name: str) -> float:
+    """The number in a percentile's name: 99.9 in `p99.9`."""
+    return float(name.removeprefix("p"))
+
+
+def _comparisons(comparisons: Sequence[Comparison]) -> Section:
+    rows = [
+        (
+            each.candidate,
+            each.reference,
+            f"{fmt.setting(each.batch, each.sequence, each.threads)}, {each.provider}",
+            each.answer,
+            _ratio(each.ratio),
+            _ratio(each.noise),
+            f"{100 * each.within:g} %",
+            fmt.milliseconds(each.candidate_ms),
+            fmt.milliseconds(each.reference_ms),
+        )
+        for each in comparisons
+    ]
+    header = ("candidate", "against", "setting", "answer", "ratio of times", "host's own noise", "asked within")
+    return Section(
+        "Comparison",
+        (*header, "median, ms", "against, ms"),
+        tuple(rows),
+        ("against", "setting", "answer"),
+        tuple(
+            f"{each.candidate} against {each.reference}: {each.reason}"
+            f"{' (each in a process of its own)' if each.isolated else ''}"
+            for each in comparisons
+            if each.reason
+        ),
+    )
+
+
+def _end_to_end(measured: Sequence[EndToEnd]) -> Section:
+    names = percentiles(measured)
+    rows = [
+        (
+            each.candidate,
+            str(each.threads),
+            fmt.milliseconds(each.preprocess_ms),
+            fmt.milliseconds(each.run_ms),
+            fmt.milliseconds(each.postprocess_ms),
+            *_percentile_cells(each, names),
+            fmt.count(each.samples),
+        )
+        for each in measured
+    ]
+    header = ("candidate", "threads", "preprocess, ms", "run, ms", "postprocess, ms")
+    whole = (f"whole {name}, ms" for name in names)
+    return Section(
+        "End to end, one raw value at a time", (*header, *whole, "samples"), tuple(rows), (), _missing(measured)
+    )
+
+
+def _throughput(measured: Sequence[Throughput]) -> Section:
+    rows = [
+        (
+            each.candidate,
+            fmt.setting(each.batch, each.sequence, each.threads),
+            fmt.quantity(each.rows_per_second),
+            f"{fmt.quantity(each.low)} to {fmt.quantity(each.high)}",
+            fmt.count(each.runs),
+        )
+        for each in measured
+    ]
+    return Section(
+        "Throughput", ("candidate", "setting", "rows a second", "95 % interval", "runs"), tuple(rows), ("setting",)
+    )
+
+
+def _server(loads: Sequence[ServerLoad]) -> Section:
+    names = percentiles(loads)
+    rows = [
+        (
+            each.candidate,
+            fmt.setting(each.batch, each.sequence, each.threads),
+            fmt.number(each.rate),
+            fmt.number(each.achieved_rate),
+            f"{100 * each.utilization:.0f} %",
+            *_percentile_cells(each, names),
+            f"{each.percentile} in {fmt.number(each.bound_ms)} ms",
+            f"{100 * each.within_bound:.2f} %",
+            {True: "met", False: "missed", None: "open"}[each.met],
+            fmt.count(each.requests),
+        )
+        for each in loads
+    ]
+    header = ("candidate", "setting", "asked, 1/s", "answered, 1/s", "busy", *(f"{name}, ms" for name in names))
+    return Section(
+        "Server, requests at random",
+        (*header, "bound", "within it", "bound is", "requests"),
+        tuple(rows),
+        ("setting", "bound", "bound is"),
+        _missing(loads),
+    )
+
+
+def _operators(footprints: Sequence[Footprint]) -> Section:
+    rows = [
+        (
+            footprint.candidate,
+            each.operator,
+            each.provider.removesuffix("ExecutionProvider"),
+            fmt.count(each.nodes),
+            fmt.milliseconds(each.time_ms),
+            fmt.share(each.share, 1),
+        )
+        for footprint in footprints
+        for each in footprint.operators
+    ]
+    return Section(
+        "Slowest operators",
+        ("candidate", "operator", "provider", "nodes", "in one run, ms", "of all nodes' time"),
+        tuple(rows),
+        ("operator", "provider"),
+        long=True,
+    )
+
+
+def _percentile_cells(row: EndToEnd | ServerLoad, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(
+        fmt.milliseconds(row.percentiles_ms[name])
+        if name in row.percentiles_ms
+        else f"needs {fmt.count(row.missing[name])} samples"
+        if name in row.missing
+        else fmt.NOT_MEASURED
+        for name in names
+    )
+
+
+def _missing(measured: Sequence[EndToEnd | ServerLoad]) -> tuple[str, ...]:
+    shown = percentiles(measured)
+    needed = {name: count for row in measured for name, count in row.missing.items() if name not in shown}
+    most = max((row.samples if isinstance(row, EndToEnd) else row.requests for row in measured), default=0)
+    return tuple(
+        f"{name} needs {fmt.count(needed[name])} samples; there are {fmt.count(most)}."
+        for name in sorted(needed, key=percent)
+    )
+
+
+def _ratio(value: LatencyRatio) -> str:
+    return f"{value.ratio:.3f} ({value.low:.3f} to {value.high:.3f})"
