@@ -3,9 +3,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from tledge.bench import memory, placement
-from tledge.errors import BundleError
-from tledge.runtime.session import open_session
+from tledge.bench import child, memory
+from tledge.errors import BundleError, InputError
 
 
 def test_footprint_of_a_graph(tiny_graph, feeds):
@@ -15,6 +14,9 @@ def test_footprint_of_a_graph(tiny_graph, feeds):
     assert got.candidate == "fp32"
     assert got.nodes_by_provider == {"CPUExecutionProvider": 2}
     assert got.size_mb == tiny_graph.stat().st_size / 1e6
+    assert got.time_share_by_provider in ({"CPUExecutionProvider": 1.0}, {})  # empty where all took less than 1 us
+    assert got.threads == 1
+    assert got.busy_cores > 0
     assert got.load_ms > 0
     assert got.first_run_ms > 0
     assert 10 < got.base_memory_mb <= got.peak_memory_mb < 400
@@ -63,15 +65,46 @@ def test_memory_of_this_process_grows_with_it():
     assert memory.peak_bytes() >= 0.9 * memory.resident_bytes()
 
 
-def test_nodes_are_unknown_unless_recorded(tiny_graph):
-    session = ort.InferenceSession(str(tiny_graph), providers=["CPUExecutionProvider"])
-    assert placement.nodes_by_provider(session) == {}
-    assert placement.nodes_by_provider(object()) == {}  # an onnxruntime without the record
+def test_only_the_first_process_looks_where_the_nodes_run(tiny_graph, feeds, monkeypatch):
+    asked = []
+    start = memory._child
+
+    def record(request, candidate):
+        asked.append(request["profiled"])
+        return start(request, candidate)
+
+    monkeypatch.setattr(memory, "_child", record)
+    got = memory.footprint(tiny_graph, candidate="fp32", feeds=feeds, repeats=2)
+    assert asked == [True, False]
+    assert got.nodes_by_provider == {"CPUExecutionProvider": 2}
 
 
-def test_recording_keeps_options_and_providers(tiny_graph):
-    session = open_session(tiny_graph, threads=1)
-    second = placement.recorded(session, tiny_graph)
-    assert placement.nodes_by_provider(second) == {"CPUExecutionProvider": 2}
-    assert second.get_session_options().intra_op_num_threads == 1
-    assert second.get_providers() == session.get_providers()
+@pytest.mark.skipif("AzureExecutionProvider" not in ort.get_available_providers(), reason="needs a second provider")
+def test_a_strict_provider_that_leaves_nodes_to_the_cpu_is_an_input_error(tiny_graph, feeds):
+    loose = memory.footprint(tiny_graph, candidate="fp32", feeds=feeds, provider="azure", repeats=1)
+    assert loose.nodes_by_provider == {"CPUExecutionProvider": 2}
+    with pytest.raises(InputError, match=r"cannot measure 'fp32': .*'azure' cannot run 2 of 2 nodes") as error:
+        memory.footprint(tiny_graph, candidate="fp32", feeds=feeds, provider="azure", repeats=1, strict=True)
+    assert "\n" not in str(error.value)
+
+
+def test_busy_cores_are_processor_time_over_time(monkeypatch):
+    class Clock:
+        wall, used, runs = 0, 0, 0
+
+        def perf_counter_ns(self):
+            return self.wall
+
+        def process_time_ns(self):
+            return self.used
+
+    clock = Clock()
+
+    def run():
+        clock.runs += 1
+        clock.wall += 1_000_000_000
+        clock.used += 9_000_000_000 if clock.runs == 1 else 1_500_000_000
+
+    monkeypatch.setattr(child, "time", clock)
+    assert child.busy_cores(run) == 1.5
+    assert clock.runs == child.BUSY_RUNS + 1

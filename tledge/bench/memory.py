@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tledge.artifacts import Footprint
-from tledge.errors import BundleError
+from tledge.artifacts import Footprint, from_dict
+from tledge.bench.placement import Placement
+from tledge.errors import BundleError, InputError
 
 REPEATS = 3
 TIMEOUT_SECONDS = 600
@@ -32,8 +33,12 @@ def footprint(
     threads: int = 1,
     provider: str = "cpu",
     repeats: int = REPEATS,
+    strict: bool = False,
 ) -> Footprint:
     """Size, load time, first run, memory and node placement of a graph; medians over fresh processes.
+
+    The placement and the time of its operators are from a second session in the first of the processes, opened
+    after everything else has been measured.
 
     Args:
         graph: The ONNX file; its external data is counted with it.
@@ -42,15 +47,21 @@ def footprint(
         threads: Threads of one run.
         provider: Name of the execution provider, as `open_session` knows it.
         repeats: Processes started, one after the other.
+        strict: Make a node that would go to the CPU instead of the provider an error.
 
     Raises:
         BundleError: the graph cannot be loaded or run; the message carries the process's reason.
+        InputError: the provider cannot start or cannot take the graph, or is strict and leaves nodes to the CPU.
     """
     with tempfile.TemporaryDirectory() as folder:
         tensors = Path(folder) / "feeds.npz"
         np.savez(tensors, **feeds)  # type: ignore[arg-type,unused-ignore]
-        command = (str(graph), str(tensors), provider, str(threads))
-        facts = [_child(command, candidate) for _ in range(repeats)]
+        request = {
+            **{"graph": str(graph), "tensors": str(tensors), "provider": provider},
+            **{"threads": threads, "strict": strict},
+        }
+        facts = [_child({**request, "profiled": index == 0}, candidate) for index in range(repeats)]
+    placed = from_dict(Placement, facts[0]["placement"])
     return Footprint(
         candidate=candidate,
         size_mb=size_bytes(graph) / 1e6,
@@ -58,7 +69,11 @@ def footprint(
         first_run_ms=statistics.median(fact["first_run_ms"] for fact in facts),
         peak_memory_mb=statistics.median(fact["peak_bytes"] for fact in facts) / 1e6,
         base_memory_mb=statistics.median(fact["base_bytes"] for fact in facts) / 1e6,
-        nodes_by_provider=facts[0]["nodes_by_provider"],
+        nodes_by_provider=placed.nodes_by_provider,
+        time_share_by_provider=placed.time_share_by_provider,
+        operators=placed.operators,
+        threads=threads,
+        busy_cores=statistics.median(fact["busy_cores"] for fact in facts),
     )
 
 
@@ -100,18 +115,13 @@ def parse_status(text: str) -> tuple[int, int]:
     return now, peak
 
 
-def _child(command: tuple[str, ...], candidate: str) -> dict[str, Any]:
+def _child(request: Mapping[str, Any], candidate: str) -> dict[str, Any]:
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     try:
         done = subprocess.run(
-            (
-                sys.executable,
-                "-P",
-                "-m",
-                "tledge.bench.child",
-                *command,
-            ),  # -P: no module of the user's folder
+            # -P: no module of the user's folder
+            (sys.executable, "-P", "-m", "tledge.bench.child", json.dumps(request)),
             capture_output=True,
             text=True,
             check=False,
@@ -123,7 +133,8 @@ def _child(command: tuple[str, ...], candidate: str) -> dict[str, Any]:
             f"cannot measure {candidate!r}: loading and running it once took over {TIMEOUT_SECONDS} s"
         ) from None
     if done.returncode:
-        raise BundleError(f"cannot measure {candidate!r}: {_reason(done)}")
+        kind = InputError if done.returncode == InputError.exit_code else BundleError
+        raise kind(f"cannot measure {candidate!r}: {_reason(done)}")
     facts: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return facts
 

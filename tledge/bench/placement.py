@@ -1,36 +1,133 @@
-"""Which execution provider each node of a graph was given to."""
+"""Where the nodes of a graph run: the execution provider of each, and how the time of a run is shared."""
 
 from __future__ import annotations
 
+import math
+import tempfile
+import time
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnxruntime as ort
 
-RECORD = "session.record_ep_graph_assignment_info"
+from tledge.artifacts import Footprint, OperatorTime
+from tledge.bench import profile
+from tledge.errors import BundleError
+from tledge.evaluate import Array
+from tledge.runtime.assignment import assigned_nodes
+from tledge.runtime.session import CPU, PROVIDERS, open_session, session_run
+
+RUNS = 20
+"""Profiled runs at most, without the first."""
+
+SECONDS = 2.0
+"""Time after which no further run is profiled; one is, however long it takes."""
+
+SLOWEST = 10
+"""Operator types that a placement names."""
+
+ASYNCHRONOUS = frozenset(
+    PROVIDERS[name] for name in ("cuda", "tensorrt_rtx", "rocm", "migraphx", "dml", "webgpu", "cann")
+)
+"""Providers that only start the work of a node: what onnxruntime's profile then has is not the node's time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Nodes and the share of their time by execution provider, and the slowest operator types.
+
+    Each is empty where it is unknown: the counts with an onnxruntime older than 1.24; the times where a provider
+    is one of `ASYNCHRONOUS`, or all nodes together took less than the profile's unit, 1 us.
+
+    The counts are of the graph after onnxruntime's basic optimizations; `operators` are what ran in the end,
+    where nodes may have been fused: a provider that compiles has one node for all that it took.
+    """
+
+    nodes_by_provider: Mapping[str, int] = field(default_factory=dict)
+    time_share_by_provider: Mapping[str, float] = field(default_factory=dict)
+    operators: tuple[OperatorTime, ...] = ()
+
+
+def place(
+    graph: Path,
+    feeds: Mapping[str, Array],
+    *,
+    provider: str = "cpu",
+    threads: int = 1,
+    strict: bool = False,
+    runs: int = RUNS,
+) -> Placement:
+    """Where a graph runs, measured in a session of its own that onnxruntime profiles.
+
+    A profiled run is slower than others, so that the times are good for shares and not for a latency. The first
+    run is left out.
+
+    Args:
+        graph: The ONNX file.
+        feeds: Input tensors by name.
+        provider: Name of the execution provider, as `open_session` knows it.
+        threads: Threads of one run.
+        strict: As for `open_session`.
+        runs: Profiled runs at most, without the first; `SECONDS` ends them too.
+
+    Raises:
+        BundleError: the graph cannot be opened or run, or its profile cannot be written or read.
+        InputError: the provider is not available, or strict and leaves nodes to the CPU.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="tledge-profile-")
+    except OSError as error:
+        raise BundleError(f"the profile of the graph cannot be written: {error}; set TMPDIR to a folder") from error
+    with folder as name:
+        session = open_session(
+            graph, provider=provider, threads=threads, strict=strict, record=True, profile=Path(name) / "profile"
+        )
+        run = session_run(session)
+        end = time.monotonic() + SECONDS
+        for count in range(runs + 1):
+            run(feeds)
+            if count and time.monotonic() > end:
+                break
+        nodes = nodes_by_provider(session)
+        found = profile.read(Path(session.end_profiling()))[1:]
+    return _placement(nodes, profile.operators(found))
 
 
 def nodes_by_provider(session: ort.InferenceSession) -> dict[str, int]:
-    """Number of nodes by execution provider, as onnxruntime assigned them after its basic optimizations.
-
-    Empty means unknown: onnxruntime is older than 1.24, or the session was opened without the
-    configuration entry `session.record_ep_graph_assignment_info`; `recorded` opens one with it.
-    """
-    if not hasattr(session, "get_provider_graph_assignment_info"):
-        return {}
-    try:
-        session.get_session_options().get_session_config_entry(RECORD)
-    except RuntimeError:  # no such entry
-        return {}
+    """Number of nodes by execution provider, the most first; empty where `assigned_nodes` does not know them."""
     counts: Counter[str] = Counter()
-    for subgraph in session.get_provider_graph_assignment_info():
-        counts[subgraph.ep_name] += len(subgraph.get_nodes())
+    for (provider, _), count in assigned_nodes(session).items():
+        counts[provider] += count
     return dict(counts.most_common())
 
 
-def recorded(session: ort.InferenceSession, graph: Path) -> ort.InferenceSession:
-    """A second session of a graph, with the first one's options and providers, that records the placement."""
-    options = session.get_session_options()
-    options.add_session_config_entry(RECORD, "1")
-    providers = [(name, session.get_provider_options().get(name, {})) for name in session.get_providers()]
-    return ort.InferenceSession(str(graph), options, providers=providers)
+def fallback(footprint: Footprint, provider: str) -> str:
+    """One sentence when nodes of a candidate run on the CPU though another provider was asked for; else empty.
+
+    Args:
+        footprint: The candidate's.
+        provider: What was asked for: a key of `PROVIDERS` or onnxruntime's own name.
+    """
+    name = PROVIDERS.get(provider.lower(), provider)
+    counts, shares = footprint.nodes_by_provider, footprint.time_share_by_provider
+    if name == CPU or not (counts.get(CPU) or shares.get(CPU)):
+        return ""
+    total = sum(counts.values()) or "graph's"
+    if not (counts.get(name) or shares.get(name)):
+        return f"{footprint.candidate}: {provider} took none of the {total} nodes, so that the CPU ran the whole graph"
+    left = f"{counts[CPU]} of {total} nodes" if CPU in counts else "some nodes"
+    took = f", with {shares[CPU]:.0%} of the time" if CPU in shares else ""
+    return f"{footprint.candidate}: {left} ran on the CPU and not on {provider}{took}"
+
+
+def _placement(nodes: Mapping[str, int], operators: list[OperatorTime]) -> Placement:
+    total = math.fsum(row.time_ms for row in operators)
+    used = Counter(nodes)
+    used.update(row.provider for row in operators)
+    if ASYNCHRONOUS & used.keys() or not total:
+        return Placement(nodes)
+    times = {name: math.fsum(row.time_ms for row in operators if row.provider == name) for name in used}
+    shares = {name: time / total for name, time in sorted(times.items(), key=lambda item: item[1], reverse=True)}
+    return Placement(nodes, shares, tuple(operators[:SLOWEST]))

@@ -8,14 +8,24 @@ import os
 from pathlib import Path, PurePosixPath
 
 
+def affinity() -> set[int]:
+    """The numbers of the logical cores that this process may run on; all of them where the system has no affinity.
+
+    Two threads of one physical core are two logical cores, and the CPU quota plays no part: `available_cores`
+    takes both into account.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
 def available_cores() -> int:
     """The physical cores that this process may run on, at least 1.
 
     The smaller of the cores in its CPU affinity, where two threads of a core count once if the system tells,
     and its CPU quota rounded up.
     """
-    affine = hasattr(os, "sched_getaffinity")
-    cores = _physical(os.sched_getaffinity(0)) if affine else os.cpu_count() or 1
+    cores = _physical(affinity())
     quota = quota_cores()
     return max(1, cores if quota is None else min(cores, math.ceil(quota)))
 

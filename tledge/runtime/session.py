@@ -2,34 +2,73 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnxruntime as ort
 
-from tledge.errors import BundleError, InputError, did_you_mean
+from tledge.errors import BundleError, InputError, TledgeError, did_you_mean
 from tledge.evaluate import Array, Run
+from tledge.runtime.assignment import RECORD, assigned_nodes
 from tledge.runtime.cores import available_cores
 
+CPU = "CPUExecutionProvider"
+
 PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
+    "cpu": CPU,
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
+    "tensorrt_rtx": "NvTensorRTRTXExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
+    "dnnl": "DnnlExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
     "dml": "DmlExecutionProvider",
+    "webgpu": "WebGpuExecutionProvider",
     "xnnpack": "XnnpackExecutionProvider",
+    "acl": "ACLExecutionProvider",
     "qnn": "QNNExecutionProvider",
     "nnapi": "NnapiExecutionProvider",
+    "migraphx": "MIGraphXExecutionProvider",
+    "rocm": "ROCMExecutionProvider",
+    "vitisai": "VitisAIExecutionProvider",
+    "cann": "CANNExecutionProvider",
+    "rknpu": "RknpuExecutionProvider",
+    "vsinpu": "VSINPUExecutionProvider",
+    "azure": "AzureExecutionProvider",
 }
-"""Short names of execution providers; onnxruntime's full names are taken too."""
+"""Short names of execution providers; onnxruntime's full names are taken too.
 
+Which of them there are depends on the installed build: `onnxruntime` itself has cpu, and coreml on a Mac;
+`onnxruntime-gpu` cuda and tensorrt, `onnxruntime-openvino` openvino, `onnxruntime-directml` dml and
+`onnxruntime-qnn` qnn. Recent releases know rocm no more: migraphx took its place. azure calls a service, and
+runs no node of an ordinary graph.
+"""
+
+_NO_FALLBACK = "session.disable_cpu_ep_fallback"
+_REFUSED = re.compile(r"fallback to CPU EP has been explicitly disabled")
 _TOO_NEW = re.compile(r"till opset \d+|max supported IR version: \d+|is not a registered function/op")
+_THREADS = {PROVIDERS["openvino"]: "num_of_threads", PROVIDERS["xnnpack"]: "intra_op_num_threads"}
+"""Options of providers that have a pool of threads of their own, which would else be as large as the host."""
+
+_NAMED = 5
+"""Operator types that an error names at most."""
 
 
-def open_session(path: Path, *, provider: str = "cpu", threads: int | None = None) -> ort.InferenceSession:
+def open_session(
+    path: Path,
+    *,
+    provider: str = "cpu",
+    threads: int | None = None,
+    strict: bool = False,
+    record: bool = False,
+    profile: Path | None = None,
+) -> ort.InferenceSession:
     """A session for one graph file.
 
     Args:
@@ -37,9 +76,14 @@ def open_session(path: Path, *, provider: str = "cpu", threads: int | None = Non
         provider: A key of `PROVIDERS` or onnxruntime's own name. Nodes that it cannot run go to the CPU, but
             a provider that cannot start at all is an error, never a silent fall back.
         threads: Threads of one run (the intra-op pool); by default `available_cores()`, not the host's cores.
+        strict: Make a single node that would go to the CPU an error. The CPU as provider has nothing to fall
+            back to, so that it means nothing there.
+        record: Remember which provider each node was given to, for `assigned_nodes`; older releases cannot.
+        profile: Time every node; `end_profiling` of the session writes a JSON file whose path begins with this.
 
     Raises:
-        InputError: the provider is unknown or cannot start here, or `threads` is below 1.
+        InputError: the provider is unknown, cannot start here or cannot take this graph, it is strict and
+            leaves nodes to the CPU, or `threads` is below 1.
         BundleError: the file is missing, damaged, or needs a newer onnxruntime.
     """
     name = provider_name(provider)
@@ -47,23 +91,24 @@ def open_session(path: Path, *, provider: str = "cpu", threads: int | None = Non
         raise InputError(f"threads must be 1 or more, got {threads}")
     if not path.is_file():
         raise BundleError(f"{path} is missing: expected an ONNX file")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = available_cores() if threads is None else threads
-    options.inter_op_num_threads = 1
-    # Idle threads that spin on would take cores from whatever runs next: another session, or torch beside it.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3  # its warnings are about how a graph was made, which the user cannot mend
+    options = _options(threads)
+    if record:
+        options.add_session_config_entry(RECORD, "1")
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    alone = strict and name != CPU
+    if alone:
+        options.add_session_config_entry(_NO_FALLBACK, "1")
     try:
-        session = ort.InferenceSession(
-            str(path), options, providers=list(dict.fromkeys([name, PROVIDERS["cpu"]])), enable_fallback=False
-        )
+        # With the entry above, the CPU must not be in the list; onnxruntime adds it by itself.
+        session = _session(path, options, name, fallback=not alone)
     except Exception as error:  # onnxruntime's exceptions share no other base
-        raise BundleError(_opening_failed(path, error)) from error
+        if alone and _REFUSED.search(str(error)):
+            raise _left_to_the_cpu(path, provider, threads) from error
+        raise _opening_failed(path, provider, error) from error
     if name not in session.get_providers():
-        raise InputError(
-            f"the provider {provider!r} could not start here, often for want of its driver or libraries; "
-            f"available are {', '.join(available_providers())}"
-        )
+        raise _not_started(provider, _missing_library(name))
     return session
 
 
@@ -107,17 +152,92 @@ def provider_name(provider: str) -> str:
     if name in ort.get_available_providers():
         return name
     known = available_providers()
-    what = "is not in this build of onnxruntime" if name in ort.get_all_providers() else "is not known"
+    meant = name in PROVIDERS.values() or name in ort.get_all_providers()
+    what = "is not in this build of onnxruntime" if meant else "is not known"
     raise InputError(
         f"the provider {provider!r} {what}; available are {', '.join(known)}{did_you_mean(provider, known)}"
     )
 
 
-def _opening_failed(path: Path, error: Exception) -> str:
+def _options(threads: int | None) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = available_cores() if threads is None else threads
+    options.inter_op_num_threads = 1
+    # Idle threads that spin on would take cores from whatever runs next: another session, or torch beside it.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # Its warnings are about how a graph was made, which the user cannot mend; its errors reach us as exceptions,
+    # and the user should read them once.
+    options.log_severity_level = 4
+    return options
+
+
+def _session(path: Path, options: ort.SessionOptions, name: str, *, fallback: bool = True) -> ort.InferenceSession:
+    open_with = functools.partial(ort.InferenceSession, str(path), options, enable_fallback=False)
+    if name == CPU:
+        return open_with(providers=[CPU])
+    own = {_THREADS[name]: str(options.intra_op_num_threads)} if name in _THREADS else {}
+    # A provider that cannot start says so to the process's own log, in many lines; ours is one line.
+    ort.set_default_logger_severity(4)
+    try:
+        return open_with(providers=[(name, own), *((CPU,) if fallback else ())])
+    finally:
+        ort.set_default_logger_severity(2)  # onnxruntime's own default, which cannot be asked for
+
+
+def _not_started(provider: str, library: str) -> InputError:
+    why = library or "often for want of its driver, its device or its libraries"
+    return InputError(
+        f"the provider {provider!r} could not start here ({why}); available are {', '.join(available_providers())}"
+    )
+
+
+def _missing_library(name: str) -> str:
+    """Which shared library a provider lacks, in the system's words; empty when nothing is known to be missing."""
+    short = name.removesuffix("ExecutionProvider").lower()
+    for path in Path(ort.__file__).parent.glob(f"capi/libonnxruntime_providers_{short}.so"):
+        try:
+            ctypes.CDLL(str(path))
+        except OSError as error:
+            # Without onnxruntime around it, a library with everything it needs lacks only a symbol of that.
+            return "" if "undefined symbol" in str(error) else str(error)
+    return ""
+
+
+def _left_to_the_cpu(path: Path, provider: str, threads: int | None) -> InputError:
+    """Why a strict session was refused, found by a second one that may use the CPU."""
+    counts = assigned_nodes(open_session(path, provider=provider, threads=threads, record=True))
+    left = Counter({operator: count for (name, operator), count in counts.items() if name == CPU})
+    if left:
+        named = [f"{operator} {count}" for operator, count in left.most_common(_NAMED)]
+        rest = [f"{len(left) - _NAMED} more types"] if len(left) > _NAMED else []
+        what = f"{left.total()} of {counts.total()} nodes of {path} ({', '.join((*named, *rest))})"
+    else:
+        what = f"some nodes of {path} (onnxruntime {ort.__version__} does not tell which)"
+    return InputError(
+        f"the provider {provider!r} cannot run {what}: leave --strict-provider out to run them on the CPU, "
+        "or change the graph"
+    )
+
+
+def _opening_failed(path: Path, provider: str, error: Exception) -> TledgeError:
     reason = _reason(error)
     if _TOO_NEW.search(str(error)):
-        return f"{path} needs a newer onnxruntime than {ort.__version__}: {reason}"
-    return f"{path} cannot be opened by onnxruntime {ort.__version__}: {reason}"
+        return BundleError(f"{path} needs a newer onnxruntime than {ort.__version__}: {reason}")
+    name = provider_name(provider)
+    if name != CPU and (library := _missing_library(name)):
+        return _not_started(provider, library)
+    if name != CPU and _opens_on_the_cpu(path):
+        return InputError(
+            f"the provider {provider!r} cannot take {path}, which the CPU can: {reason}; choose another provider"
+        )
+    return BundleError(f"{path} cannot be opened by onnxruntime {ort.__version__}: {reason}")
+
+
+def _opens_on_the_cpu(path: Path) -> bool:
+    with contextlib.suppress(Exception):  # onnxruntime's exceptions share no other base
+        _session(path, _options(1), CPU)
+        return True
+    return False
 
 
 def _reason(error: Any) -> str:
@@ -125,7 +245,9 @@ def _reason(error: Any) -> str:
     text = " ".join(str(error).split())
     text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
     text = re.sub(r"^Load model from .*? failed: ?", "", text)
-    text = re.sub(r"^\S+\.(?:h|cc|cpp):\d+ .*?\) (?=[A-Z])", "", text)
+    text = re.sub(r"^(?:Exception during initialization: )?\S+\.(?:h|cc|cpp):\d+ .*?\) (?=[A-Z])", "", text)
+    text = re.sub(r"^Exception during initialization: .*\.(?:h|cc|cpp):\d+ .*\[[\w-]+-EP\] ", "", text)
+    text = re.sub(r"Check '.*?' failed at \S+:\d+: ", "", text)
     opset = re.search(r"Opset (\d+) is under development.* till opset (\d+)", text)
     if opset:
         text = f"the graph's opset {opset[1]} is above {opset[2]}"
