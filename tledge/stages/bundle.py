@@ -17,8 +17,9 @@ from tledge.stages.job import Job
 
 def stage(job: Job, folder: Path) -> str:
     """Assemble what is shipped, with golden vectors and the model card."""
-    from tledge import bundle, report
+    from tledge import bundle, data, report
     from tledge.bench import machine
+    from tledge.gate.rows import hashes_of, hexadecimal
     from tledge.runtime import open_session, session_run
 
     recipe, task = job.recipe, job.task
@@ -33,6 +34,7 @@ def stage(job: Job, folder: Path) -> str:
         rows=rows["rows"],
         labels=rows["label_counts"],
         packages=machine.describe().packages,
+        calibration=hexadecimal(hashes_of(data.open_splits(job.stage("data")).calibration[task.INPUT_COLUMN])),
     )
     variants = evidence.variants(graphs)
     facts = evidence.facts(

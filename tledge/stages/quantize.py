@@ -19,6 +19,7 @@ from tledge.stages.job import Job
 def stage(job: Job, folder: Path) -> str:
     """Make, score, time and choose variants, and score them on the test rows."""
     from tledge import bench, data
+    from tledge.gate import rows
     from tledge.quantize import run as quantize
     from tledge.quantize.choose import Limits
     from tledge.runtime import open_session, session_run
@@ -30,12 +31,12 @@ def stage(job: Job, folder: Path) -> str:
     for file in job.stage("export").glob("model.onnx*"):
         shutil.copy(file, folder / file.name)
 
-    def score_on(rows: Any, name: str, graph: Path, variant: str) -> Evaluation:
+    def score_on(split: Any, name: str, graph: Path, variant: str) -> Evaluation:
         return score(
             session_run(open_session(graph)),
             encoder,
-            rows[task.INPUT_COLUMN],
-            task.targets(rows["label"], len(splits.labels)),
+            split[task.INPUT_COLUMN],
+            task.targets(split["label"], len(splits.labels)),
             task,
             progress=job.progress,
             description=f"Scoring {variant} on {name} rows",
@@ -68,6 +69,12 @@ def stage(job: Job, folder: Path) -> str:
     for name, stem in ((chosen.name, "test_outputs"), ("fp32", "fp32_test_outputs")):
         outputs: dict[str, Any] = tested[name].outputs
         np.savez_compressed(folder / f"{stem}.npz", **outputs)
+    rows.save_answers(
+        folder,
+        rows.hashes_of(splits.test[task.INPUT_COLUMN]),
+        task.targets(splits.test["label"], len(splits.labels)),
+        {name: evaluation.outputs for name, evaluation in tested.items()},
+    )
     metric = tested[chosen.name].metrics[job.metric]
     return f"{chosen.name} chosen, test {job.metric} {metric:.3f}; {chosen.reason}"
 

@@ -1,0 +1,363 @@
+"""The verdict: measurements and a budget in, findings with their reasons out, and nothing else is looked at.
+
+A figure with an interval keeps its limit when the whole interval does, breaks it when the whole interval does, and is
+inconclusive between. `docs/gate.md` says how each limit is decided.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Finding, Latency, LatencyRatio, Verdict
+from tledge.gate.budget import ANY, Budget, percentile_of
+from tledge.gate.measurements import Measured, Measurements, Paired, Quality
+
+SEVERITY = (ACCEPT, INCONCLUSIVE, REGRESSION, ANOMALOUS)
+"""From the best to the worst: the worst finding is the whole verdict."""
+SIGNIFICANT = 0.05
+"""The p-value below which a difference is taken as real."""
+_SHOWN = 3
+
+
+def judge(measurements: Measurements, budget: Budget) -> Verdict:
+    """The verdict on a bundle; each limit at each scope has a finding, and each sign of trouble one more.
+
+    Args:
+        measurements: One entry in `scopes` for each of the budget's.
+        budget: The limits.
+    """
+    findings: list[Finding] = list(_not_finite(measurements))
+    fingerprint = measurements.bench.machine.fingerprint
+    for scope, measured in zip(budget.scopes, measurements.scopes, strict=True):
+        for limit, allowed in scope.limits.items():
+            findings.append(_limit(limit, allowed, measured, budget, fingerprint))
+        findings += _trouble(measured, budget, measurements)
+    findings = list(dict.fromkeys(findings))
+    return Verdict(
+        max((finding.verdict for finding in findings), key=SEVERITY.index),
+        tuple(findings),
+        name=measurements.name,
+        version=measurements.version,
+        against=measurements.against,
+        created=measurements.created,
+        bench=measurements.bench,
+    )
+
+
+def _limit(limit: str, allowed: float, measured: Measured, budget: Budget, fingerprint: str) -> Finding:
+    """The finding on one limit at one scope."""
+    say = functools.partial(Finding, limit=limit, allowed=allowed, **_place(limit, measured))
+    if limit in measured.missing:
+        return say(verdict=INCONCLUSIVE, reason=measured.missing[limit])
+    finding = _percentile if percentile_of(limit) is not None else _JUDGES[limit]
+    found = finding(say, allowed, measured)
+    is_time = percentile_of(limit) is not None or limit == "load_ms"
+    if is_time and found.verdict in (ACCEPT, REGRESSION) and not budget.holds_for(fingerprint):
+        return dataclasses.replace(
+            found, verdict=INCONCLUSIVE, reason=f"{found.reason}, but {_elsewhere(budget, fingerprint)}"
+        )
+    return found
+
+
+Say = Callable[..., Finding]
+"""Makes a finding of a limit whose limit and place are already said."""
+
+
+def _percentile(say: Say, allowed: float, measured: Measured) -> Finding:
+    row = measured.latency
+    limit = str(say.keywords["limit"])  # type: ignore[attr-defined]
+    name = limit.removesuffix("_ms")
+    if row is None:
+        return say(verdict=INCONCLUSIVE, reason=f"{name} was not measured")
+    if name not in row.percentiles_ms:
+        needed = f"{row.missing[name]} samples" if name in row.missing else "more samples"
+        reason = f"{row.samples} samples are too few for {name}, which needs {needed}; give a longer --duration"
+        return say(verdict=INCONCLUSIVE, reason=reason, unit="ms")
+    value = row.percentiles_ms[name]
+    low, high = _percentile_bounds(row, name, value)
+    verdict = _within(value, low, high, allowed)
+    sure = {
+        ACCEPT: f"at most {high:.4g} ms, within",
+        REGRESSION: f"at least {low:.4g} ms, over",
+        INCONCLUSIVE: f"between {low:.4g} and {high:.4g} ms, too near to tell from",
+        ANOMALOUS: f"{value:.4g} ms, no finite number, for",
+    }[verdict]
+    more = "; give a longer --duration" if verdict == INCONCLUSIVE else ""
+    reason = f"{name} is {sure} the limit of {allowed:.4g} ms ({row.samples} samples){more}"
+    return say(verdict=verdict, reason=reason, measured=value, low=low, high=high, unit="ms")
+
+
+def _percentile_bounds(row: Latency, name: str, value: float) -> tuple[float, float]:
+    """What a percentile lies between; the estimate above p50 is itself the upper bound, at 99 % confidence."""
+    if name == "p50":
+        low, high = row.median_low_ms, row.median_high_ms
+        return (value if low is None else low), (value if high is None else high)
+    return row.percentiles_low_ms.get(name, 0.0 if row.median_low_ms is None else row.median_low_ms), value
+
+
+def _footprint(say: Say, allowed: float, measured: Measured, *, figure: str, what: str, unit: str) -> Finding:
+    if measured.footprint is None:
+        return say(verdict=INCONCLUSIVE, reason=f"{what} was not measured")
+    return _point(say, allowed, getattr(measured.footprint, figure), f"{what}, the median of fresh processes,", unit)
+
+
+def _size(say: Say, allowed: float, measured: Measured) -> Finding:
+    return _point(say, allowed, measured.size_mb, "the graph with its weights", "MB")
+
+
+def _parity(say: Say, allowed: float, measured: Measured) -> Finding:
+    if measured.parity is None:
+        return say(verdict=INCONCLUSIVE, reason="parity was not measured")
+    what = "the largest difference of a golden output from torch's, as a share of the largest output,"
+    return _point(say, allowed, measured.parity.error, what, "")
+
+
+def _point(say: Say, allowed: float, value: float, what: str, unit: str) -> Finding:
+    """The finding on a figure that is decided as it is."""
+    verdict = _within(value, value, value, allowed)
+    words = {ACCEPT: "within", REGRESSION: "over", ANOMALOUS: "no finite number, for"}[verdict]
+    space = f" {unit}" if unit else ""
+    reason = f"{what} is {value:.4g}{space}, {words} the limit of {allowed:.4g}{space}"
+    return say(verdict=verdict, reason=reason, measured=value, unit=unit)
+
+
+def _slowdown(say: Say, allowed: float, measured: Measured) -> Finding:
+    """Held to the limit by the paired interval, and to what the host's own noise allows to say."""
+    comparison = measured.comparison
+    if comparison is None:
+        return say(verdict=INCONCLUSIVE, reason="the slowdown was not measured; give --against OLD")
+    ratio, noise = comparison.ratio, _noise(comparison.noise)
+    slower = (ratio.ratio - 1, ratio.low - 1, ratio.high - 1)
+    verdict = _within(*slower, allowed)
+    if verdict == REGRESSION and not slower[0] > noise:
+        verdict = INCONCLUSIVE
+    if verdict == ACCEPT and not noise <= allowed:
+        verdict = INCONCLUSIVE
+    measured_as = (
+        f"{_change(slower[0])} {comparison.reference} (95 % interval {slower[1]:+.1%} to {slower[2]:+.1%}, "
+        f"{ratio.samples} paired rounds)"
+    )
+    end = {
+        ACCEPT: f"within the limit of {allowed:.1%}",
+        REGRESSION: f"over the limit of {allowed:.1%} and this host's noise of {noise:.1%}",
+        ANOMALOUS: "which are no finite numbers",
+        INCONCLUSIVE: f"too near to tell from the limit of {allowed:.1%}; give a longer --duration",
+    }[verdict]
+    if verdict == INCONCLUSIVE and noise > allowed:
+        end = f"and this host's noise of {noise:.1%} is larger than the {allowed:.1%} asked about; use a quieter host"
+    reason = f"{comparison.candidate} is {measured_as}, {end}"
+    return say(verdict=verdict, reason=reason, measured=slower[0], low=slower[1], high=slower[2])
+
+
+def _noise(noise: LatencyRatio) -> float:
+    """How much slower than itself the reference may seem on this host, at the worse end of the interval."""
+    return max(noise.high, 1 / noise.low if noise.low > 0 else math.inf) - 1
+
+
+def _change(share: float) -> str:
+    return f"{abs(share):.1%} {'slower' if share >= 0 else 'faster'} than"
+
+
+def _min_metric(say: Say, allowed: float, measured: Measured) -> Finding:
+    quality = measured.quality
+    if quality is None:
+        return say(verdict=INCONCLUSIVE, reason="the metric was not measured; give --rows FILE")
+    low = quality.value if quality.low is None else quality.low
+    high = quality.value if quality.high is None else quality.high
+    verdict = _within(-quality.value, -high, -low, -allowed)
+    words = {
+        ACCEPT: "at or above",
+        REGRESSION: "below",
+        INCONCLUSIVE: "too near to tell from",
+        ANOMALOUS: "no finite number, for",
+    }[verdict]
+    interval = "no interval known" if quality.low is None else f"95 % interval {low:.4g} to {high:.4g}"
+    more = "; give more rows" if verdict == INCONCLUSIVE else ""
+    reason = (
+        f"{quality.metric} is {quality.value:.4g} on {quality.source} ({interval}), {words} the limit of "
+        f"{allowed:.4g}{more}"
+    )
+    return say(verdict=verdict, reason=reason, measured=quality.value, low=quality.low, high=quality.high)
+
+
+def _metric_drop(say: Say, allowed: float, measured: Measured) -> Finding:
+    """A regression where the drop is over the limit and real; accepted where the interval's end is within it."""
+    quality = measured.quality
+    if quality is None or quality.paired is None:
+        return say(verdict=INCONCLUSIVE, reason="the drop was not measured; give --rows FILE")
+    pair = quality.paired
+    if not all(map(math.isfinite, (pair.drop, pair.low, pair.high, pair.p_value))):
+        verdict = ANOMALOUS
+    elif pair.drop > allowed and pair.p_value < SIGNIFICANT:
+        verdict = REGRESSION
+    elif pair.drop <= allowed and pair.high <= allowed:
+        verdict = ACCEPT
+    else:
+        verdict = INCONCLUSIVE
+    end = {
+        ACCEPT: f"and the drop is within the limit of {allowed:.4g}",
+        REGRESSION: f"and the drop is over the limit of {allowed:.4g}",
+        ANOMALOUS: "which are no finite numbers",
+        INCONCLUSIVE: f"and these rows cannot tell whether the drop is within the limit of {allowed:.4g}; "
+        f"give more rows{_rows_wanted(pair, allowed)}",
+    }[verdict]
+    return say(
+        verdict=verdict,
+        reason=f"{_told(quality, pair)}, {end}",
+        measured=pair.drop,
+        low=pair.low,
+        high=pair.high,
+    )
+
+
+def _told(quality: Quality, pair: Paired) -> str:
+    """The change, and what it is called: real, or not to be told from chance."""
+    called = "a real change" if pair.p_value < SIGNIFICANT else "not distinguishable from chance"
+    called = "no change" if pair.low == pair.high == 0 else called
+    return (
+        f"{quality.metric} {quality.value:.4g} is {abs(pair.drop):.4g} {'below' if pair.drop >= 0 else 'above'} "
+        f"the {pair.other:.4g} of {pair.reference} on the same {pair.rows} rows of {quality.source} (95 % interval of "
+        f"the drop {pair.low:+.4g} to {pair.high:+.4g}, {pair.test} p = {pair.p_value:.2g}): {called}"
+    )
+
+
+def _rows_wanted(pair: Paired, allowed: float) -> str:
+    """About how many rows would do if the drop stays what it is: an interval narrows with the root of the rows."""
+    room, half = abs(allowed - pair.drop), (pair.high - pair.low) / 2
+    wanted = pair.rows * (half / room) ** 2 if room > 0 else math.inf
+    return f", about {math.ceil(wanted / 100) * 100:,}" if pair.rows < wanted < 1e6 else ""
+
+
+_JUDGES: Mapping[str, Callable[[Say, float, Measured], Finding]] = {
+    "load_ms": functools.partial(_footprint, figure="load_ms", what="the time to load", unit="ms"),
+    "peak_memory_mb": functools.partial(_footprint, figure="peak_memory_mb", what="peak memory", unit="MB"),
+    "size_mb": _size,
+    "max_parity_error": _parity,
+    "max_slowdown": _slowdown,
+    "min_metric": _min_metric,
+    "max_metric_drop": _metric_drop,
+}
+
+
+def _within(value: float, low: float, high: float, allowed: float) -> str:
+    """Whether a figure of which less is better, and its interval, keep a limit."""
+    if not all(map(math.isfinite, (value, low, high))):
+        return ANOMALOUS
+    if high <= allowed:
+        return ACCEPT
+    return REGRESSION if low > allowed else INCONCLUSIVE
+
+
+def _elsewhere(budget: Budget, fingerprint: str) -> str:
+    if not fingerprint:
+        return f"this machine has no fingerprint; limits on time count here only with machine: {ANY}"
+    named = f"for {', '.join(budget.machines)}" if budget.machines else "for no machine yet"
+    return f"the budget's limits on time hold {named}; add machine: {fingerprint} to hold them here"
+
+
+def _place(limit: str, measured: Measured) -> dict[str, Any]:
+    """As much of the scope as a limit depends on, so that scopes which differ in the rest give one finding."""
+    place = {"variant": measured.variant, "provider": measured.provider}
+    if limit == "size_mb":
+        return {"variant": measured.variant}
+    if limit in ("min_metric", "max_metric_drop", "max_parity_error"):
+        return place
+    if limit == "load_ms":
+        return place | {"threads": measured.threads}
+    return place | {"batch": measured.batch, "sequence": measured.sequence, "threads": measured.threads}
+
+
+def _trouble(measured: Measured, budget: Budget, measurements: Measurements) -> Iterator[Finding]:
+    """What makes the figures of a scope untrustworthy, whatever the limits are."""
+    yield from _wrong_provider(measured, strict=measurements.strict)
+    yield from _too_fast(measured, budget.anomalous_speedup)
+    yield from _wrong_counts(measured)
+    quality = measured.quality
+    if quality is None:
+        return
+    say = functools.partial(Finding, variant=measured.variant, provider=measured.provider)
+    if quality.calibration_rows:
+        reason = f"{quality.calibration_rows} of the {quality.rows} evaluation rows are among those that the "
+        yield say("calibration", ANOMALOUS, f"{reason}bundle was calibrated with; evaluate on other rows")
+    if quality.non_finite:
+        reason = f"{quality.non_finite} of {quality.rows} evaluation rows have an output that is no finite number"
+        yield say("finite", ANOMALOUS, reason)
+    if quality.relabelled:
+        reason = f"{quality.relabelled} rows have other labels than those that {measurements.against} was scored on"
+        yield say("labels", ANOMALOUS, f"{reason}; score both on the same rows with --rows FILE")
+    pair = quality.paired
+    if pair is not None and -pair.drop > budget.anomalous_metric_gain and pair.p_value < SIGNIFICANT:
+        reason = f"{quality.metric} is {-pair.drop:.4g} above that of {pair.reference}, more than the "
+        end = f"{budget.anomalous_metric_gain:.4g} that is plausible; look for evaluation rows in training"
+        yield say("anomalous_metric_gain", ANOMALOUS, reason + end, budget.anomalous_metric_gain, -pair.drop)
+
+
+def _wrong_provider(measured: Measured, *, strict: bool) -> Iterator[Finding]:
+    say = functools.partial(Finding, "provider", variant=measured.variant, provider=measured.provider)
+    asked = measured.provider_name
+    if measured.comparison is not None and measured.comparison.provider not in (measured.provider, asked):
+        yield say(ANOMALOUS, f"the comparison ran on {measured.comparison.provider}, not on {measured.provider}")
+    if measured.footprint is None:
+        return
+    nodes = measured.footprint.nodes_by_provider
+    total, there = sum(nodes.values()), nodes.get(asked, 0)
+    is_cpu = measured.provider == "cpu"
+    if not total and not is_cpu:
+        yield say(INCONCLUSIVE, f"onnxruntime does not tell which nodes ran on {asked}; use onnxruntime 1.31 or later")
+    elif total and there < total and (strict or is_cpu or not there):
+        counted = ", ".join(f"{count} on {name}" for name, count in nodes.items())
+        yield say(ANOMALOUS, f"{there} of {total} nodes ran on the provider asked for, {asked}: {counted}")
+
+
+def _too_fast(measured: Measured, plausible: float) -> Iterator[Finding]:
+    comparison = measured.comparison
+    if comparison is None or not comparison.ratio.ratio * plausible < 1:
+        return
+    times = 1 / comparison.ratio.ratio if comparison.ratio.ratio > 0 else math.inf
+    reason = f"{comparison.candidate} is {times:.1f} times as fast as {comparison.reference}, more than the "
+    yield Finding(
+        limit="anomalous_speedup",
+        verdict=ANOMALOUS,
+        reason=f"{reason}{plausible:g} times that is plausible; verify the bundle's answers",
+        allowed=plausible,
+        measured=times,
+        **_place("max_slowdown", measured),
+    )
+
+
+def _wrong_counts(measured: Measured) -> Iterator[Finding]:
+    say = functools.partial(Finding, "samples", ANOMALOUS)
+    quality, latency = measured.quality, measured.latency
+    if quality is not None and quality.other_rows is not None and quality.other_rows != quality.rows:
+        yield say(
+            f"the two were scored on different numbers of rows, {quality.rows} and {quality.other_rows}; score both on "
+            "the same rows with --rows FILE",
+            **_place("min_metric", measured),
+        )
+    if latency is not None and latency.against is not None and latency.against.samples != latency.samples:
+        reason = f"{latency.samples} runs were timed, but {latency.against.samples} rounds of "
+        yield say(f"{reason}{latency.against.reference} beside them", **_place("p50_ms", measured))
+
+
+def _not_finite(measurements: Measurements) -> Iterator[Finding]:
+    found = list(_not_finite_in(dataclasses.asdict(measurements), ""))
+    if found:
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+        listed = ", ".join(found[:_SHOWN])
+        yield Finding("finite", ANOMALOUS, f"figures that are no finite numbers cannot be judged: {listed}{more}")
+
+
+def _not_finite_in(value: Any, path: str) -> Iterator[str]:
+    """The ways to all figures that are NaN or infinite."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield f"{path.lstrip('.')} is {value}"
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _not_finite_in(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _not_finite_in(item, f"{path}[{i}]")

@@ -1,0 +1,159 @@
+"""Paired tests of two models on the same rows: is a metric's change real, or chance?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tledge.bench.stats import binomial_tail
+from tledge.errors import DataError
+from tledge.gate.measurements import Paired
+from tledge.tasks import Task
+
+Array = npt.NDArray[Any]
+Outputs = Mapping[str, Array]
+
+SHARES = ("accuracy", "exact_match")
+"""The metrics that are the share of rows which are right."""
+MCNEMAR, BOOTSTRAP = "exact McNemar test", "paired bootstrap"
+RESAMPLES = 2000
+FEWER = 300
+MOST_CELLS = 100_000
+"""Outputs (rows times labels) above which a bootstrap makes do with `FEWER` resamples, since it would take minutes."""
+_INTERVAL = (0.025, 0.975)
+_Z = 1.959964
+
+
+def value(task: Task, metric: str, outputs: Outputs, targets: Array) -> float:
+    """A metric of some rows.
+
+    Raises:
+        DataError: the metric is not defined on them, as the ROC AUC of rows of one label.
+    """
+    found = task.score(outputs, targets)
+    if metric not in found:
+        raise DataError(f"{metric} is not defined on the {len(targets)} evaluation rows; give rows of every label")
+    return found[metric]
+
+
+def interval(task: Task, metric: str, outputs: Outputs, targets: Array, *, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of a metric of some rows: Wilson's for a share of rows, else a percentile bootstrap.
+
+    Args:
+        task: Scores the rows.
+        metric: One of the task's.
+        outputs: Raw outputs, rows first.
+        targets: As many.
+        seed: Of the bootstrap.
+    """
+    right = _right(task, metric, outputs, targets)
+    if right is not None:
+        return wilson(float(right.mean()), right.size)
+    found = _resampled(outputs, seed, lambda rows: _score(task, metric, outputs, targets, rows))
+    return _bounds(found)
+
+
+def wilson(share: float, rows: int) -> tuple[float, float]:
+    """The 95 % interval of a share of rows (Wilson, 1927), which holds near 0 and 1 and for few rows too."""
+    middle = (share + _Z**2 / (2 * rows)) / (1 + _Z**2 / rows)
+    half = _Z / (1 + _Z**2 / rows) * math.sqrt(share * (1 - share) / rows + _Z**2 / (4 * rows**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def paired(
+    task: Task,
+    metric: str,
+    outputs: Outputs,
+    targets: Array,
+    others: Outputs,
+    other_targets: Array,
+    *,
+    reference: str,
+    seed: int = 0,
+) -> Paired:
+    """A metric of two models on the same rows, in the same order.
+
+    Where the metric is a share of right rows the test is McNemar's, exact: of the rows that one model alone has
+    right, each is a coin's throw if there is no difference (McNemar, 1947). For any other metric it is a paired
+    bootstrap over rows (Efron and Tibshirani, 1993). The interval is the bootstrap's in both cases.
+
+    Args:
+        task: Scores the rows.
+        metric: One of the task's; higher is better.
+        outputs: The model's raw outputs, rows first.
+        targets: The rows' targets, in the model's order of labels.
+        others: The other model's raw outputs.
+        other_targets: The same targets in the other model's order of labels.
+        reference: The other model's name.
+        seed: Of the bootstrap.
+
+    Raises:
+        DataError: the metric is not defined on these rows.
+    """
+    ours, theirs = value(task, metric, outputs, targets), value(task, metric, others, other_targets)
+    right, other_right = _right(task, metric, outputs, targets), _right(task, metric, others, other_targets)
+    if right is not None and other_right is not None:
+        lost, won = int((other_right & ~right).sum()), int((right & ~other_right).sum())
+        drops = _share_drops(lost, won, right.size, seed)
+        test, p_value = MCNEMAR, mcnemar(lost, won)
+    else:
+
+        def drop(rows: Array) -> float:
+            return _score(task, metric, others, other_targets, rows) - _score(task, metric, outputs, targets, rows)
+
+        drops = _resampled(outputs, seed, drop)
+        test, p_value = BOOTSTRAP, _two_sided(drops)
+    low, high = _bounds(drops)
+    return Paired(reference, theirs, theirs - ours, low, high, p_value, test, len(targets))
+
+
+def mcnemar(lost: int, won: int) -> float:
+    """The two-sided p-value of McNemar's exact test: the binomial test of `lost` among `lost + won` at one half."""
+    return min(1.0, 2 * binomial_tail(min(lost, won), lost + won, 0.5))
+
+
+def _right(task: Task, metric: str, outputs: Outputs, targets: Array) -> npt.NDArray[np.bool_] | None:
+    """Which rows are right, `(rows,)`, where the metric is the share of such rows; else `None`."""
+    decisions = task.decisions(outputs)
+    if decisions is None or metric not in SHARES:
+        return None
+    same = np.asarray(decisions == targets)
+    return same if same.ndim == 1 else np.asarray(same.all(axis=1))
+
+
+def _share_drops(lost: int, won: int, rows: int, seed: int) -> npt.NDArray[np.float64]:
+    """Bootstrapped drops of a share: a resample is told by how many rows it has of each kind."""
+    chances = np.array([lost, won, rows - lost - won]) / rows
+    counts = np.random.default_rng(seed).multinomial(rows, chances, RESAMPLES)
+    return np.asarray((counts[:, 0] - counts[:, 1]) / rows)
+
+
+def _resampled(outputs: Outputs, seed: int, figure: Callable[[Array], float]) -> npt.NDArray[np.float64]:
+    """A figure of many resamples of the rows; those in which it is not defined are left out."""
+    rng = np.random.default_rng(seed)
+    rows = len(next(iter(outputs.values())))
+    times = RESAMPLES if sum(array.size for array in outputs.values()) <= MOST_CELLS else FEWER
+    found = np.array([figure(rng.integers(0, rows, rows)) for _ in range(times)])
+    kept = found[~np.isnan(found)]
+    if kept.size < times / 2:
+        raise DataError(f"{rows} evaluation rows are too few: most resamples of them lack a label; give more rows")
+    return np.asarray(kept)
+
+
+def _score(task: Task, metric: str, outputs: Outputs, targets: Array, rows: Array) -> float:
+    return task.score({name: array[rows] for name, array in outputs.items()}, targets[rows]).get(metric, math.nan)
+
+
+def _bounds(figures: npt.NDArray[np.float64]) -> tuple[float, float]:
+    low, high = np.quantile(figures, _INTERVAL)
+    return float(low), float(high)
+
+
+def _two_sided(drops: npt.NDArray[np.float64]) -> float:
+    """Twice the smaller share of resamples on either side of no difference, never quite zero."""
+    fewer = min(int((drops <= 0).sum()), int((drops >= 0).sum()))
+    return min(1.0, 2 * (fewer + 1) / (drops.size + 1))
