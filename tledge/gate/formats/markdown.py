@@ -11,7 +11,7 @@ from tledge.gate import formats
 _ROWS = 40
 _LONGEST = 300
 _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
-_NOT_IN_MARKER = re.compile(r"[<>\s]")
+_NOT_IN_MARKER = re.compile(r"""[<>"\\\s]""")
 
 
 def render(verdict: Verdict) -> str:
