@@ -1,0 +1,40 @@
+"""What travels to a device."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from tledge.device import contents
+from tledge.errors import BundleError
+
+
+def test_a_folder_and_a_file_travel_with_the_source(tmp_path):
+    folder = tmp_path / "bundle"
+    (folder / "onnx").mkdir(parents=True)
+    (folder / ".git").mkdir()
+    for name in ("bundle.json", "onnx/model.onnx", ".git/HEAD", ".hidden"):
+        (folder / name).write_text(name)
+    graph = folder / "onnx" / "model.onnx"
+    sent = contents.gather([folder, graph, folder])
+    assert sent.paths == {folder: "sent/0/bundle", graph: "sent/1/model.onnx"}
+    ours = {name: file for name, file in sent.files.items() if name.startswith("sent/")}
+    assert set(ours) == {"sent/0/bundle/bundle.json", "sent/0/bundle/onnx/model.onnx", "sent/1/model.onnx"}
+    assert ours["sent/1/model.onnx"].sha256 == hashlib.sha256(b"onnx/model.onnx").hexdigest()
+    assert ours["sent/1/model.onnx"].size == len("onnx/model.onnx")
+    code = set(sent.files) - set(ours)
+    assert {"code/tledge/__init__.py", "code/tledge/cli/bench.py", "code/tledge/device/far.py"} <= code
+    assert all(name.endswith(".py") for name in code)
+
+
+def test_a_folder_is_named_as_it_is_called(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    here = type(tmp_path)()
+    assert contents.gather([here]).paths == {here: "sent/0/mine"}
+
+
+def test_a_missing_path_is_named(tmp_path):
+    with pytest.raises(BundleError, match=r"there is no .*/nothing"):
+        contents.gather([tmp_path / "nothing"])
