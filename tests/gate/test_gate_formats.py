@@ -94,16 +94,16 @@ def test_junit_of_a_verdict_without_findings_is_not_an_empty_suite_that_passes()
 def test_the_comment_starts_with_the_verdict_and_ends_with_the_marker():
     lines = markdown.render(verdict()).splitlines()
     assert lines[0] == "## REGRESSION: made-up.bundle aaaaaaaaaaaa against made-up.bundle bbbbbbbbbbbb"
-    assert lines[2] == "1 REGRESSION, 1 ANOMALOUS, 1 INCONCLUSIVE, 1 ACCEPT."
+    assert lines[2] == "1 ANOMALOUS, 1 REGRESSION, 1 INCONCLUSIVE, 1 ACCEPT."
     assert lines[-1] == "<!-- tledge gate made-up.bundle -->" == markdown.marker("made-up.bundle")
 
 
 def test_the_comments_table_has_the_worst_first_and_survives_any_text():
     rows = [line for line in markdown.render(verdict()).splitlines() if line.startswith("|")]
     assert [len(re.findall(r"(?<!\\)\|", row)) for row in rows] == [6] * 6
-    assert [row.split(" | ")[3] for row in rows[2:]] == [REGRESSION, ANOMALOUS, INCONCLUSIVE, ACCEPT]
+    assert [row.split(" | ")[3] for row in rows[2:]] == [ANOMALOUS, REGRESSION, INCONCLUSIVE, ACCEPT]
     assert (
-        "| 2.8 ms | 3 ms (2.9 to 3.1) | REGRESSION | 3.0 ms is above 2.8 ms, and so is the whole interval |" in rows[2]
+        "| 2.8 ms | 3 ms (2.9 to 3.1) | REGRESSION | 3.0 ms is above 2.8 ms, and so is the whole interval |" in rows[3]
     )
     assert r"made on \| another &lt;machine> &amp; " in rows[4]
 
@@ -116,8 +116,13 @@ def test_the_comment_tells_the_machine_and_stays_short():
     assert len(text) < 20_000  # GitHub takes 65,536
 
 
+def test_a_slowdown_is_read_in_percent():
+    finding = Finding("max_slowdown", REGRESSION, "slower", 0.05, 0.081, 0.0712, 0.0931, variant="int8")
+    assert "| 5 % | 8.1 % (7.12 to 9.31) |" in markdown.render(verdict(findings=(finding,)))
+
+
 def test_no_name_closes_the_marker():
-    assert markdown.marker("a --> <script>\nb") == "<!-- tledge gate a -- script b -->"
+    assert markdown.marker('a --> <script>\n"b\\') == "<!-- tledge gate a -- script b -->"
 
 
 def unescape(text):
@@ -134,12 +139,12 @@ def commands(text):
 
 def test_annotations_are_errors_warnings_and_one_notice():
     assert commands(github.render(verdict())) == [
+        ("error", "ANOMALOUS: samples", "100 % of the counts differ: 150, not 130"),
         (
             "error",
             "REGRESSION: p95_ms: int8, batch 1, length 32, 1 thread, cpu",
             "3.0 ms is above 2.8 ms, and so is\nthe whole interval",
         ),
-        ("error", "ANOMALOUS: samples", "100 % of the counts differ: 150, not 130"),
         ("warning", "INCONCLUSIVE: load_ms: int8", "made on | another <machine> & �[1m�"),
     ]
     (notice,) = commands(github.render(accepted()))

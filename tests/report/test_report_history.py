@@ -66,7 +66,7 @@ def test_verdicts_are_marked_once_a_run_and_named_worst_first():
     words = [ACCEPT, INCONCLUSIVE, ANOMALOUS, REGRESSION, ""]
     trend = only_trend([record(day, name, verdict=word) for day, word in enumerate(words) for name in ("fp32", "int8")])
     assert [mark.verdict for mark in trend.marks] == words[:4]
-    assert trend.verdicts == (REGRESSION, ANOMALOUS, INCONCLUSIVE, ACCEPT)
+    assert trend.verdicts == (ANOMALOUS, REGRESSION, INCONCLUSIVE, ACCEPT)
     assert len(trend.uprights) == 2
     text = Page(history.html([record(day, verdict=word) for day, word in enumerate(words)])).text
     assert all(word in text for word in words)

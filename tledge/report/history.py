@@ -23,7 +23,7 @@ _MOST_UPRIGHTS = 12
 """With more marks than this none has a line down through the plot."""
 _STRIP = 7
 """Height of the row of verdicts above the plot."""
-_VERDICTS = (REGRESSION, ANOMALOUS, INCONCLUSIVE, ACCEPT)
+_VERDICTS = (ANOMALOUS, REGRESSION, INCONCLUSIVE, ACCEPT)
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _STEPS = (
     *(n * _MINUTE for n in (1, 2, 5, 10, 30)),

@@ -11,7 +11,7 @@ import re
 
 from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Finding, Latency, Machine, Throughput, Verdict
 
-ORDER = (REGRESSION, ANOMALOUS, INCONCLUSIVE, ACCEPT)
+ORDER = (ANOMALOUS, REGRESSION, INCONCLUSIVE, ACCEPT)
 """The worst first."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -69,12 +69,25 @@ def number(value: float | None, unit: str = "") -> str:
     return f"{text} {unit}".rstrip()
 
 
+def allowed(finding: Finding) -> str:
+    """The limit: `2.8 ms`, `5 %`; empty where there is none."""
+    return number(*_in_words(finding, finding.allowed))
+
+
 def measured(finding: Finding) -> str:
     """What was measured with its interval: `2.413 ms (2.38 to 2.45)`; empty where nothing was."""
-    text = number(finding.measured, finding.unit)
+    text = number(*_in_words(finding, finding.measured))
     if not text or finding.low is None or finding.high is None:
         return text
-    return f"{text} ({number(finding.low)} to {number(finding.high)})"
+    low, high = (number(_in_words(finding, bound)[0]) for bound in (finding.low, finding.high))
+    return f"{text} ({low} to {high})"
+
+
+def _in_words(finding: Finding, value: float | None) -> tuple[float | None, str]:
+    """A value and its unit as they are read best: a slowdown is a share and read in percent."""
+    if finding.limit == "max_slowdown" and not finding.unit:
+        return (None if value is None else value * 100), "%"
+    return value, finding.unit
 
 
 def machine(of: Machine) -> dict[str, str]:

@@ -51,7 +51,7 @@ def _case(suite: ElementTree.Element, finding: Finding, bundle: str, names: Coun
 
 
 def _details(finding: Finding) -> str:
-    figures = {"allowed": formats.number(finding.allowed, finding.unit), "measured": formats.measured(finding)}
+    figures = {"allowed": formats.allowed(finding), "measured": formats.measured(finding)}
     return "\n".join([finding.reason, *(f"{name}: {value}" for name, value in figures.items() if value)])
 
 

@@ -38,7 +38,7 @@ def marker(name: str) -> str:
 def _row(finding: Finding) -> tuple[str, ...]:
     return (
         _escape(formats.title(finding)),
-        formats.number(finding.allowed, finding.unit),
+        formats.allowed(finding),
         formats.measured(finding),
         finding.verdict,
         _escape(finding.reason),
