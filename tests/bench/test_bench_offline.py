@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tledge.artifacts import Throughput
-from tledge.bench.offline import best_batches, throughput
+from tledge.bench.offline import best_batches, measure, throughput
 
 
 def row(batch, rate, low=None, high=None, candidate="int8", threads=1):
@@ -27,6 +27,29 @@ def test_throughput_interval_covers_the_true_rate():
         throughput(rng.normal(5, 1, 200).tolist(), candidate="a", batch=1, sequence=None, threads=1) for _ in range(200)
     ]
     assert np.mean([each.low <= 200 <= each.high for each in found]) >= 0.9
+
+
+def test_batch_sizes_take_turns_with_candidates():
+    now, seen = 0, []
+
+    def runs(name, ms_a_row):
+        def run(feeds):
+            nonlocal now
+            seen.append((name, len(feeds["x"])))
+            now += int(ms_a_row * (1 + len(feeds["x"])) * 1e6)
+            return {}
+
+        return run
+
+    feeds = {batch: {"x": np.zeros(batch)} for batch in (1, 4)}
+    found = measure({"a": runs("a", 2), "b": runs("b", 1)}, feeds, sequence=32, threads=2, clock=lambda: now)
+    assert [(row.candidate, row.batch, row.rows_per_second) for row in found] == [
+        ("a", 1, pytest.approx(250)), ("a", 4, pytest.approx(400)),
+        ("b", 1, pytest.approx(500)), ("b", 4, pytest.approx(800)),
+    ]  # fmt: skip
+    assert {(row.runs, row.sequence, row.threads) for row in found} == {(100, 32, 2)}
+    rounds = [frozenset(seen[i : i + 4]) for i in range(0, len(seen), 4)]
+    assert set(rounds) == {frozenset({("a", 1), ("a", 4), ("b", 1), ("b", 4)})}
 
 
 def test_the_best_batch_is_the_smallest_that_is_as_fast_as_any():

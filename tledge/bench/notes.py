@@ -135,7 +135,7 @@ def _overload(load: ServerLoad) -> str:
         return ""
     return (
         f"{load.candidate} was busy {100 * load.utilization:.0f} % of the time at {load.rate:g} requests a second and "
-        f"answered {load.achieved_rate:.3g}: it is overloaded or close to it, and the longer that lasts the longer "
+        f"answered {load.achieved_rate:.1f}: it is overloaded or close to it, and the longer that lasts the longer "
         "requests wait"
     )
 

@@ -2,10 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import functools
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from tledge.artifacts import Throughput
-from tledge.bench import stats
+from tledge.bench import latency, stats
+from tledge.evaluate import Array, Run
+from tledge.progress import Progress, silent
+
+
+def measure(
+    candidates: Mapping[str, Run],
+    batches: Mapping[int, Mapping[str, Array]],
+    *,
+    sequence: int | None,
+    threads: int,
+    duration_s: float = 120.0,
+    progress: Progress = silent,
+    clock: Callable[[], int] = time.perf_counter_ns,
+) -> tuple[Throughput, ...]:
+    """Rows a second of every candidate at every batch size, all of them interleaved as in `latency.measure`.
+
+    Args:
+        candidates: What runs, by name; at least one.
+        batches: Input tensors by batch size; at least one.
+        sequence: Tokens of a row, `None` for inputs without a length.
+        threads: Threads of one run.
+        duration_s: Time limit; 100 runs of each are made if they fit.
+        progress: Shows the rounds.
+        clock: Nanoseconds that only grow.
+    """
+    runs = {
+        f"{name}, batch {batch}": functools.partial(run, feeds)
+        for name, run in candidates.items()
+        for batch, feeds in batches.items()
+    }
+    samples = latency.measure(
+        runs,
+        reference=next(iter(runs)),
+        percentile=50,
+        duration_s=duration_s,
+        description="Timing batches",
+        progress=progress,
+        clock=clock,
+    )
+    return tuple(
+        throughput(samples[f"{name}, batch {batch}"], candidate=name, batch=batch, sequence=sequence, threads=threads)
+        for name in candidates
+        for batch in batches
+    )
 
 
 def throughput(
