@@ -99,16 +99,16 @@ def paired(
     if right is not None and other_right is not None:
         lost, won = int((other_right & ~right).sum()), int((right & ~other_right).sum())
         drops = _share_drops(lost, won, right.size, seed)
-        test, p_value = MCNEMAR, mcnemar(lost, won)
+        drop, test, p_value = (lost - won) / right.size, MCNEMAR, mcnemar(lost, won)
     else:
 
-        def drop(rows: Array) -> float:
+        def resampled(rows: Array) -> float:
             return _score(task, metric, others, other_targets, rows) - _score(task, metric, outputs, targets, rows)
 
-        drops = _resampled(outputs, seed, drop)
-        test, p_value = BOOTSTRAP, _two_sided(drops)
+        drops = _resampled(outputs, seed, resampled)
+        drop, test, p_value = theirs - ours, BOOTSTRAP, _two_sided(drops)
     low, high = _bounds(drops)
-    return Paired(reference, theirs, theirs - ours, low, high, p_value, test, len(targets))
+    return Paired(reference, theirs, drop, low, high, p_value, test, len(targets))
 
 
 def mcnemar(lost: int, won: int) -> float:
