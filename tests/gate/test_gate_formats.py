@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from verdicts import FINDINGS, accepted, bench, latency, verdict
+from verdicts import FINDINGS, accepted, bench, comparison, latency, verdict
 
 from tledge import plugins
 from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Finding, Verdict
@@ -214,3 +214,18 @@ def test_numbers_that_are_not_finite_never_reach_a_dashboard():
 def test_a_bare_benchmark_goes_to_dashboards_under_the_same_names():
     for module in (benchmark_action, bencher):
         assert module.render_bench(bench()) == module.render(verdict())
+
+
+def test_a_budget_of_size_and_slowdown_alone_fills_the_dashboards_under_the_same_names():
+    compared = dataclasses.replace(comparison(), candidate="int8 of made-up.bundle aaaaaaaaaaaa")
+    lean = verdict(bench=bench(latencies=(), footprints=(), end_to_end=(), throughput=(), comparisons=(compared,)))
+    entries = json.loads(benchmark_action.render(lean))
+    where = "(batch 1, length 32, 1 thread, cpu)"
+    assert [(entry["name"], entry["value"]) for entry in entries] == [
+        (f"made-up.bundle int8 p50 {where}", 2.8),
+        ("made-up.bundle int8 size", 23.3),
+    ]
+    assert json.loads(bencher.render(lean)) == {
+        f"made-up.bundle int8 {where}": {"latency": {"value": pytest.approx(2_800_000)}},
+        "made-up.bundle int8": {"size_mb": {"value": 23.3}},
+    }

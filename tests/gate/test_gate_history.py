@@ -41,6 +41,19 @@ def test_what_was_only_compared_or_only_loaded_has_a_record_too():
     assert {row.verdict for row in found} == {""}
 
 
+def test_the_variant_of_a_comparison_is_named_without_the_version():
+    compared = dataclasses.replace(comparison(), candidate="int8 of made-up.bundle aaaaaaaaaaaa")
+    fp32, int8 = history.records(verdict(bench=bench(comparisons=(compared,))))
+    assert (int8.variant, int8.ratio, fp32.ratio) == ("int8", 1.12, None)
+    (alone,) = history.records(verdict(bench=bench(latencies=(), footprints=(), comparisons=(compared,))))
+    assert (alone.variant, alone.p50_ms, alone.size_mb) == ("int8", 2.8, 23.3)
+
+
+def test_a_size_alone_makes_a_record():
+    (record,) = history.records(verdict(bench=bench(latencies=(), footprints=())))
+    assert (record.variant, record.size_mb, record.batch) == ("int8", 23.3, None)
+
+
 def test_what_was_appended_comes_back(tmp_path):
     path = tmp_path / "new" / "history.jsonl"
     history.append(path, verdict())

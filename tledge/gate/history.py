@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tledge.artifacts import BenchResult, Comparison, Footprint, Latency, Record, Verdict, from_dict
+from tledge.artifacts import BenchResult, Comparison, Latency, Record, Verdict, from_dict
 from tledge.errors import DataError
+from tledge.gate import figures
 
 try:
     import fcntl
@@ -29,18 +30,18 @@ _REQUIRED = [
 def records(of: Verdict | BenchResult) -> tuple[Record, ...]:
     """A record for each candidate at each setting; none for a verdict that nothing was measured for.
 
-    A candidate that was only compared has the comparison's median, and one of which only the footprint was taken has
-    no setting. A ratio is that of the comparison where there is one, else the one of the benchmark.
+    A candidate that was only compared has the comparison's median, and one of which only the footprint or the size was
+    taken has no setting. A ratio is that of the comparison where there is one, else the one of the benchmark.
     """
-    bench = of.bench if isinstance(of, Verdict) else of
+    judged = of if isinstance(of, Verdict) else Verdict("", (), bench=of)
+    bench = figures.bench(judged)
     if bench is None:
         return ()
-    judged = of if isinstance(of, Verdict) else Verdict("", ())
     rows = [*_timed(bench), *_compared(bench)]
     seen = {row.variant for row in rows}
-    rows += [_record(each.candidate, bench) for each in bench.footprints if each.candidate not in seen]
-    footprints = {each.candidate: each for each in bench.footprints}
-    return tuple(_complete(row, judged, bench, footprints.get(row.variant)) for row in rows)
+    weighed = dict.fromkeys([*(each.candidate for each in bench.footprints), *figures.sizes(judged)])
+    rows += [_record(variant, bench) for variant in weighed if variant not in seen]
+    return tuple(_complete(row, judged, bench) for row in rows)
 
 
 def append(path: Path, of: Verdict | BenchResult) -> None:
@@ -103,15 +104,12 @@ def _timed(bench: BenchResult) -> Iterator[Record]:
 
 
 def _compared(bench: BenchResult) -> Iterator[Record]:
-    """The comparisons at settings that have no latencies of their own."""
-    timed = {_key(row) for row in bench.latencies}
-    for each in bench.comparisons:
-        if _key(each) not in timed:
-            median = each.candidate_ms
-            found = _record(each.candidate, bench, each)
-            yield dataclasses.replace(
-                found, provider=each.provider, p50_ms=median, percentiles_ms={"p50": median}, samples=each.ratio.samples
-            )
+    for each in figures.only_compared(bench):
+        median = each.candidate_ms
+        found = _record(each.candidate, bench, each)
+        yield dataclasses.replace(
+            found, provider=each.provider, p50_ms=median, percentiles_ms={"p50": median}, samples=each.ratio.samples
+        )
 
 
 def _record(candidate: str, bench: BenchResult, at: Latency | Comparison | None = None) -> Record:
@@ -119,8 +117,9 @@ def _record(candidate: str, bench: BenchResult, at: Latency | Comparison | None 
     return Record(bench.created, bench.name, candidate, batch, sequence, threads, bench.provider)
 
 
-def _complete(row: Record, judged: Verdict, bench: BenchResult, footprint: Footprint | None) -> Record:
+def _complete(row: Record, judged: Verdict, bench: BenchResult) -> Record:
     """The record with what is known of the bundle, the verdict, the machine, the footprint and a comparison."""
+    footprint = next((each for each in bench.footprints if each.candidate == row.variant), None)
     machine = bench.machine
     found = dataclasses.replace(
         row,
@@ -131,23 +130,20 @@ def _complete(row: Record, judged: Verdict, bench: BenchResult, footprint: Footp
         fingerprint=machine.fingerprint,
         cpu=machine.cpu,
         onnxruntime=machine.onnxruntime,
+        size_mb=figures.sizes(judged).get(row.variant),
     )
     if footprint is not None:
         found = dataclasses.replace(
             found, size_mb=footprint.size_mb, load_ms=footprint.load_ms, peak_memory_mb=footprint.peak_memory_mb
         )
     at = (row.variant, row.batch, row.sequence, row.threads)
-    compared = next((each for each in bench.comparisons if _key(each) == at), None)
+    compared = next((each for each in bench.comparisons if figures.place(each) == at), None)
     if compared is None:
         return found
     ratio = compared.ratio
     return dataclasses.replace(
         found, against=compared.reference, ratio=ratio.ratio, ratio_low=ratio.low, ratio_high=ratio.high
     )
-
-
-def _key(at: Latency | Comparison) -> tuple[str, int, int | None, int]:
-    return at.candidate, at.batch, at.sequence, at.threads
 
 
 def _plain(record: Record) -> dict[str, Any]:

@@ -9,7 +9,18 @@ from __future__ import annotations
 import math
 import re
 
-from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Finding, Latency, Machine, Throughput, Verdict
+from tledge.artifacts import (
+    ACCEPT,
+    ANOMALOUS,
+    INCONCLUSIVE,
+    REGRESSION,
+    Comparison,
+    Finding,
+    Latency,
+    Machine,
+    Throughput,
+    Verdict,
+)
 
 ORDER = (ANOMALOUS, REGRESSION, INCONCLUSIVE, ACCEPT)
 """The worst first."""
@@ -45,13 +56,13 @@ def title(finding: Finding) -> str:
     return f"{finding.limit}: {where}" if where else finding.limit
 
 
-def setting(of: Finding | Latency | Throughput, provider: str = "") -> str:
+def setting(of: Finding | Latency | Throughput | Comparison, provider: str = "") -> str:
     """A setting in words, as far as it is known: `batch 1, length 32, 1 thread, cpu`."""
     parts = (
         f"batch {of.batch}" if of.batch is not None else "",
         f"length {of.sequence}" if of.sequence is not None else "",
         threads(of.threads) if of.threads is not None else "",
-        of.provider if isinstance(of, Finding) else provider,
+        of.provider if isinstance(of, Finding | Comparison) else provider,
     )
     return ", ".join(part for part in parts if part)
 
