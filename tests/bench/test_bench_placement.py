@@ -105,6 +105,38 @@ def test_a_profile_that_was_not_written_is_an_error(tiny_graph, feeds, monkeypat
         placement.place(tiny_graph, feeds)
 
 
+def test_a_profile_without_whole_runs_is_an_error(tiny_graph, feeds, monkeypatch):
+    monkeypatch.setattr(profile, "read", lambda path: [()])
+    with pytest.raises(BundleError, match="has 1 whole runs, expected 2 or more"):
+        placement.place(tiny_graph, feeds, runs=2)
+
+
+def test_a_profiled_graph_that_cannot_run_leaves_nothing_behind(tiny_graph, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    with pytest.raises(BundleError, match="needs the input 'x'"):
+        placement.place(tiny_graph, {"z": np.zeros(1)})
+    assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_profiling_ends_with_its_time(feeds, monkeypatch):
+    asked = []
+    monkeypatch.setattr(placement, "SECONDS", -1)
+    placement._repeat(asked.append, feeds, 50)
+    assert len(asked) == 2  # the one that does not count, and one that does
+    monkeypatch.setattr(placement, "SECONDS", 1e9)
+    placement._repeat(asked.append, feeds, 5)
+    assert len(asked) == 2 + 6
+
+
+def test_more_busy_cores_than_threads_are_said():
+    def said(threads, busy):
+        return placement.overuse(Footprint("int8", 1, 1, 1, 1, 1, threads=threads, busy_cores=busy))
+
+    assert said(1, 2.0) == "int8: 1 thread was asked for, but 2.0 cores were busy: the provider has threads of its own"
+    assert [said(1, 1.1), said(2, 2.0), said(4, 1.0), said(None, 3.0), said(1, None)] == [""] * 5
+
+
 def test_where_a_graph_runs(tiny_graph, feeds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))

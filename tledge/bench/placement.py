@@ -15,7 +15,7 @@ import onnxruntime as ort
 from tledge.artifacts import Footprint, OperatorTime
 from tledge.bench import profile
 from tledge.errors import BundleError
-from tledge.evaluate import Array
+from tledge.evaluate import Array, Run
 from tledge.runtime.assignment import assigned_nodes
 from tledge.runtime.session import CPU, PROVIDERS, open_session, session_run
 
@@ -27,6 +27,9 @@ SECONDS = 2.0
 
 SLOWEST = 10
 """Operator types that a placement names."""
+
+OVER = 0.5
+"""Busy cores above the threads asked for that mean that somebody has threads of their own."""
 
 ASYNCHRONOUS = frozenset(
     PROVIDERS[name] for name in ("cuda", "tensorrt_rtx", "rocm", "migraphx", "dml", "webgpu", "cann")
@@ -84,15 +87,17 @@ def place(
         session = open_session(
             graph, provider=provider, threads=threads, strict=strict, record=True, profile=Path(name) / "profile"
         )
-        run = session_run(session)
-        end = time.monotonic() + SECONDS
-        for count in range(runs + 1):
-            run(feeds)
-            if count and time.monotonic() > end:
-                break
-        nodes = nodes_by_provider(session)
-        found = profile.read(Path(session.end_profiling()))[1:]
-    return _placement(nodes, profile.operators(found))
+        try:
+            _repeat(session_run(session), feeds, runs)
+        finally:
+            written = Path(session.end_profiling())
+        found = profile.read(written)
+        if len(found) < 2:
+            raise BundleError(
+                f"the profile of the graph has {len(found)} whole runs, expected 2 or more; is there space for "
+                "temporary files?"
+            )
+        return _placement(nodes_by_provider(session), profile.operators(found[1:]))
 
 
 def nodes_by_provider(session: ort.InferenceSession) -> dict[str, int]:
@@ -120,6 +125,25 @@ def fallback(footprint: Footprint, provider: str) -> str:
     left = f"{counts[CPU]} of {total} nodes" if CPU in counts else "some nodes"
     took = f", with {shares[CPU]:.0%} of the time" if CPU in shares else ""
     return f"{footprint.candidate}: {left} ran on the CPU and not on {provider}{took}"
+
+
+def overuse(footprint: Footprint) -> str:
+    """One sentence when a candidate kept more cores busy than threads were asked for; else empty."""
+    threads, busy = footprint.threads, footprint.busy_cores
+    if threads is None or busy is None or busy < threads + OVER:
+        return ""
+    asked = "1 thread was" if threads == 1 else f"{threads} threads were"
+    return (
+        f"{footprint.candidate}: {asked} asked for, but {busy:.1f} cores were busy: the provider has threads of its own"
+    )
+
+
+def _repeat(run: Run, feeds: Mapping[str, Array], runs: int) -> None:
+    end = time.monotonic() + SECONDS
+    for count in range(runs + 1):
+        run(feeds)
+        if count and time.monotonic() > end:
+            break
 
 
 def _placement(nodes: Mapping[str, int], operators: list[OperatorTime]) -> Placement:
