@@ -22,6 +22,9 @@ from tledge.device.conversation import Conversation
 from tledge.errors import DeviceError, TledgeError
 from tledge.progress import Progress, silent
 
+ERROR = "error: "
+"""What the command line writes before the reason for which it failed."""
+
 BLOCK = 4096
 """Bytes that file systems give out at once; a file takes a whole number of them."""
 
@@ -84,7 +87,8 @@ def _answer(far: Conversation, say: Callable[[str], None]) -> dict[str, Any]:
     while True:
         answer = far.receive()
         if "say" in answer:
-            say(answer["say"])
+            if not answer["say"].startswith(ERROR):  # it comes with the exit code, too
+                say(answer["say"])
         elif "error" in answer:
             raise DeviceError(f"{far.name}: {answer['error']}")
         else:
@@ -155,7 +159,7 @@ def _failure(code: int, lines: Sequence[str], device: str) -> TledgeError:
         hint = "; was its memory used up?" if code == -9 else ""
         return DeviceError(f"on {device}: the bench was ended by signal {-code}{hint}")
     kinds = {kind.exit_code: kind for kind in TledgeError.__subclasses__()}
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    errors = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
     if code in kinds and errors:
         return kinds[code](f"on {device}: {'; '.join(errors)}")
     last = errors[-1] if errors else lines[-1] if lines else "it said nothing"

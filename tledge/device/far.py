@@ -91,7 +91,7 @@ def _found(plan: dict[str, Any], store: Path, needed: list[str], unused_bytes: i
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "versions": {module: _version(module) for module in plan["modules"]},
+        "versions": _versions(plan["modules"]),
         "managed": sys.prefix == sys.base_prefix and Path(sysconfig.get_path("stdlib"), "EXTERNALLY-MANAGED").exists(),
         "store": str(store),
         "run": str(store / "run"),
@@ -100,15 +100,17 @@ def _found(plan: dict[str, Any], store: Path, needed: list[str], unused_bytes: i
     }
 
 
-def _version(module: str) -> str | None:
-    """The version of a module's distribution, an empty string when nothing tells it, `None` without the module."""
-    try:
+def _versions(modules: list[str]) -> dict[str, str | None]:
+    """The version of each module's distribution, an empty string when nothing tells it, `None` without the module."""
+    distributions = importlib.metadata.packages_distributions()
+    found: dict[str, str | None] = {}
+    for module in modules:
+        names = distributions.get(module, ())
         if importlib.util.find_spec(module) is None:
-            return None
-    except (ImportError, ValueError):
-        return None
-    names = importlib.metadata.packages_distributions().get(module, ())
-    return importlib.metadata.version(names[0]) if names else ""
+            found[module] = None
+        else:
+            found[module] = importlib.metadata.version(names[0]) if names else ""
+    return found
 
 
 def _is_whole(path: Path, sha256: str) -> bool:
