@@ -90,6 +90,8 @@ def test_what_cannot_be_drawn_is_counted_and_stays_in_the_table():
         [with_interval()],
         [record(p50=None)],
         [record(0), record(0)],
+        [record(0), record(1e-4)],
+        [record(created="0001-01-01T00:00:00"), record(created="9999-12-31T23:59:59+00:00")],
         [record(day, p50=0.0) for day in range(3)],
         [with_interval(day / 3000, 1e-4) for day in range(4)],
         [with_interval(day * 400, 5000.0) for day in range(40)],
@@ -99,7 +101,7 @@ def test_what_cannot_be_drawn_is_counted_and_stays_in_the_table():
         [record(day, f"variant {day}" + "x" * 200, name="y" * 300) for day in range(12)],
         [record(variant="<script>alert(1)</script>", name='"><b>|`', cpu="\x00\udcff", created="2026-01-01")],
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_any_records_make_a_whole_page_and_text(records):
     source = history.html(records)

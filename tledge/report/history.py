@@ -189,7 +189,8 @@ def _line(name: str, records: list[Record], x_scale: Scale, y_scale: Scale) -> L
 
 def _time_scale(records: list[Record]) -> Scale:
     times = [_time(record) for record in records]
-    margin = (max(times) - min(times)) * 0.02 or _HOUR
+    span = max(times) - min(times)
+    margin = max(span * 0.02, (_HOUR - span) / 2)
     return Scale(min(times) - margin, max(times) + margin, charts.FRAME.left, charts.FRAME.right)
 
 
@@ -239,6 +240,8 @@ def _seconds(record: Record) -> float | None:
     try:
         parsed = datetime.datetime.fromisoformat(record.created)
     except ValueError:
+        return None
+    if not 1970 <= parsed.year < 9000:
         return None
     return (parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)).timestamp()
 

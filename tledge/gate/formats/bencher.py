@@ -49,10 +49,10 @@ def _metrics(result: BenchResult, sizes: Mapping[str, float]) -> list[tuple[str,
     found: list[tuple[str, str, Metric]] = []
     for row in result.latencies:
         where = f"{row.candidate} ({formats.setting(row, result.provider)})"
-        others = {name: value for name, value in row.percentiles_ms.items() if name != "p50"}
+        upper = {name: value for name, value in row.percentiles_ms.items() if name != "p50"}
         if "p50" in row.percentiles_ms:
             found.append((where, "latency", _median(row)))
-        found += [(where, f"{name}_ms", {"value": value}) for name, value in others.items()]
+        found += [(where, f"{name}_ms", {"value": value}) for name, value in upper.items()]
     for compared in figures.only_compared(result):
         median = {"value": compared.candidate_ms * _NS_PER_MS}
         found.append((f"{compared.candidate} ({formats.setting(compared)})", "latency", median))
