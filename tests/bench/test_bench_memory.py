@@ -52,6 +52,15 @@ def test_a_graph_that_cannot_be_run_gives_one_line(tiny_graph):
         memory.footprint(tiny_graph, candidate="fp32", feeds={"z": np.zeros(1)}, repeats=1)
 
 
+def test_no_space_for_the_input_tensors_gives_one_line(tiny_graph, feeds, monkeypatch):
+    def full(path, **arrays):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(BundleError, match=r"cannot write the input tensors .*: No space left on device$"):
+        memory.footprint(tiny_graph, candidate="fp32", feeds=feeds, repeats=1)
+
+
 def test_status_file():
     text = "Name:\tpython\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nThreads:\t1\n"
     assert memory.parse_status(text) == (1_048_576, 2_097_152)

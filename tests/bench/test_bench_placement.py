@@ -1,4 +1,4 @@
-"""Where nodes run: their counts, their times out of a profile, and what a fall back to the CPU is called."""
+"""Where nodes run: their counts and their times out of a profile."""
 
 import json
 import tempfile
@@ -9,7 +9,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tledge.artifacts import Footprint, OperatorTime
+from tledge.artifacts import OperatorTime
 from tledge.bench import placement, profile
 from tledge.errors import BundleError
 
@@ -129,14 +129,6 @@ def test_profiling_ends_with_its_time(feeds, monkeypatch):
     assert len(asked) == 2 + 6
 
 
-def test_more_busy_cores_than_threads_are_said():
-    def said(threads, busy):
-        return placement.overuse(Footprint("int8", 1, 1, 1, 1, 1, threads=threads, busy_cores=busy))
-
-    assert said(1, 2.0) == "int8: 1 thread was asked for, but 2.0 cores were busy: the provider has threads of its own"
-    assert [said(1, 1.1), said(2, 2.0), said(4, 1.0), said(None, 3.0), said(1, None)] == [""] * 5
-
-
 def test_where_a_graph_runs(tiny_graph, feeds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
@@ -202,39 +194,6 @@ def test_the_ten_slowest_are_kept_and_the_shares_are_of_all():
     found = placement._placement({}, rows)
     assert len(found.operators) == 10
     assert found.time_share_by_provider == {"X": 15 / 16, CPU: 1 / 16}
-
-
-@pytest.mark.parametrize(
-    ("provider", "nodes", "shares", "said"),
-    [
-        ("cpu", {CPU: 5}, {CPU: 1.0}, ""),
-        ("coreml", {"CoreMLExecutionProvider": 5}, {}, ""),
-        ("coreml", {}, {}, ""),
-        ("azure", {CPU: 5}, {CPU: 1.0}, "int8: azure took none of the 5 nodes, so that the CPU ran the whole graph"),
-        ("azure", {}, {CPU: 1.0}, "int8: azure took none of the graph's nodes, so that the CPU ran the whole graph"),
-        (
-            "coreml",
-            {"CoreMLExecutionProvider": 9, CPU: 3},
-            {"CoreMLExecutionProvider": 0.8, CPU: 0.2},
-            "int8: 3 of 12 nodes ran on the CPU and not on coreml, with 20% of the time",
-        ),
-        (
-            "CUDAExecutionProvider",
-            {"CUDAExecutionProvider": 9, CPU: 3},
-            {},
-            "int8: 3 of 12 nodes ran on the CPU and not on CUDAExecutionProvider",
-        ),
-        (
-            "coreml",
-            {},
-            {"CoreMLExecutionProvider": 0.8, CPU: 0.2},
-            "int8: some nodes ran on the CPU and not on coreml, with 20% of the time",
-        ),
-    ],
-)
-def test_a_fall_back_to_the_cpu_is_said(provider, nodes, shares, said):
-    cost = Footprint("int8", 1, 1, 1, 1, 1, nodes_by_provider=nodes, time_share_by_provider=shares)
-    assert placement.fallback(cost, provider) == said
 
 
 def test_profiles_are_plain_json(tmp_path):

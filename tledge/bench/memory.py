@@ -55,7 +55,7 @@ def footprint(
     """
     with tempfile.TemporaryDirectory() as folder:
         tensors = Path(folder) / "feeds.npz"
-        np.savez(tensors, **feeds)  # type: ignore[arg-type,unused-ignore]
+        _save(tensors, feeds)
         request = {
             **{"graph": str(graph), "tensors": str(tensors), "provider": provider},
             **{"threads": threads, "strict": strict},
@@ -113,6 +113,13 @@ def parse_status(text: str) -> tuple[int, int]:
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     now, peak = (int(fields.get(name, "0 kB").split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
     return now, peak
+
+
+def _save(path: Path, feeds: Mapping[str, npt.NDArray[Any]]) -> None:
+    try:
+        np.savez(path, **feeds)  # type: ignore[arg-type,unused-ignore]
+    except OSError as error:
+        raise BundleError(f"cannot write the input tensors of a run to {path}: {error.strerror}") from error
 
 
 def _child(request: Mapping[str, Any], candidate: str) -> dict[str, Any]:

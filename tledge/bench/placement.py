@@ -12,12 +12,12 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from tledge.artifacts import Footprint, OperatorTime
+from tledge.artifacts import OperatorTime
 from tledge.bench import profile
 from tledge.errors import BundleError
 from tledge.evaluate import Array, Run
 from tledge.runtime.assignment import assigned_nodes
-from tledge.runtime.session import CPU, PROVIDERS, open_session, session_run
+from tledge.runtime.session import PROVIDERS, open_session, session_run
 
 RUNS = 20
 """Profiled runs at most, without the first."""
@@ -27,9 +27,6 @@ SECONDS = 2.0
 
 SLOWEST = 10
 """Operator types that a placement names."""
-
-OVER = 0.5
-"""Busy cores above the threads asked for that mean that somebody has threads of their own."""
 
 ASYNCHRONOUS = frozenset(
     PROVIDERS[name] for name in ("cuda", "tensorrt_rtx", "rocm", "migraphx", "dml", "webgpu", "cann")
@@ -106,36 +103,6 @@ def nodes_by_provider(session: ort.InferenceSession) -> dict[str, int]:
     for (provider, _), count in assigned_nodes(session).items():
         counts[provider] += count
     return dict(counts.most_common())
-
-
-def fallback(footprint: Footprint, provider: str) -> str:
-    """One sentence when nodes of a candidate run on the CPU though another provider was asked for; else empty.
-
-    Args:
-        footprint: The candidate's.
-        provider: What was asked for: a key of `PROVIDERS` or onnxruntime's own name.
-    """
-    name = PROVIDERS.get(provider.lower(), provider)
-    counts, shares = footprint.nodes_by_provider, footprint.time_share_by_provider
-    if name == CPU or not (counts.get(CPU) or shares.get(CPU)):
-        return ""
-    total = sum(counts.values()) or "graph's"
-    if not (counts.get(name) or shares.get(name)):
-        return f"{footprint.candidate}: {provider} took none of the {total} nodes, so that the CPU ran the whole graph"
-    left = f"{counts[CPU]} of {total} nodes" if CPU in counts else "some nodes"
-    took = f", with {shares[CPU]:.0%} of the time" if CPU in shares else ""
-    return f"{footprint.candidate}: {left} ran on the CPU and not on {provider}{took}"
-
-
-def overuse(footprint: Footprint) -> str:
-    """One sentence when a candidate kept more cores busy than threads were asked for; else empty."""
-    threads, busy = footprint.threads, footprint.busy_cores
-    if threads is None or busy is None or busy < threads + OVER:
-        return ""
-    asked = "1 thread was" if threads == 1 else f"{threads} threads were"
-    return (
-        f"{footprint.candidate}: {asked} asked for, but {busy:.1f} cores were busy: the provider has threads of its own"
-    )
 
 
 def _repeat(run: Run, feeds: Mapping[str, Array], runs: int) -> None:
