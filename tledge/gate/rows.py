@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
@@ -105,7 +106,7 @@ def read_answers(folder: Path, variant: str) -> Answers | None:
             return Answers(stored["hashes"], stored["targets"], outputs) if outputs else None
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is damaged: {error}; run the stage quantize again") from error
 
 
@@ -147,33 +148,35 @@ def _cells(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     suffix = path.suffix.lower()
     if suffix not in (*_DELIMITERS, *_JSON_LINES):
         known = ", ".join((*_DELIMITERS, *_JSON_LINES))
-        raise DataError(
-            f"{path}: cannot tell what kind of rows a file {suffix or 'without a suffix'} has; known: {known}"
-        )
-    line = 0
+        raise DataError(f"{path}: a file of rows ends in one of {known}; got {suffix or 'no suffix'}")
     try:
         with path.open(encoding="utf-8-sig", newline="" if suffix in _DELIMITERS else None) as file:
-            if suffix in _JSON_LINES:
-                for line, text in enumerate(file, start=1):
-                    if text.strip():
-                        yield f"{path}:{line}", _json_row(text, f"{path}:{line}")
-                return
-            reader = csv.DictReader(file, delimiter=_DELIMITERS[suffix], strict=True)
-            for row in reader:
-                line = reader.line_num
-                place = f"{path}:{line}"
-                if None in row or None in row.values():
-                    width = len(reader.fieldnames or ())
-                    raise DataError(f"{place}: the row has not the header's {width} columns; check its quotes")
-                yield place, dict(row)
+            yield from _json_cells(file, path) if suffix in _JSON_LINES else _csv_cells(file, path, _DELIMITERS[suffix])
     except FileNotFoundError:
         raise DataError(f"{path}: no such file, expected labelled rows (CSV, TSV or JSON Lines)") from None
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except csv.Error as error:
-        raise DataError(f"{path}:{line + 1}: not a row of CSV: {error}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _csv_cells(file: TextIO, path: Path, delimiter: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+    try:
+        for row in reader:
+            place = f"{path}:{reader.line_num}"
+            if None in row or None in row.values():
+                width = len(reader.fieldnames or ())
+                raise DataError(f"{place}: the row has not the header's {width} columns; check its quotes")
+            yield place, dict(row)
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num + 1}: not a row of CSV: {error}") from None
+
+
+def _json_cells(file: TextIO, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for line, text in enumerate(file, start=1):
+        if text.strip():
+            yield f"{path}:{line}", _json_row(text, f"{path}:{line}")
 
 
 def _json_row(text: str, place: str) -> dict[str, Any]:
