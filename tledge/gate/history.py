@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -59,8 +60,7 @@ def append(path: Path, of: Verdict | BenchResult) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as file:
-            if fcntl is not None:
-                fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file)
             data = (b"" if _ends_with_a_line(file) else b"\n") + lines.encode()
             written = file.write(data)
         if written != len(data):
@@ -155,6 +155,13 @@ def _plain(record: Record) -> dict[str, Any]:
 
 def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _lock(file: BinaryIO) -> None:
+    """Wait for the file's lock, which closing it frees; without one, as on some network disks, the one write stands."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _ends_with_a_line(file: BinaryIO) -> bool:
