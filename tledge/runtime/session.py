@@ -7,7 +7,7 @@ import ctypes
 import functools
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,17 @@ def session_run(session: ort.InferenceSession) -> Run:
     return run
 
 
+def bound_run(session: ort.InferenceSession, tensors: Mapping[str, Array]) -> Callable[[], object]:
+    """One pass over the same input tensors again and again, with nothing around it that would be timed too.
+
+    Raises:
+        BundleError, InputError: as a run of `session_run`, which a first pass goes through.
+    """
+    session_run(session)(tensors)
+    outputs = [tensor.name for tensor in session.get_outputs()]
+    return functools.partial(session.run, outputs, {t.name: tensors[t.name] for t in session.get_inputs()})
+
+
 def available_providers() -> list[str]:
     """The providers of the installed onnxruntime, by short name where there is one."""
     short = {name: key for key, name in PROVIDERS.items()}
@@ -186,9 +197,8 @@ def _session(path: Path, options: ort.SessionOptions, name: str, *, fallback: bo
 
 def _not_started(provider: str, library: str) -> InputError:
     why = library or "often for want of its driver, its device or its libraries"
-    return InputError(
-        f"the provider {provider!r} could not start here ({why}); available are {', '.join(available_providers())}"
-    )
+    others = [short for short in available_providers() if PROVIDERS.get(short, short) != provider_name(provider)]
+    return InputError(f"the provider {provider!r} could not start here ({why}); others are {', '.join(others)}")
 
 
 def _missing_library(name: str) -> str:
