@@ -33,7 +33,7 @@ COMPARISON = Comparison(
     LatencyRatio("old", 1, 0.995, 1.005, 90), 0.02, "same", "", 8.08, 8.0,
 )  # fmt: skip
 PAIRED = Paired("old", 0.903, 0.003, -0.005, 0.009, 0.6, "exact McNemar test", 500)
-QUALITY = Quality("accuracy", 0.9, 500, "500 rows of test.csv", 0.88, 0.92, PAIRED, 500)
+QUALITY = Quality("accuracy", 0.9, 500, "test.csv", 0.88, 0.92, PAIRED, 500)
 MEASURED = Measured(
     "int8", "cpu", CPU, 1, 32, 1, 22.0, LATENCY, FOOTPRINT, COMPARISON, QUALITY, Parity(0.05, 0.01)
 )  # fmt: skip

@@ -178,10 +178,14 @@ def _min_metric(say: Say, allowed: float, measured: Measured) -> Finding:
     interval = "no interval known" if quality.low is None else f"95 % interval {low:.4g} to {high:.4g}"
     more = "; give more rows" if verdict == INCONCLUSIVE else ""
     reason = (
-        f"{quality.metric} is {quality.value:.4g} on {quality.source} ({interval}), {words} the limit of "
+        f"{quality.metric} is {quality.value:.4g} on {_rows_of(quality)} ({interval}), {words} the limit of "
         f"{allowed:.4g}{more}"
     )
     return say(verdict=verdict, reason=reason, measured=quality.value, low=quality.low, high=quality.high)
+
+
+def _rows_of(quality: Quality) -> str:
+    return f"{quality.rows} rows of {quality.source}" if quality.rows else f"the rows of {quality.source}"
 
 
 def _metric_drop(say: Say, allowed: float, measured: Measured) -> Finding:

@@ -361,7 +361,7 @@ class _Work:
             metric=self.metric,
             value=quality.value(self.task, self.metric, finite.outputs, finite.targets),
             rows=len(ours.hashes),
-            source=f"{len(ours.hashes)} rows of {source}",
+            source=source,
             low=low,
             high=high,
             calibration_rows=sum(value in calibrated for value in ours.hashes.tolist()),
@@ -395,8 +395,7 @@ class _Work:
         count, value = manifest.provenance.rows.get("test", 0), metrics[self.metric]
         is_share = count > 0 and self.metric in quality.SHARES
         low, high = quality.wilson(value, count) if is_share else (None, None)
-        source = f"the {count or 'unknown number of'} test rows that it was measured on when the bundle was made"
-        return Quality(self.metric, value, count, source, low, high)
+        return Quality(self.metric, value, count, "the test split, measured when the bundle was made", low, high)
 
     def _parity(self, variant: str, provider: str, missing: dict[str, str]) -> Parity | None:
         vectors = golden.read(self.new.folder, self.new.manifest.golden)
