@@ -63,10 +63,10 @@ def test_a_path_among_the_arguments_is_sent_too(bench, far, fake_bench, tiny_bun
     said = []
     got = bench(tiny_bundle, ["--against", other, "--for", "p99 $(x)", graph], python=fake_bench, say=said.append)
     run = far.store / "run"
-    assert got["words"] == [
-        f"{run}/sent/0/bundle", "--json", "--against", f"{run}/sent/1/other one", "--for", "p99 $(x)",
-        f"{run}/sent/2/model.onnx",
-    ]  # fmt: skip
+    there = [f"{run}/sent/0/bundle", "--json", "--against", f"{run}/sent/1/other one", "--for", "p99 $(x)"]
+    assert got["hex"] == [word.encode().hex() for word in [*there, f"{run}/sent/2/model.onnx"]]
+    here = [str(tiny_bundle), "--json", "--against", str(other), "--for", "p99 $(x)", str(graph)]
+    assert got["words"] == here  # a record names paths as they are called here
     assert got["code"].startswith(f"{run}/code{os.pathsep}")
     assert got["temporary"] == f"{run}/temporary"
     assert said[-1] == "half-way"

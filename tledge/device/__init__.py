@@ -128,8 +128,10 @@ def _send(
     say(f"sending {len(needed)} of {len(by_hash)} files to {device}, {total / 1e6:.1f} MB")
     far.send_line("go")
     with progress(f"Sending to {device} (kB)", -(-total // 1000)) as advance:
+        done = 0
         for count in far.send_files([(file.path, file.size) for file in needed]):
-            advance(count // 1000)
+            advance((done + count) // 1000 - done // 1000)
+            done += count
     say(f"benching on {device}: {found['system']}, Python {found['python']}")
 
 
@@ -140,17 +142,18 @@ def _record(done: Mapping[str, Any], device: str, near_names: Mapping[str, str])
         TledgeError: it failed, with the class that its exit code stands for; paths there are named as those here.
         DeviceError: it was killed, has a defect, or printed no JSON object.
     """
-    code, said = done["code"], str(done["stderr"])
+    code, said, printed = done["code"], done["stderr"], done["stdout"]
     for there, here in near_names.items():
         said = said.replace(there, here)
+        printed = printed.replace(json.dumps(there)[1:-1], json.dumps(here)[1:-1])
     if code != 0:
         raise _failure(code, [line for line in said.splitlines() if line.strip()], device)
     try:
-        record = json.loads(done["stdout"])
+        record = json.loads(printed)
     except ValueError:
         record = None
     if not isinstance(record, dict):
-        raise DeviceError(f"on {device}: the bench printed no JSON object but {done['stdout'][:60]!r}")
+        raise DeviceError(f"on {device}: the bench printed no JSON object but {printed[:60]!r}")
     return record
 
 

@@ -175,7 +175,7 @@ class Conversation:
         reason = self._transport.explain(code, said)
         if self._heard and reason is not None:
             return DeviceError(
-                f"{self.name}: the connection was cut ({reason}); the bench there is ended, run it again"
+                f"{self.name}: the connection was cut ({reason}); what ran there ends by itself, run it again"
             )
         if reason is not None:
             return DeviceError(f"{self.name}: {reason}")

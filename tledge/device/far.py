@@ -50,6 +50,7 @@ def main() -> None:
     try:
         plan = _line()
         (store / "files").mkdir(parents=True, exist_ok=True)
+        store.chmod(0o700)  # a bundle may be nobody else's business
         with _locked(store) as lock:
             done = _work(store, plan, lock)
         _reply(done)
@@ -172,7 +173,7 @@ def _bench(run: Path, command: list[str | dict[str, str]], lock: int) -> dict[st
     }
     started = subprocess.Popen(
         [sys.executable, *words],
-        cwd=run,
+        cwd=run / "code",  # where `-m` looks first
         env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
