@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -159,3 +160,19 @@ def test_a_client_that_is_not_installed(monkeypatch, here, tiny_bundle):
     monkeypatch.setattr(Shell, "command", lambda self, words: ["no-such-client", words])
     with pytest.raises(DeviceError, match="there is no 'no-such-client' on this machine; install the OpenSSH client"):
         device.bench("here", tiny_bundle)
+
+
+def test_progress_adds_up_and_heartbeats_are_no_answer(here, fake_bench, tiny_bundle, monkeypatch):
+    monkeypatch.setattr(conversation, "HEARTBEAT_S", 0.001)
+    shown, said = [], []
+
+    @contextlib.contextmanager
+    def progress(description, total):
+        shown.append((description, total))
+        yield shown.append
+
+    device.bench("here", tiny_bundle, python=fake_bench, progress=progress, say=said.append)
+    (description, total), *steps = shown
+    assert description == "Sending to here (kB)"
+    assert total - 1 <= sum(steps) <= total
+    assert said[-1] == "half-way"

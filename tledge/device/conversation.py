@@ -163,7 +163,7 @@ class Conversation:
 
     def _expire(self) -> None:
         self._late = True
-        self._process.kill()
+        self._process.terminate()
 
     def _ended(self) -> DeviceError:
         """Why there is no answer any more."""
