@@ -1,9 +1,10 @@
+import re
 from pathlib import Path
 
 import pytest
 
 from tledge.errors import RecipeError
-from tledge.gate.budget import LIMITS, Budget, RowsFile, Scope, load, percentile_of
+from tledge.gate.budget import _PLACE, _ROWS, _WHOLE, LIMITS, Budget, RowsFile, Scope, load, percentile_of
 
 WHOLE = """\
 machine: [3f2a, 77bc]
@@ -155,3 +156,19 @@ def test_a_file_that_is_not_there_names_one_beside_it(budget, tmp_path):
 
 def test_the_percent_of_a_limit():
     assert [percentile_of(name) for name in ("p95_ms", "p99.9_ms", "load_ms", "p_ms")] == [95, 99.9, None, None]
+
+
+PAGE = Path(__file__).parents[2] / "docs/gate.md"
+
+
+def test_the_pages_examples_are_budgets(budget):
+    examples = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    assert len(examples) == 2
+    for example in examples:
+        budget(example if "size_mb" in example else f"size_mb: 1\n{example}")
+
+
+@pytest.mark.parametrize("key", sorted({*LIMITS, *_PLACE, *_WHOLE, *_ROWS}))
+def test_the_page_tells_of_every_key(key):
+    text = PAGE.read_text()
+    assert f"`{key}`" in text or re.search(rf"^  {key}:", text, re.MULTILINE)

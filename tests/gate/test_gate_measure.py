@@ -11,7 +11,7 @@ from tledge.bench.compare import Setting
 from tledge.bundle import golden
 from tledge.errors import InputError, RecipeError
 from tledge.gate import measure as measure_
-from tledge.gate import rows
+from tledge.gate import rows, scoring
 from tledge.gate.budget import Budget, RowsFile, Scope
 from tledge.gate.judge import judge
 from tledge.gate.measurements import Measurements
@@ -107,6 +107,7 @@ def test_a_bundle_is_measured_and_judged_whole(tiny_bundle, labelled):
 
 def test_nothing_runs_that_no_limit_asks_for(tiny_bundle, monkeypatch, labelled):
     monkeypatch.setattr(measure_, "open_session", None)
+    monkeypatch.setattr(scoring, "open_session", None)
     monkeypatch.setattr(measure_.memory, "footprint", None)
     measured, verdict = gate(tiny_bundle, {"size_mb": 1}, against=tiny_bundle, rows=labelled.with_name("none.csv"))
     assert verdict.verdict == ACCEPT

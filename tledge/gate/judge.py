@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from tledge import yaml12
 from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Finding, Latency, LatencyRatio, Verdict
 from tledge.gate.budget import ANY, Budget, percentile_of
 from tledge.gate.measurements import Measured, Measurements, Paired, Quality
@@ -260,7 +261,7 @@ def _elsewhere(budget: Budget, fingerprint: str) -> str:
     if not fingerprint:
         return f"this machine has no fingerprint; limits on time count here only with machine: {ANY}"
     named = f"for {', '.join(budget.machines)}" if budget.machines else "for no machine yet"
-    return f"the budget's limits on time hold {named}; add machine: {fingerprint} to hold them here"
+    return f"the budget's limits on time hold {named}; add machine: {yaml12.inline(fingerprint)} to hold them here"
 
 
 def _place(limit: str, measured: Measured) -> dict[str, Any]:
