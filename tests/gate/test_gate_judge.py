@@ -173,11 +173,21 @@ def test_a_slowdown_is_decided_by_its_interval_and_the_hosts_noise(ratio, low, h
         assert "this host's noise of 4.0% is larger than the 2.0% asked about" in finding.reason
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.95, 1.0), (1.0, 1.06), (0.0, 1.0)])
+def test_the_hosts_noise_is_that_of_the_worse_end_of_the_interval(low, high):
+    comparison = change(COMPARISON, noise=LatencyRatio("old", 1.0, low, high, 90))
+    finding = only(verdict(change(MEASURED, comparison=comparison), {"max_slowdown": 0.05}))
+    assert finding.verdict == INCONCLUSIVE
+    assert "is larger than the 5.0% asked about" in finding.reason
+
+
 @pytest.mark.parametrize(
     ("drop", "low", "high", "p", "expected"),
     [
         (0.003, -0.005, 0.009, 0.6, ACCEPT),
         (0.003, -0.015, 0.020, 0.7, INCONCLUSIVE),
+        (0.003, -0.005, 0.011, 0.6, INCONCLUSIVE),
+        (0.01, 0.01, 0.01, 0.01, ACCEPT),
         (0.015, -0.002, 0.030, 0.1, INCONCLUSIVE),
         (0.05, 0.03, 0.07, 1e-6, REGRESSION),
         (0.008, 0.002, 0.014, 0.01, INCONCLUSIVE),
