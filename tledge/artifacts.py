@@ -411,11 +411,16 @@ def _value(hint: Any, data: Any) -> Any:
     return data
 
 
+def to_json(data: Any) -> str:
+    """A dataclass or plain types as a JSON document."""
+    plain = dataclasses.asdict(data) if dataclasses.is_dataclass(data) and not isinstance(data, type) else data
+    return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write JSON (a dataclass or plain types) aside and rename it, so that a reader never sees half a file."""
-    plain = dataclasses.asdict(data) if dataclasses.is_dataclass(data) and not isinstance(data, type) else data
     aside = path.with_name(path.name + ".partial")
-    aside.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    aside.write_text(to_json(data), encoding="utf-8")
     os.replace(aside, path)
 
 

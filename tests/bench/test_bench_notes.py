@@ -40,7 +40,20 @@ def test_notes_name_nodes_that_fell_to_another_provider():
     assert notes(MACHINE, [], 90, footprints=[timed], provider="CUDAExecutionProvider")[0].endswith(
         "14 of 214 nodes on CPUExecutionProvider (35 % of the time)"
     )
+    uncounted = dataclasses.replace(timed, nodes_by_provider={})
+    assert notes(MACHINE, [], 90, footprints=[uncounted], provider="cuda") == (
+        "int8 was to run on CUDAExecutionProvider and has some nodes on CPUExecutionProvider (35 % of the time)",
+    )
     assert notes(MACHINE, [], 90, footprints=[FOOTPRINT]) == ()
+
+
+@pytest.mark.parametrize(("threads", "busy", "noted"), [(1, 2.0, 1), (1, 1.1, 0), (2, 2.0, 0), (1, None, 0)])
+def test_notes_name_a_provider_with_threads_of_its_own(threads, busy, noted):
+    footprint = dataclasses.replace(FOOTPRINT, threads=threads, busy_cores=busy)
+    found = notes(MACHINE, [], 90, footprints=[footprint])
+    assert [note.partition(":")[2] for note in found] == noted * [
+        " 1 thread was asked for, but 2.0 cores were busy: the provider has threads of its own"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,20 +6,30 @@ import datetime
 import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tledge.artifacts import BenchResult, Footprint, Latency
-from tledge.bench import latency, machine, memory
+from tledge.artifacts import BenchResult, Footprint, Latency, ServerLoad, Throughput
+from tledge.bench import compare, latency, machine, memory, offline, server
+from tledge.bench.compare import Setting
 from tledge.bench.latency import setting
 from tledge.bench.notes import notes
+from tledge.bench.targets import Feeds, Target
 from tledge.evaluate import Array, Run
 from tledge.progress import Progress, silent
-from tledge.runtime.session import open_session, session_run
+from tledge.runtime.session import bound_run, open_session, session_run
 
-__all__ = ["Feeds", "run", "setting"]
+__all__ = ["Feeds", "Load", "compared", "run", "run_offline", "run_server", "setting"]
 
-Feeds = Callable[[int, int | None], Mapping[str, Array]]
-"""Input tensors by name for a batch size and a sequence length, `None` for inputs without one."""
+DURATION_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What the scenario `server` asks: requests a second, and the latency in milliseconds to keep."""
+
+    rate: float
+    bound_ms: float
 
 
 def run(
@@ -31,15 +41,17 @@ def run(
     lengths: Sequence[int | None] = (32, 128),
     threads: Sequence[int] = (1,),
     percentile: float = 90,
-    duration_s: float = 120.0,
+    duration_s: float = DURATION_S,
     provider: str = "cpu",
+    strict: bool = False,
     extra: Mapping[str, Callable[[int], Run]] | None = None,
     repeats: int = memory.REPEATS,
     progress: Progress = silent,
 ) -> BenchResult:
-    """Every candidate at every setting, interleaved within a setting, and each graph's footprint.
+    """Scenario `single-stream`: every candidate at every setting, one run after the other, and each graph's footprint.
 
-    Rows come by threads, then batch, then length, then candidate. Footprints are taken at the first of each.
+    Candidates are interleaved within a setting. Rows come by threads, then batch, then length, then candidate.
+    Footprints are taken at the first of each.
 
     Args:
         graphs: ONNX files by candidate name.
@@ -49,8 +61,9 @@ def run(
         lengths: Tokens of a row; `[None]` for inputs without a length.
         threads: Threads of one run.
         percentile: The percentile to take enough samples for, in percent.
-        duration_s: Time limit for one setting.
+        duration_s: Time limit for one setting, in seconds.
         provider: Execution provider of the graphs.
+        strict: Make a node that the provider leaves to the CPU an error.
         extra: Candidates that are no graphs, by name: given the number of threads, each gives its run. A
             number of threads that is global to the process is theirs to set.
         repeats: Fresh processes for one footprint; 0 takes none.
@@ -59,24 +72,24 @@ def run(
     Raises:
         RecipeError: the reference is not among the candidates.
         BundleError: a graph cannot be loaded or run.
-        InputError: the provider is not available.
+        InputError: the provider is not available, or it is strict and leaves nodes to the CPU.
     """
     others = extra or {}
     assert not graphs.keys() & others.keys(), "candidates need different names"
     latency.check_reference(reference, {**graphs, **others})
-    here = machine.describe()
-    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    cost = functools.partial(memory.footprint, threads=threads[0], provider=provider, repeats=repeats)
-    costs = functools.partial(cost, feeds=make_feeds(batches[0], lengths[0]))
-    footprints = _footprints(graphs, costs, progress) if repeats else ()
+    result = _begin(provider)
+    costs = functools.partial(memory.footprint, threads=threads[0], provider=provider, strict=strict, repeats=repeats)
+    feeds = make_feeds(batches[0], lengths[0])
+    footprints = _footprints(graphs, functools.partial(costs, feeds=feeds), progress) if repeats else ()
     rows: list[Latency] = []
     for count in threads:
-        runs = {n: session_run(open_session(p, provider=provider, threads=count)) for n, p in graphs.items()}
-        runs |= {name: open_extra(count) for name, open_extra in others.items()}
+        sessions = {n: open_session(p, provider=provider, threads=count, strict=strict) for n, p in graphs.items()}
+        opened = {name: open_extra(count) for name, open_extra in others.items()}
         for batch, length in itertools.product(batches, lengths):
             feeds = make_feeds(batch, length)
+            runs = {name: bound_run(session, feeds) for name, session in sessions.items()}
             samples = latency.measure(
-                {name: functools.partial(candidate, feeds) for name, candidate in runs.items()},
+                runs | {name: functools.partial(candidate, feeds) for name, candidate in opened.items()},
                 reference=reference,
                 percentile=percentile,
                 duration_s=duration_s,
@@ -84,8 +97,100 @@ def run(
                 progress=progress,
             )
             row = functools.partial(latency.summarize, samples, reference=reference, percentile=percentile)
-            rows.extend(row(candidate=name, batch=batch, sequence=length, threads=count) for name in runs)
-    return BenchResult(here, tuple(rows), footprints, notes(here, rows, percentile), created)
+            rows.extend(row(candidate=name, batch=batch, sequence=length, threads=count) for name in samples)
+    told = notes(result.machine, rows, percentile, footprints=footprints, provider=provider)
+    return replace(result, latencies=tuple(rows), footprints=footprints, notes=told)
+
+
+def run_offline(
+    graphs: Mapping[str, Path],
+    make_feeds: Feeds,
+    *,
+    batches: Sequence[int] = (1, 2, 4, 8, 16),
+    lengths: Sequence[int | None] = (32,),
+    threads: Sequence[int] = (1,),
+    duration_s: float = DURATION_S,
+    provider: str = "cpu",
+    strict: bool = False,
+    progress: Progress = silent,
+) -> BenchResult:
+    """Scenario `offline`: rows a second at every batch size, all of a setting interleaved; arguments as for `run`."""
+    result = _begin(provider)
+    rows: list[Throughput] = []
+    for count in threads:
+        runs = _open(graphs, count, provider, strict)
+        for length in lengths:
+            feeds: dict[int, Mapping[str, Array]] = {batch: make_feeds(batch, length) for batch in batches}
+            rows += offline.measure(
+                runs, feeds, sequence=length, threads=count, duration_s=duration_s, progress=progress
+            )
+    return replace(result, throughput=tuple(rows), notes=notes(result.machine, (), 50, provider=provider))
+
+
+def run_server(
+    graphs: Mapping[str, Path],
+    make_feeds: Feeds,
+    load: Load,
+    *,
+    batch: int = 1,
+    length: int | None = None,
+    threads: Sequence[int] = (1,),
+    percentile: float = 99,
+    duration_s: float = DURATION_S,
+    provider: str = "cpu",
+    strict: bool = False,
+    progress: Progress = silent,
+) -> BenchResult:
+    """Scenario `server`: requests that arrive at random, one candidate after the other; arguments as for `run`."""
+    result = _begin(provider)
+    rows: list[ServerLoad] = []
+    for count in threads:
+        for name, candidate in _open(graphs, count, provider, strict).items():
+            rows.append(
+                server.serve(
+                    functools.partial(candidate, make_feeds(batch, length)),
+                    candidate=name,
+                    batch=batch,
+                    sequence=length,
+                    threads=count,
+                    rate=load.rate,
+                    bound_ms=load.bound_ms,
+                    percentile=percentile,
+                    duration_s=duration_s,
+                    progress=progress,
+                )
+            )
+    return replace(result, server=tuple(rows), notes=notes(result.machine, (), 50, server=rows, provider=provider))
+
+
+def compared(
+    new: Target,
+    old: Target,
+    settings: Sequence[Setting],
+    *,
+    within: float = compare.WITHIN,
+    duration_s: float = compare.DURATION_S,
+    isolate: bool = False,
+    progress: Progress = silent,
+) -> BenchResult:
+    """Two graphs against each other at one or more settings; arguments and errors as for `compare.compare`."""
+    result = _begin(settings[0].provider)
+    timed = functools.partial(
+        compare.compare, new, old, within=within, duration_s=duration_s, isolate=isolate, progress=progress
+    )
+    found = tuple(timed(setting=each) for each in settings)
+    name = new.name if new.manifest is None else new.manifest.name
+    return replace(result, name=name, comparisons=found, notes=notes(result.machine, (), 50, provider=result.provider))
+
+
+def _begin(provider: str) -> BenchResult:
+    created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return BenchResult(machine.describe(), (), (), created=created, provider=provider)
+
+
+def _open(graphs: Mapping[str, Path], threads: int, provider: str, strict: bool) -> dict[str, Run]:
+    opened = functools.partial(open_session, provider=provider, threads=threads, strict=strict)
+    return {name: session_run(opened(path)) for name, path in graphs.items()}
 
 
 def _footprints(

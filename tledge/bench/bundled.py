@@ -1,66 +1,169 @@
-"""The variants of a bundle, timed side by side."""
+"""What is at a path, timed: the variants of a bundle side by side, or a graph that tledge did not make."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from tledge import bench, bundle, inputs, tasks
-from tledge.artifacts import BenchResult
-from tledge.errors import InputError, did_you_mean
+from tledge import bench, tasks
+from tledge.artifacts import BenchResult, EndToEnd
+from tledge.bench import Load, end_to_end, targets
+from tledge.bench.targets import Target
 from tledge.evaluate import Run
 from tledge.progress import Progress, silent
-from tledge.runtime.session import provider_name
+from tledge.runtime.session import open_session, provider_name, session_run
 
-LENGTH = 32
-"""Tokens of a text unless others are asked for or the model takes fewer."""
+OFFLINE_BATCHES = (1, 2, 4, 8, 16)
 
 
 def run_bundle(
-    folder: Path,
+    path: Path,
     *,
     variants: Sequence[str] | None = None,
     batches: Sequence[int] = (1,),
     lengths: Sequence[int | None] | None = None,
     threads: Sequence[int] = (1,),
     percentile: float = 90,
-    duration_s: float = 120,
+    duration_s: float = bench.DURATION_S,
     provider: str = "cpu",
+    strict: bool = False,
+    dims: Mapping[str, int] | None = None,
     extra: Mapping[str, Callable[[int], Run]] | None = None,
     progress: Progress = silent,
 ) -> BenchResult:
-    """Latency and footprint of a bundle's variants; the arguments are those of `bench.run`.
+    """Latency, footprint and the whole way of a value; the arguments are those of `bench.run` and `targets.resolve`.
 
     Texts have 32 tokens unless `lengths` says otherwise; images have no length.
     The reference is the first candidate of `extra` (torch eager), else fp32, else the first variant asked for.
 
     Raises:
-        BundleError: the folder is no bundle, or a graph cannot be loaded.
+        BundleError: there is no bundle and no graph, or a graph cannot be loaded.
         InputError: an unknown variant, a length that the model cannot take, or a provider that is not there.
     """
-    provider_name(provider)
-    manifest = bundle.load(folder)
-    known = [variant.name for variant in manifest.variants]
-    for name in variants or ():
-        if name not in known:
-            raise InputError(
-                f"--variant: {name!r} is not in {folder}; known are {', '.join(known)}{did_you_mean(name, known)}"
-            )
-    asked = list(dict.fromkeys(variants or known))
-    encoder = inputs.load(tasks.load(manifest.task).INPUT, folder)
-    if encoder.max_length is None and any(length is not None for length in lengths or ()):
-        raise InputError(f"--length: {folder} takes images, which have no length; leave --length out")
-    graphs = {v.name: folder / v.graph.path for v in manifest.variants if v.name in asked}
-    return bench.run(
+    found, graphs, sizes = _open(path, variants, lengths, provider, dims)
+    result = bench.run(
         graphs,
-        encoder.dummy,
-        reference=next(iter(extra or ()), "fp32" if "fp32" in graphs else asked[0]),
+        found[0].feeds,
+        reference=next(iter(extra or ()), "fp32" if "fp32" in graphs else found[0].name),
         batches=batches,
-        lengths=lengths or (None if encoder.max_length is None else min(LENGTH, encoder.max_length),),
+        lengths=sizes,
         threads=threads,
         percentile=percentile,
         duration_s=duration_s,
         provider=provider,
+        strict=strict,
         extra=extra,
         progress=progress,
+    )
+    opened = functools.partial(open_session, provider=provider, strict=strict)
+    whole = _end_to_end(
+        found,
+        lambda each: session_run(opened(each.graph, threads=threads[0])),
+        threads=threads[0],
+        percentile=percentile,
+        duration_s=duration_s,
+        progress=progress,
+    )
+    return replace(result, name=_name(path, found), end_to_end=whole)
+
+
+def run_offline(
+    path: Path,
+    *,
+    variants: Sequence[str] | None = None,
+    batches: Sequence[int] = OFFLINE_BATCHES,
+    lengths: Sequence[int | None] | None = None,
+    threads: Sequence[int] = (1,),
+    duration_s: float = bench.DURATION_S,
+    provider: str = "cpu",
+    strict: bool = False,
+    dims: Mapping[str, int] | None = None,
+    progress: Progress = silent,
+) -> BenchResult:
+    """Rows a second at several batch sizes; arguments and errors as for `run_bundle`."""
+    found, graphs, sizes = _open(path, variants, lengths, provider, dims)
+    result = bench.run_offline(
+        graphs,
+        found[0].feeds,
+        batches=batches,
+        lengths=sizes,
+        threads=threads,
+        duration_s=duration_s,
+        provider=provider,
+        strict=strict,
+        progress=progress,
+    )
+    return replace(result, name=_name(path, found))
+
+
+def run_server(
+    path: Path,
+    load: Load,
+    *,
+    variants: Sequence[str] | None = None,
+    batch: int = 1,
+    length: int | None = None,
+    threads: Sequence[int] = (1,),
+    percentile: float = 99,
+    duration_s: float = bench.DURATION_S,
+    provider: str = "cpu",
+    strict: bool = False,
+    dims: Mapping[str, int] | None = None,
+    progress: Progress = silent,
+) -> BenchResult:
+    """Latencies under a load of requests; arguments and errors as for `run_bundle`."""
+    found, graphs, sizes = _open(path, variants, None if length is None else [length], provider, dims)
+    result = bench.run_server(
+        graphs,
+        found[0].feeds,
+        load,
+        batch=batch,
+        length=sizes[0],
+        threads=threads,
+        percentile=percentile,
+        duration_s=duration_s,
+        provider=provider,
+        strict=strict,
+        progress=progress,
+    )
+    return replace(result, name=_name(path, found))
+
+
+def _open(
+    path: Path,
+    variants: Sequence[str] | None,
+    lengths: Sequence[int | None] | None,
+    provider: str,
+    dims: Mapping[str, int] | None,
+) -> tuple[list[Target], dict[str, Path], list[int | None]]:
+    provider_name(provider)
+    found = targets.variants(path, variants or (), dims=dims)
+    return found, {each.name: each.graph for each in found}, [found[0].length(n) for n in lengths or (None,)]
+
+
+def _name(path: Path, found: Sequence[Target]) -> str:
+    manifest = found[0].manifest
+    return path.stem if manifest is None else manifest.name
+
+
+def _end_to_end(
+    found: Sequence[Target],
+    open_run: Callable[[Target], Run],
+    *,
+    threads: int,
+    percentile: float,
+    duration_s: float,
+    progress: Progress,
+) -> tuple[EndToEnd, ...]:
+    """Of a bundle's variants, one example after another; a plain graph has no preprocessing."""
+    manifest, encoder = found[0].manifest, found[0].encoder
+    if manifest is None or encoder is None:
+        return ()
+    task = tasks.load(manifest.task)
+    chains = {each.name: end_to_end.chain(encoder, open_run(each), task, manifest.labels) for each in found}
+    values = [value for value in encoder.examples() if targets.is_accepted(encoder, value)]
+    return end_to_end.measure(
+        chains, values, threads=threads, percentile=percentile, duration_s=duration_s, progress=progress
     )

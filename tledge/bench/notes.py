@@ -17,6 +17,8 @@ HOT_C = 85.0
 """Temperature in degrees Celsius from which on processors begin to slow themselves down."""
 IDLE = 0.6
 """Share of the pool's threads below which a run leaves most of a pool idle."""
+OVER = 0.5
+"""Busy cores above the threads asked for that mean that the provider has threads of its own."""
 
 
 def notes(
@@ -44,7 +46,7 @@ def notes(
     found += [_load(machine), _frequency(machine), _temperature(machine)]
     found.extend(_missing(rows, percentile))
     for footprint in footprints:
-        found += [_elsewhere(footprint, provider), _idle(footprint)]
+        found += [_elsewhere(footprint, provider), _idle(footprint), _own_threads(footprint)]
     for load in loads:
         found += [_overload(load), _open(load)]
     return tuple(note for note in found if note)
@@ -105,19 +107,30 @@ def _missing(rows: list[Latency], percentile: float) -> list[str]:
 
 def _elsewhere(footprint: Footprint, provider: str) -> str:
     asked = PROVIDERS.get(provider.lower(), provider)
-    others = {name: count for name, count in footprint.nodes_by_provider.items() if name != asked}
+    nodes = footprint.nodes_by_provider
+    # An onnxruntime that does not count the nodes still gives their times.
+    others = [name for name in nodes or footprint.time_share_by_provider if name != asked]
     if not others:
         return ""
-    where = ", ".join(
-        f"{count} of {sum(footprint.nodes_by_provider.values())} nodes on {name}{_share(footprint, name)}"
-        for name, count in others.items()
-    )
+    total = sum(nodes.values())
+    counted = {name: f"{nodes[name]} of {total}" if name in nodes else "some" for name in others}
+    where = ", ".join(f"{count} nodes on {name}{_share(footprint, name)}" for name, count in counted.items())
     return f"{footprint.candidate} was to run on {asked} and has {where}"
 
 
 def _share(footprint: Footprint, provider: str) -> str:
     share = footprint.time_share_by_provider.get(provider)
     return "" if share is None else f" ({100 * share:.0f} % of the time)"
+
+
+def _own_threads(footprint: Footprint) -> str:
+    threads, busy = footprint.threads, footprint.busy_cores
+    if threads is None or busy is None or busy < threads + OVER:
+        return ""
+    asked = "1 thread was" if threads == 1 else f"{threads} threads were"
+    return (
+        f"{footprint.candidate}: {asked} asked for, but {busy:.1f} cores were busy: the provider has threads of its own"
+    )
 
 
 def _idle(footprint: Footprint) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tledge.bundle import checksum
-from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, Provenance, load
+from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, Provenance, find, load
 from tledge.bundle.write import replace_readme, write
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Manifest",
     "Provenance",
     "check_files",
+    "find",
     "load",
     "replace_readme",
     "write",

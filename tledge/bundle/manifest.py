@@ -113,6 +113,21 @@ def load(path: str | Path) -> Manifest:
     return parse(data, str(folder / FILE))
 
 
+def find(path: str | Path) -> Path:
+    """The bundle folder at a path: the path itself, or the bundle of a run folder.
+
+    Raises:
+        BundleError: neither is there.
+    """
+    path = Path(path)
+    for folder in (path, path / "bundle"):
+        if (folder / FILE).exists():
+            return folder
+    if not path.exists():
+        raise BundleError(f"there is no {path}; expected a bundle or run folder")
+    raise BundleError(f"{path} is no bundle: it has no {FILE}; make one with: tledge run RECIPE")
+
+
 def parse(data: Any, where: str) -> Manifest:
     """A manifest from plain JSON types; `where` names it in errors.
 

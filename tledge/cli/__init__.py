@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from tledge.cli import bench, export, finetune, init, inspect, predict, quantize, run, schema, verify
+from tledge.cli import bench, export, finetune, gate, init, inspect, predict, quantize, report, run, schema, verify
 from tledge.errors import MissingExtraError, TledgeError
 
 app = typer.Typer(
@@ -18,10 +18,11 @@ app = typer.Typer(
     rich_markup_mode=None,  # plain help starts in half the time
     help="Fine-tune a pretrained model, ship it as a small ONNX bundle, and keep the evidence that it is good enough.",
     epilog="Exit codes: 0 done, 1 a defect of tledge, 2 command line or recipe, 3 data, 4 model, 5 training, 6 export "
-    "or parity, 7 quantization or budget, 8 bundle, 9 input, 10 a package is missing, 130 Ctrl-C.",
+    "or parity, 7 quantization or budget, 8 bundle, 9 input, 10 a package is missing, "
+    "11 REGRESSION, 12 ANOMALOUS, 13 INCONCLUSIVE, 14 another machine, 130 Ctrl-C.",
 )
 
-for verb in (run, finetune, export, quantize, bench, predict, verify, inspect, init, schema):
+for verb in (run, finetune, export, quantize, bench, gate, report, predict, verify, inspect, init, schema):
     _name = verb.__name__.rpartition(".")[2]
     app.command(_name, short_help=(verb.__doc__ or "").partition(": ")[2])(verb.command)
 

@@ -1,83 +1,341 @@
-"""`tledge bench`: how fast a bundle's variants are on this machine."""
+"""`tledge bench`: how fast a bundle's variants are on this machine, or against another bundle."""
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tledge import artifacts
-from tledge.cli import screen
-from tledge.cli.places import bundle_of
+from tledge.artifacts import BenchResult
+from tledge.cli import options, screen
 from tledge.cli.predict import ProviderOption
 from tledge.errors import InputError
 
 if TYPE_CHECKING:
+    from tledge.bench.targets import Target
     from tledge.evaluate import Run
+
+_LONG_FACTS = ("packages", "onnxruntime build")
+SINGLE, OFFLINE, SERVER = "single-stream", "offline", "server"
+
+StrictOption = Annotated[
+    bool, typer.Option("--strict-provider", help="Make a node that the provider leaves to the CPU an error.")
+]
+IsolateOption = Annotated[
+    bool, typer.Option("--isolate", help="Compare in a process of each side's own, on the same cores.")
+]
 
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="A bundle or run folder.")],
-    variant: Annotated[
-        list[str] | None, typer.Option("--variant", help="A variant to time; all by default. Repeatable.")
+    bundle: Annotated[Path, typer.Argument(help="A bundle, a run folder, or an ONNX file.")],
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="OLD",
+            help="Compare with a bundle, run folder or ONNX file, or with another variant of this bundle, by name.",
+        ),
     ] = None,
-    batch: Annotated[str, typer.Option("--batch", help="Rows of one run, such as 1,8.")] = "1",
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--variant", help="A variant to time; all by default, and with --against the chosen one. Repeatable."
+        ),
+    ] = None,
+    scenario: Annotated[
+        str,
+        typer.Option(
+            "--scenario",
+            help="single-stream: one run after the other. offline: rows a second over batch sizes. server: requests "
+            "that arrive at random, with --rate and --bound-ms.",
+        ),
+    ] = SINGLE,
+    batch: Annotated[
+        str | None, typer.Option("--batch", help="Rows of one run, such as 1,8; 1 by default, offline 1,2,4,8,16.")
+    ] = None,
     length: Annotated[
         str | None, typer.Option("--length", help="Tokens of a text, such as 32,128; 32 by default. Images have none.")
     ] = None,
     threads: Annotated[str, typer.Option("--threads", help="Threads of one run, such as 1,2.")] = "1",
     percentile: Annotated[
-        float, typer.Option("--for", min=50, max=99.9, help="Take enough samples for this percentile.")
-    ] = 90,
-    duration_s: Annotated[float, typer.Option("--duration", min=0.1, help="Time limit for one setting.")] = 120,
+        str | None,
+        typer.Option("--for", metavar="pXX", help="Take enough samples for this percentile: p90, for server p99."),
+    ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(
+            "--duration", min=0.1, help="Time limit in seconds: of a setting 120, of a comparison 8 by default."
+        ),
+    ] = None,
+    rate: Annotated[float | None, typer.Option("--rate", help="Requests a second, for the scenario server.")] = None,
+    bound_ms: Annotated[
+        float | None, typer.Option("--bound-ms", help="The latency that the percentile shall keep, for server.")
+    ] = None,
+    within: Annotated[
+        float,
+        typer.Option("--within", min=0.001, max=1, help="The difference that matters with --against."),
+    ] = 0.02,
+    isolate: IsolateOption = False,
     provider: ProviderOption = "cpu",
+    strict: StrictOption = False,
+    dim: Annotated[
+        list[str] | None,
+        typer.Option("--dim", metavar="NAME=N", help="The size of a named dimension of an ONNX file; repeatable."),
+    ] = None,
     no_torch: Annotated[
         bool, typer.Option("--no-torch", help="Leave torch eager out, the reference in a run folder.")
     ] = False,
+    operators: Annotated[
+        bool, typer.Option("--operators", help="Show the slowest operator types; JSON and Markdown always have them.")
+    ] = False,
+    history: Annotated[
+        Path | None, typer.Option("--history", help="Add the result to this file of JSON lines.")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="URL", help="Run on another machine: ssh://USER@HOST[:PORT]."),
+    ] = None,
+    device_python: Annotated[
+        str, typer.Option("--device-python", help="The Python there that has the packages of a device install.")
+    ] = "python3",
+    device_timeout: Annotated[
+        float, typer.Option("--device-timeout", min=1, help="Time limit in seconds for all of the work there.")
+    ] = 900,
+    ssh_option: Annotated[
+        list[str] | None, typer.Option("--ssh-option", help="An option for ssh, such as IdentityFile=KEY; repeatable.")
+    ] = None,
     as_json: screen.JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
 ) -> None:
     """Time the variants of a bundle, interleaved in one run, with torch eager as the reference where it is at hand.
 
     Torch eager needs the run's checkpoint beside the bundle and the train extra. A percentile is printed only when
-    there are enough samples for it.
+    there are enough samples for it. With --against two graphs are compared in paired, interleaved rounds, after this
+    host's own noise has been measured.
     """
-    batches, counts = _numbers("--batch", batch), _numbers("--threads", threads)
-    lengths = None if length is None else _numbers("--length", length)
-    folder = bundle_of(bundle)
-    from tledge.bench.bundled import run_bundle
-
-    result = run_bundle(
-        folder,
-        variants=variant,
-        batches=batches,
-        lengths=lengths,
-        threads=counts,
-        percentile=percentile,
-        duration_s=duration_s,
+    asked = _Asked(
+        path=bundle,
+        variants=tuple(variant or ()),
+        batches=None if batch is None else options.numbers("--batch", batch),
+        lengths=None if length is None else options.numbers("--length", length),
+        threads=options.numbers("--threads", threads),
+        percentile=None if percentile is None else options.percentile(percentile),
+        duration_s=duration,
         provider=provider,
-        extra={} if no_torch else _torch_eager(folder.parent / "train" / "checkpoint", folder),
+        strict=strict,
+        dims=options.dims(dim or ()),
+    )
+    _check(scenario, against, rate, bound_ms)
+    if device is not None:
+        given = _arguments(
+            against=against, variant=variant, scenario=scenario, batch=batch, length=length, threads=threads,
+            for_=percentile, duration=duration, rate=rate, bound_ms=bound_ms, within=within, isolate=isolate,
+            provider=provider, strict_provider=strict, dim=dim,
+        )  # fmt: skip
+        result = _on_device(device, bundle, given, device_python, device_timeout, ssh_option or ())
+    elif against is not None:
+        result = _compared(asked, against, within=within, isolate=isolate)
+    elif scenario == SINGLE:
+        result = asked.single_stream(no_torch=no_torch)
+    elif scenario == OFFLINE:
+        result = asked.offline()
+    else:
+        assert rate is not None
+        assert bound_ms is not None
+        result = asked.server(rate, bound_ms)
+    if history is not None:
+        from tledge.gate.history import append
+
+        append(history, result)
+    _show(result, as_json=as_json, markdown=markdown, operators=operators)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """What the command line asks for; `None` is the default of what is then run."""
+
+    path: Path
+    variants: tuple[str, ...]
+    batches: list[int] | None
+    lengths: list[int] | None
+    threads: list[int]
+    percentile: float | None
+    duration_s: float | None
+    provider: str
+    strict: bool
+    dims: dict[str, int]
+
+    def _common(self) -> dict[str, object]:
+        common = {
+            "variants": self.variants,
+            "threads": self.threads,
+            "provider": self.provider,
+            "strict": self.strict,
+            "dims": self.dims,
+            "progress": screen.bars(),
+        }
+        return common | ({} if self.duration_s is None else {"duration_s": self.duration_s})
+
+    def single_stream(self, *, no_torch: bool) -> BenchResult:
+        from tledge.bench.bundled import run_bundle
+
+        return run_bundle(
+            self.path,
+            batches=self.batches or [1],
+            lengths=self.lengths,
+            percentile=self.percentile or 90,
+            extra={} if no_torch else _torch_eager(self.path),
+            **self._common(),  # type: ignore[arg-type]
+        )
+
+    def offline(self) -> BenchResult:
+        from tledge.bench.bundled import OFFLINE_BATCHES, run_offline
+
+        batches = self.batches or OFFLINE_BATCHES
+        return run_offline(self.path, batches=batches, lengths=self.lengths, **self._common())  # type: ignore[arg-type]
+
+    def server(self, rate: float, bound_ms: float) -> BenchResult:
+        from tledge.bench import Load
+        from tledge.bench.bundled import run_server
+
+        return run_server(
+            self.path,
+            Load(rate, bound_ms),
+            batch=options.one("--batch", self.batches) or 1,
+            length=options.one("--length", self.lengths),
+            percentile=self.percentile or 99,
+            **self._common(),  # type: ignore[arg-type]
+        )
+
+
+def _compared(asked: _Asked, against: str, *, within: float, isolate: bool) -> BenchResult:
+    from tledge.bench import compare, compared
+
+    new, old = _pair(asked, against)
+    lengths: Sequence[int | None] = asked.lengths or [None]
+    settings = [
+        compare.Setting(batch, length, threads, asked.provider, asked.strict)
+        for threads, batch, length in itertools.product(asked.threads, asked.batches or [1], lengths)
+    ]
+    return compared(
+        new,
+        old,
+        settings,
+        within=within,
+        duration_s=asked.duration_s or compare.DURATION_S,
+        isolate=isolate,
         progress=screen.bars(),
     )
+
+
+def _pair(asked: _Asked, against: str) -> tuple[Target, Target]:
+    """The two graphs; `against` is a path, or where there is none of that name, a variant of the same bundle."""
+    from tledge.bench import targets
+
+    if len(asked.variants) > 1:
+        raise InputError(f"--variant: one is compared with --against, got {', '.join(asked.variants)}")
+    new = targets.resolve(asked.path, asked.variants[0] if asked.variants else None, dims=asked.dims)
+    path = Path(against)
+    if path.exists() or path.suffix == ".onnx" or new.manifest is None or len(path.parts) > 1:
+        old = targets.resolve(path, dims=asked.dims if path.suffix == ".onnx" else None)
+        names = (targets.title(new, asked.path), targets.title(old, path))
+        return dataclasses.replace(new, name=names[0]), dataclasses.replace(old, name=names[1])
+    return new, targets.resolve(asked.path, against)
+
+
+def _check(scenario: str, against: str | None, rate: float | None, bound_ms: float | None) -> None:
+    known = (SINGLE, OFFLINE, SERVER)
+    if scenario not in known:
+        raise InputError(f"--scenario: expected one of {', '.join(known)}, got {scenario!r}")
+    if against is not None and scenario != SINGLE:
+        raise InputError(f"--against compares single runs; leave --scenario {scenario} out")
+    if scenario == SERVER and (rate is None or bound_ms is None):
+        missing = "--rate" if rate is None else "--bound-ms"
+        raise InputError(f"--scenario server needs {missing}: requests a second, and the latency to keep in ms")
+    if scenario != SERVER and (rate is not None or bound_ms is not None):
+        raise InputError("--rate and --bound-ms belong to --scenario server")
+
+
+def _on_device(
+    url: str, bundle: Path, arguments: Sequence[str | Path], python: str, timeout_s: float, ssh_options: Sequence[str]
+) -> BenchResult:
+    from tledge import device
+
+    found = device.bench(
+        url,
+        _taken(bundle),
+        arguments,
+        python=python,
+        timeout_s=timeout_s,
+        options=ssh_options,
+        progress=screen.bars(),
+        say=screen.say,
+    )
+    return artifacts.from_dict(BenchResult, found)
+
+
+def _taken(path: Path) -> Path:
+    from tledge.bundle import find
+
+    return path if path.suffix == ".onnx" else find(path)
+
+
+def _arguments(*, against: str | None, **given: object) -> list[str | Path]:
+    """The options for a bench elsewhere; a path among them is taken along."""
+    found: list[str | Path] = []
+    for name, value in given.items():
+        flag = f"--{name.rstrip('_').replace('_', '-')}"
+        if isinstance(value, bool):
+            found += [flag] if value else []
+        elif isinstance(value, list):
+            found += [part for each in value for part in (flag, str(each))]
+        elif value is not None:
+            found += [flag, str(value)]
+    if against is not None:
+        found += ["--against", _taken(Path(against)) if Path(against).exists() else against]
+    return found
+
+
+def _show(result: BenchResult, *, as_json: bool, markdown: bool, operators: bool) -> None:
+    from tledge.bench.table import lines, rows
+    from tledge.report import bench_markdown, machine_facts, sections
+
     if as_json:
         screen.as_json(artifacts.to_dict(result))
-    elif markdown:
-        from tledge.report import bench_markdown
-
+        return
+    if markdown:
         typer.echo(bench_markdown(result))
-    else:
-        from tledge.bench.table import lines, rows
-
+        return
+    if result.latencies:
         screen.table(*rows(result))
-        for line in [*lines(result), _machine(result.machine), *(f"note: {note}" for note in result.notes)]:
-            typer.echo(line)
+    for line in lines(result):
+        typer.echo(line)
+    for section in sections(result):
+        if section.long and not operators:
+            continue
+        typer.echo(f"\n{section.title}")
+        screen.table(section.header, section.rows, section.words)
+        for note in section.notes:
+            typer.echo(note)
+    facts = "; ".join(f"{name}: {value}" for name, value in machine_facts(result.machine) if name not in _LONG_FACTS)
+    for line in (f"on {facts}", *(f"note: {note}" for note in result.notes)):
+        typer.echo(line)
 
 
-def _torch_eager(checkpoint: Path, bundle: Path) -> dict[str, Callable[[int], Run]]:
+def _torch_eager(path: Path) -> dict[str, Callable[[int], Run]]:
     """Torch eager as a candidate, where a bundle lies in its run and torch is installed."""
+    if path.suffix == ".onnx":
+        return {}
+    from tledge.bundle import find
+
+    folder = find(path)
+    checkpoint = folder.parent / "train" / "checkpoint"
     if not checkpoint.exists():
         return {}
     if importlib.util.find_spec("torch") is None:
@@ -85,22 +343,4 @@ def _torch_eager(checkpoint: Path, bundle: Path) -> dict[str, Callable[[int], Ru
         return {}
     from tledge.stages.bench import torch_reference
 
-    return {"torch eager": torch_reference(checkpoint, bundle)}
-
-
-def _numbers(option: str, text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise InputError(f"{option}: expected whole numbers from 1 on, such as 1,8; got {text!r}")
-    return numbers
-
-
-def _machine(machine: artifacts.Machine) -> str:
-    quota = f", quota {machine.quota_cores:g}" if machine.quota_cores else ""
-    flags = " ".join(machine.cpu_flags) or "no known inference extensions"
-    return (
-        f"on {machine.cpu}, {machine.cores} cores{quota} ({flags}), onnxruntime {machine.onnxruntime}, {machine.system}"
-    )
+    return {"torch eager": torch_reference(checkpoint, folder)}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tledge.errors import BundleError, RecipeError
+from tledge.errors import RecipeError
 
 if TYPE_CHECKING:
     from tledge.recipe import Recipe
@@ -34,9 +34,6 @@ def bundle_of(path: Path) -> Path:
     Raises:
         BundleError: neither is there.
     """
-    for folder in (path, path / "bundle"):
-        if (folder / "bundle.json").exists():
-            return folder
-    if not path.exists():
-        raise BundleError(f"there is no {path}; expected a bundle or run folder")
-    raise BundleError(f"{path} is no bundle: it has no bundle.json; make one with: tledge run RECIPE")
+    from tledge.bundle import find
+
+    return find(path)

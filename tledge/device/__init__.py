@@ -44,7 +44,8 @@ def bench(
 
     Args:
         url: the device, `ssh://user@host:port`.
-        bundle: a bundle folder, or a single file such as an ONNX graph without external data.
+        bundle: a bundle folder, or an ONNX graph, with which its external data go where they are called `GRAPH.data` or
+            `GRAPH_data`.
         arguments: more of the command line; a `Path` among them is sent too and named as it is called there.
         python: the Python there, at least 3.11: a name on the path, or a path that may start with `~/`.
         timeout_s: seconds for all of it, from connecting on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,15 +48,17 @@ def gather(paths: Sequence[Path]) -> Contents:
             continue
         if not path.exists():
             raise BundleError(f"there is no {path}, which was to be sent; expected a bundle or a graph")
-        names[path] = f"sent/{len(names)}/{path.resolve().name}"
+        called = path.resolve().name if path.name in ("", "..") else path.name  # the name of a link, not of its target
+        names[path] = f"sent/{len(names)}/{called}"
         files |= {f"{names[path]}{inside}": _file(file) for inside, file in _inside(path)}
     return Contents(files, names)
 
 
 def _inside(path: Path) -> list[tuple[str, Path]]:
-    """Each file with its name after that of `path`, sorted."""
+    """Each file with its name after that of `path`, sorted; with a graph come `GRAPH.data` and `GRAPH_data`."""
     if path.is_file():
-        return [("", path)]
+        beside = sorted(path.parent.glob(f"{glob.escape(path.name)}[._]data"))
+        return [("", path), *((other.name.removeprefix(path.name), other) for other in beside)]
     found = [file for file in sorted(path.rglob("*")) if file.is_file()]
     inside = [(file.relative_to(path), file) for file in found]
     return [

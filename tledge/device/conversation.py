@@ -171,7 +171,9 @@ class Conversation:
         self._said.seek(0)
         said = self._said.read().decode(errors="replace")
         if self._late:
-            return DeviceError(f"{self.name}: not finished after {self._timeout_s:g} s; allow more with --timeout")
+            return DeviceError(
+                f"{self.name}: not finished after {self._timeout_s:g} s; allow more with --device-timeout"
+            )
         reason = self._transport.explain(code, said)
         if self._heard and reason is not None:
             return DeviceError(

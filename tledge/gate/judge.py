@@ -54,9 +54,12 @@ def _limit(limit: str, allowed: float, measured: Measured, budget: Budget, finge
     say = functools.partial(Finding, limit=limit, allowed=allowed, **_place(limit, measured))
     if limit in measured.missing:
         return say(verdict=INCONCLUSIVE, reason=measured.missing[limit])
-    finding = _percentile if percentile_of(limit) is not None else _JUDGES[limit]
-    found = finding(say, allowed, measured)
-    is_time = percentile_of(limit) is not None or limit == "load_ms"
+    is_percentile = percentile_of(limit) is not None
+    if is_percentile:
+        found = _percentile(say, allowed, measured, name=limit.removesuffix("_ms"))
+    else:
+        found = _JUDGES[limit](say, allowed, measured)
+    is_time = is_percentile or limit == "load_ms"
     if is_time and found.verdict in (ACCEPT, REGRESSION) and not budget.holds_for(fingerprint):
         return dataclasses.replace(
             found, verdict=INCONCLUSIVE, reason=f"{found.reason}, but {_elsewhere(budget, fingerprint)}"
@@ -68,10 +71,8 @@ Say = Callable[..., Finding]
 """Makes a finding of a limit whose limit and place are already said."""
 
 
-def _percentile(say: Say, allowed: float, measured: Measured) -> Finding:
+def _percentile(say: Say, allowed: float, measured: Measured, *, name: str) -> Finding:
     row = measured.latency
-    limit = str(say.keywords["limit"])  # type: ignore[attr-defined]
-    name = limit.removesuffix("_ms")
     if row is None:
         return say(verdict=INCONCLUSIVE, reason=f"{name} was not measured")
     if name not in row.percentiles_ms:

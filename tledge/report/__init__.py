@@ -1,5 +1,6 @@
 """Reports: the only place that knows Markdown or HTML."""
 
+from tledge.report.benchmark import machine_facts
 from tledge.report.card import model_card
 from tledge.report.facts import (
     Candidate,
@@ -15,6 +16,7 @@ from tledge.report.facts import (
     Transfer,
     WrongPrediction,
 )
+from tledge.report.sections import sections
 from tledge.report.summary import verdict
 from tledge.report.text import bench_markdown, markdown
 from tledge.report.web import html
@@ -34,7 +36,9 @@ __all__ = [
     "WrongPrediction",
     "bench_markdown",
     "html",
+    "machine_facts",
     "markdown",
     "model_card",
+    "sections",
     "verdict",
 ]

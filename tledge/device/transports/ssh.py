@@ -93,7 +93,7 @@ class Ssh:
             "Host key verification failed": f"its host key could not be verified; try: ssh {port}{target}",
             "Permission denied": (
                 f"it takes none of the keys offered ({last}); put yours there with: ssh-copy-id {port}{target}, "
-                "or name another with --device-option IdentityFile=PATH"
+                "or name another with --ssh-option IdentityFile=PATH"
             ),
             "Connection refused": f"no SSH server answers ({last}); start one there, or give its port: ssh://host:port",
             "Could not resolve hostname": f"no such host ({last}); check the name, or give its address",
@@ -124,7 +124,7 @@ def connect(url: str, options: Sequence[str] = ()) -> Ssh:
     for option in options:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*=[^\n\0]+", option):
             raise RecipeError(
-                f"--device-option: {option!r} is no setting of ssh; expected KEY=VALUE, such as IdentityFile=PATH"
+                f"--ssh-option: {option!r} is no setting of ssh; expected KEY=VALUE, such as IdentityFile=PATH"
             )
     return Ssh(host, user, port, tuple(options))
 
