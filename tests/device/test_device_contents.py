@@ -28,6 +28,15 @@ def test_a_folder_and_a_file_travel_with_the_source(tmp_path):
     assert all(name.endswith(".py") for name in code)
 
 
+def test_a_graph_takes_its_external_data_along(tmp_path):
+    for name in ("blob", "m[1].onnx.data", "m[1].onnx_data", "m[1].onnx.old", "m1.onnx.data"):
+        (tmp_path / name).write_text(name)
+    graph = tmp_path / "m[1].onnx"
+    graph.symlink_to(tmp_path / "blob")
+    names = {name for name in contents.gather([graph]).files if name.startswith("sent/")}
+    assert names == {"sent/0/m[1].onnx", "sent/0/m[1].onnx.data", "sent/0/m[1].onnx_data"}
+
+
 def test_a_folder_is_named_as_it_is_called(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path / "mine")

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -163,7 +164,7 @@ def test_time_over_ends_the_bench_there(bench, far, slow_bench, tiny_bundle, mon
 
     monkeypatch.setattr(conversation.threading, "Timer", ByHand)
     thread, ids = when_started(far, lambda: timers.pop().function())
-    with pytest.raises(DeviceError, match="not finished after 120 s; allow more with --timeout"):
+    with pytest.raises(DeviceError, match="not finished after 120 s; allow more with --device-timeout"):
         bench(tiny_bundle, python=slow_bench)
     thread.join()
     assert_cleaned_up(far, ids)
@@ -304,3 +305,14 @@ def test_a_cache_that_cannot_be_written(bench, far, tiny_bundle, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DeviceError, match="Not a directory"):
         bench(tiny_bundle, python=far.python(cache=tmp_path / "file"))
+
+
+def test_the_command_line(ssh_server, tiny_bundle):
+    """Its options reach the device, and what is missing there is one line with exit code 14."""
+    asked = ["--device", ssh_server.url, "--device-python", "no-such-python", "--device-timeout", "120"]
+    options = [word for option in ssh_server.options for word in ("--ssh-option", option)]
+    command = [sys.executable, "-m", "tledge", "bench", tiny_bundle, *asked, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 14, done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"error: {ssh_server.name}: there is no no-such-python; install ")
+    assert "Traceback" not in done.stderr
