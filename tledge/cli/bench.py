@@ -304,7 +304,8 @@ def _arguments(*, against: str | None, **given: object) -> list[str | Path]:
 
 def _show(result: BenchResult, *, as_json: bool, markdown: bool, operators: bool) -> None:
     from tledge.bench.table import lines, rows
-    from tledge.report import bench_markdown, machine_facts, sections
+    from tledge.report import bench_markdown, machine_facts
+    from tledge.report.sections import sections
 
     if as_json:
         screen.as_json(artifacts.to_dict(result))

@@ -120,7 +120,7 @@ def _show(verdict: Verdict) -> None:
     screen.table(header, cells, ("of", "verdict", "reason"))
     for note in verdict.bench.notes if verdict.bench else ():
         typer.echo(f"note: {note}")
-    typer.echo(formats.summary(verdict))
+    typer.echo(f"{verdict.verdict}: {formats.summary(verdict)}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         typer.echo(_rendered("github", verdict), nl=False)
         summary = os.environ.get("GITHUB_STEP_SUMMARY")

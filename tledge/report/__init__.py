@@ -16,7 +16,6 @@ from tledge.report.facts import (
     Transfer,
     WrongPrediction,
 )
-from tledge.report.sections import sections
 from tledge.report.summary import verdict
 from tledge.report.text import bench_markdown, markdown
 from tledge.report.web import html
@@ -39,6 +38,5 @@ __all__ = [
     "machine_facts",
     "markdown",
     "model_card",
-    "sections",
     "verdict",
 ]
