@@ -162,7 +162,7 @@ def timed(target: targets.Target, seconds: float) -> np.ndarray:
             timer()
         end = time.monotonic() + seconds
         while len(found) < 10 or time.monotonic() < end:
-            found.append(timer())
+            found.append(timer()[0])
     return np.array(found, dtype=np.float64)
 
 

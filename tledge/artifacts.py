@@ -230,7 +230,8 @@ class Comparison:
 
     `noise` is the reference against itself. `within` is the difference that matters, as a share of the reference's
     time; `answer` is `faster`, `slower`, `same` (within that difference) or `inconclusive`, and `reason` says why.
-    `isolated` tells whether each had a process of its own.
+    `isolated` tells whether each had a process of its own. `clock` is what `ratio` and `noise` are of: `processor`
+    time, which neighbours do not lengthen, or `wall`; the medians `candidate_ms` and `reference_ms` are by the wall's.
     """
 
     candidate: str
@@ -247,6 +248,7 @@ class Comparison:
     candidate_ms: float
     reference_ms: float
     isolated: bool = False
+    clock: str = "wall"
 
 
 @dataclass(frozen=True, slots=True)

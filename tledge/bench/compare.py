@@ -4,6 +4,8 @@ What is easily taken for a difference between two graphs, and how it is kept out
 
 - The machine drifts: both run within one round, and a round's ratio is what counts.
 - The run after a pause finds cold caches: rounds go ABBA and BAAB by turns, so that each is first equally often.
+- Neighbours take the core away in the middle of a run: where a run has one thread on the CPU, its processor time is
+  compared, and the clock on the wall only has to agree.
 - Two sessions of the same file differ by one or two percent, by where their memory lies, and the one opened first is
   often the slower one: sessions are opened anew many times, by turns this one and that one first, and the interval
   counts openings, not only rounds.
@@ -29,7 +31,7 @@ from tledge.bench.latency import no_garbage_collection
 from tledge.bench.targets import Target
 from tledge.evaluate import Array
 from tledge.progress import Progress, silent
-from tledge.runtime.session import open_session, session_run
+from tledge.runtime.session import PROVIDERS, bound_run, open_session
 
 WITHIN = 0.02
 """The difference that matters unless another is asked for, as a share of the reference's time."""
@@ -39,12 +41,17 @@ NOISE_SHARE = 0.35
 MIN_BLOCKS = 6
 """Openings in either order; fewer say nothing about what a fresh opening may change."""
 RESAMPLES = 2000
+WALL, CPU = 0, 1
 _WARM_UP = 2
+_FINE_S = 1e-6
+"""Windows counts processor time in steps of milliseconds."""
+INCONCLUSIVE = "inconclusive"
 _ROUNDS_S = 0.1
 """The least time in one opening's rounds."""
 
-Timer = Callable[[], int]
-"""Runs once and gives the nanoseconds it took."""
+Timer = Callable[[], tuple[int, int]]
+"""Runs once and gives the nanoseconds it took, by the clock on the wall and of this thread's processor time."""
+Round = tuple[tuple[int, int], tuple[int, int], tuple[int, int], tuple[int, int]]
 Open = Callable[[Target], AbstractContextManager[Timer]]
 """Opens a target for timing."""
 
@@ -62,7 +69,7 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Paired:
-    """The runs of one opening in milliseconds, `(rounds, 2)` of each side.
+    """The runs of one opening in milliseconds, `(rounds, 2, 2)` of each side: round, run, and clock (`WALL`, `CPU`).
 
     A round's two runs of a side stand beside those of the other side that they were next to.
     """
@@ -70,9 +77,9 @@ class Paired:
     candidate: npt.NDArray[np.float64]
     reference: npt.NDArray[np.float64]
 
-    def log_ratios(self) -> npt.NDArray[np.float64]:
+    def log_ratios(self, clock: int) -> npt.NDArray[np.float64]:
         """Of each pair of neighbouring runs, `(2 * rounds,)`."""
-        return np.asarray(np.log(self.candidate) - np.log(self.reference)).ravel()
+        return np.asarray(np.log(self.candidate[..., clock]) - np.log(self.reference[..., clock])).ravel()
 
 
 def compare(
@@ -108,18 +115,22 @@ def compare(
     setting = dataclasses.replace(setting, length=old.length(setting.length))
     new.length(setting.length)
 
-    timer = isolated_timer if isolate else session_timer
+    timer, clock = (isolated_timer if isolate else session_timer), _clock(setting)
 
     def opener(target: Target) -> AbstractContextManager[Timer]:
         feeds = target.feeds(setting.batch, setting.length)
         return timer(target.graph, feeds, provider=setting.provider, threads=setting.threads, strict=setting.strict)
 
     with no_garbage_collection():
-        timed = functools.partial(measure, opener=opener, within=within, progress=progress)
+        timed = functools.partial(measure, opener=opener, clock=clock, within=within, progress=progress)
         same = timed(old, old, duration_s=duration_s * NOISE_SHARE, description=f"Timing {old.name} against itself")
         pairs = timed(new, old, duration_s=duration_s * (1 - NOISE_SHARE), description=f"Timing {new.name} against it")
-    ratio, noise = estimate(pairs, old.name), estimate(same, old.name)
+    ratio, wall = (estimate(pairs, old.name, each) for each in (clock, WALL))
+    noise = estimate(same, old.name, clock)
     answer, reason = decide(ratio, noise, within)
+    if not _agree(ratio, wall):
+        answer = INCONCLUSIVE
+        reason = f"{_shown(ratio)} of the processor time but {_shown(wall)} by the wall's clock: the runs wait unalike"
     return Comparison(
         candidate=new.name,
         reference=old.name,
@@ -132,9 +143,10 @@ def compare(
         within=within,
         answer=answer,
         reason=reason,
-        candidate_ms=float(np.median(np.concatenate([p.candidate for p in pairs]))),
-        reference_ms=float(np.median(np.concatenate([p.reference for p in pairs]))),
+        candidate_ms=float(np.median(np.concatenate([p.candidate[..., WALL] for p in pairs]))),
+        reference_ms=float(np.median(np.concatenate([p.reference[..., WALL] for p in pairs]))),
         isolated=isolate,
+        clock=("wall", "processor")[clock],
     )
 
 
@@ -145,14 +157,14 @@ def decide(ratio: LatencyRatio, noise: LatencyRatio, within: float) -> tuple[str
     all of it is on one side of 1 and the difference is more than the reference showed against itself.
     """
     floor = max(noise.high, 1 / noise.low) - 1
-    shown = f"{_percent(ratio.ratio)} ({_percent(ratio.low)} to {_percent(ratio.high)})"
+    shown = _shown(ratio)
     if 1 / (1 + within) <= ratio.low and ratio.high <= 1 + within:
         return "same", f"within {within:.1%}: {shown}"
     if ratio.high < 1 and 1 / ratio.ratio - 1 > floor:
         return "faster", f"{shown} of the time"
     if ratio.low > 1 and ratio.ratio - 1 > floor:
         return "slower", f"{shown} of the time"
-    return "inconclusive", (
+    return INCONCLUSIVE, (
         f"{shown} of the time does not tell whether it is within {within:.1%}; this host shows up to {floor:.1%} "
         "between a graph and itself: measure longer or on a quieter machine"
     )
@@ -163,57 +175,58 @@ def measure(
     reference: Target,
     opener: Open,
     *,
+    clock: int,
     within: float,
     duration_s: float,
     description: str = "Timing",
     progress: Progress = silent,
-    clock: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.monotonic,
 ) -> list[Paired]:
     """Openings by turns candidate first and reference first, an even number of them, each with its rounds."""
     found: list[Paired] = []
-    start = clock()
+    start = now()
     with progress(description, total=100) as advance:
         shown = 0
         while True:
             for swap in (False, True):
-                found.append(_opening(candidate, reference, opener, swap, duration_s / (2 * MIN_BLOCKS), clock))
-            gone = clock() - start
+                found.append(_opening(candidate, reference, opener, swap, duration_s / (2 * MIN_BLOCKS), now))
+            gone = now() - start
             done = min(100, round(100 * max(gone / duration_s, 0)))
             advance(done - shown)
             shown = done
             if len(found) < 2 * MIN_BLOCKS:
                 continue
-            if gone * (1 + 2 / len(found)) > duration_s or precise(estimate(found, reference.name), within):
+            if gone * (1 + 2 / len(found)) > duration_s or precise(estimate(found, reference.name, clock), within):
                 advance(100 - shown)
                 return found
 
 
 def _opening(
-    candidate: Target, reference: Target, opener: Open, swap: bool, seconds: float, clock: Callable[[], float]
+    candidate: Target, reference: Target, opener: Open, swap: bool, seconds: float, now: Callable[[], float]
 ) -> Paired:
     """One opening that keeps to the seconds, where opening alone does not take longer."""
-    start = clock()
+    start = now()
     first, second = (reference, candidate) if swap else (candidate, reference)
-    rounds: list[tuple[int, int, int, int]] = []
+    rounds: list[Round] = []
     with opener(first) as a, opener(second) as b:
         for _ in range(_WARM_UP):
             a()
             b()
-        opened = clock()
+        opened = now()
         took = opened - start
         limit = max(_ROUNDS_S, min(took, seconds - took))  # as long in rounds as it took to open
-        while len(rounds) < 2 or len(rounds) % 2 or clock() - opened < limit:
+        while len(rounds) < 2 or len(rounds) % 2 or now() - opened < limit:
             rounds.append(_round(a, b) if len(rounds) % 2 == 0 else _turned(_round(b, a)))
     times = np.asarray(rounds, dtype=np.float64) / 1e6
     sides = times[:, [0, 3]], times[:, [1, 2]]
     return Paired(*(sides[::-1] if swap else sides))
 
 
-def _round(a: Timer, b: Timer) -> tuple[int, int, int, int]:
+def _round(a: Timer, b: Timer) -> Round:
     return a(), b(), b(), a()
 
 
-def _turned(times: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+def _turned(times: Round) -> Round:
     """A round that began with the second one, in the order of the first one's rounds."""
     b1, a1, a2, b2 = times
     return a1, b1, b2, a2
@@ -224,7 +237,7 @@ def precise(ratio: LatencyRatio, within: float) -> bool:
     return bool(np.log(ratio.high / ratio.low) / 2 <= np.log1p(within) / 4)
 
 
-def estimate(openings: Sequence[Paired], reference: str, *, seed: int = 0) -> LatencyRatio:
+def estimate(openings: Sequence[Paired], reference: str, clock: int, *, seed: int = 0) -> LatencyRatio:
     """The ratio of the candidate's time to the reference's over an even number of openings, with its 95 % interval.
 
     The log ratio is the median over all pairs of neighbouring runs: an interruption touches one pair, and half of them
@@ -232,8 +245,8 @@ def estimate(openings: Sequence[Paired], reference: str, *, seed: int = 0) -> La
     one opening are alike; it is expanded for the small number of blocks (Hesterberg 2015, "What teachers should know
     about the bootstrap", section 5). All pairs count, outliers too.
     """
-    logs = np.concatenate([each.log_ratios() for each in openings])
-    block = np.repeat(np.arange(len(openings)) // 2, [each.candidate.size for each in openings])
+    logs = np.concatenate([each.log_ratios(clock) for each in openings])
+    block = np.repeat(np.arange(len(openings)) // 2, [2 * len(each.candidate) for each in openings])
     blocks = len(openings) // 2
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(blocks, np.full(blocks, 1 / blocks), RESAMPLES)
@@ -268,15 +281,32 @@ def _expanded_tail(blocks: int) -> float:
 def session_timer(
     graph: Path, feeds: Mapping[str, Array], *, provider: str = "cpu", threads: int = 1, strict: bool = False
 ) -> Iterator[Timer]:
-    """A graph opened in this process; the function runs it once and gives the nanoseconds that the run took."""
-    run = session_run(open_session(graph, provider=provider, threads=threads, strict=strict))
+    """A graph opened in this process; the function runs it once and gives the nanoseconds by both clocks."""
+    run = bound_run(open_session(graph, provider=provider, threads=threads, strict=strict), feeds)
 
-    def timer() -> int:
-        start = time.perf_counter_ns()
-        run(feeds)
-        return max(time.perf_counter_ns() - start, 1)
+    def timer() -> tuple[int, int]:
+        start, busy = time.perf_counter_ns(), time.thread_time_ns()
+        run()
+        busy = time.thread_time_ns() - busy
+        return max(time.perf_counter_ns() - start, 1), max(busy, 1)
 
     yield timer
+
+
+def _clock(setting: Setting) -> int:
+    """Processor time where one thread does all the work and the system counts its time finely, else the wall's."""
+    on_cpu = setting.provider.lower() in ("cpu", PROVIDERS["cpu"].lower())
+    fine = time.get_clock_info("thread_time").resolution <= _FINE_S
+    return CPU if on_cpu and setting.threads == 1 and fine else WALL
+
+
+def _agree(ratio: LatencyRatio, other: LatencyRatio) -> bool:
+    """Whether two intervals meet."""
+    return ratio.low <= other.high and other.low <= ratio.high
+
+
+def _shown(ratio: LatencyRatio) -> str:
+    return f"{_percent(ratio.ratio)} ({_percent(ratio.low)} to {_percent(ratio.high)})"
 
 
 def _percent(ratio: float) -> str:

@@ -1,7 +1,7 @@
 """A graph timed in a process of its own, run by run at the word of this one, so that two can be interleaved.
 
 `python -m tledge.bench.isolate GRAPH FEEDS PROVIDER THREADS STRICT` is the other process: it opens the graph, says
-`ready`, and answers each line with the nanoseconds of one run.
+`ready`, and answers each line with the nanoseconds of one run by both clocks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from tledge.errors import BundleError, TledgeError
 from tledge.evaluate import Array
-from tledge.runtime.session import open_session, session_run
+from tledge.runtime.session import bound_run, open_session
 
 _READY = "ready"
 
@@ -27,8 +27,8 @@ _READY = "ready"
 @contextmanager
 def isolated_timer(
     graph: Path, feeds: Mapping[str, Array], *, provider: str = "cpu", threads: int = 1, strict: bool = False
-) -> Iterator[Callable[[], int]]:
-    """A function that runs the graph once, in its process, and gives the nanoseconds that the run took.
+) -> Iterator[Callable[[], tuple[int, int]]]:
+    """A function that runs the graph once, in its process, and gives the nanoseconds by the wall's clock and of work.
 
     The process is bound to the last `threads` cores of those that this one may use, where the system allows it. It
     ends with the context.
@@ -43,12 +43,13 @@ def isolated_timer(
         try:
             _answer(process, graph, _READY)
 
-            def timer() -> int:
+            def timer() -> tuple[int, int]:
                 assert process.stdin is not None
                 with suppress(BrokenPipeError):  # its answer then tells why
                     process.stdin.write("\n")
                     process.stdin.flush()
-                return int(_answer(process, graph))
+                wall, busy = _answer(process, graph).split()
+                return int(wall), int(busy)
 
             yield timer
         finally:
@@ -88,12 +89,14 @@ def main(arguments: list[str]) -> int:
     try:
         with np.load(tensors) as stored:
             feeds = {name: stored[name] for name in stored.files}
-        run = session_run(open_session(Path(graph), provider=provider, threads=int(threads), strict=strict == "1"))
+        session = open_session(Path(graph), provider=provider, threads=int(threads), strict=strict == "1")
+        run = bound_run(session, feeds)
         _say(_READY)
         for _ in sys.stdin:
-            start = time.perf_counter_ns()
-            run(feeds)
-            _say(str(max(time.perf_counter_ns() - start, 1)))
+            start, busy = time.perf_counter_ns(), time.thread_time_ns()
+            run()
+            busy = time.thread_time_ns() - busy
+            _say(f"{max(time.perf_counter_ns() - start, 1)} {max(busy, 1)}")
     except TledgeError as error:
         sys.stderr.write(f"{error}\n")
         return 1
