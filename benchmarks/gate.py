@@ -139,6 +139,7 @@ def gate(new: Path, old: Path, budget: Path, duration: float, folder: Path) -> d
         "verdict": verdict["verdict"],
         "seconds": seconds,
         "ratio": [found["ratio"][key] for key in ("ratio", "low", "high")],
+        "wall": [found["wall"][key] for key in ("ratio", "low", "high")],
         "noise": [found["noise"][key] for key in ("ratio", "low", "high")],
         "rounds": found["ratio"]["samples"],
         "reference_ms": found["reference_ms"],

@@ -231,7 +231,8 @@ class Comparison:
     `noise` is the reference against itself. `within` is the difference that matters, as a share of the reference's
     time; `answer` is `faster`, `slower`, `same` (within that difference) or `inconclusive`, and `reason` says why.
     `isolated` tells whether each had a process of its own. `clock` is what `ratio` and `noise` are of: `processor`
-    time, which neighbours do not lengthen, or `wall`; the medians `candidate_ms` and `reference_ms` are by the wall's.
+    time, which neighbours do not lengthen, or `wall`; `wall` is the ratio by the wall's clock, which the medians
+    `candidate_ms` and `reference_ms` are of too.
     """
 
     candidate: str
@@ -249,6 +250,7 @@ class Comparison:
     reference_ms: float
     isolated: bool = False
     clock: str = "wall"
+    wall: LatencyRatio | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@ import json
 
 import numpy as np
 import pytest
-from conftest import LABELS
 
 from tledge import bundle, inputs, tasks
 from tledge.errors import DataError
 from tledge.gate import rows
 from tledge.gate.budget import RowsFile
+
+LABELS = ("negative", "neutral", "positive")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ What is easily taken for a difference between two graphs, and how it is kept out
 - The machine drifts: both run within one round, and a round's ratio is what counts.
 - The run after a pause finds cold caches: rounds go ABBA and BAAB by turns, so that each is first equally often.
 - Neighbours take the core away in the middle of a run: where a run has one thread on the CPU, its processor time is
-  compared, and the clock on the wall only has to agree.
+  compared, and the clock on the wall only has to agree; where it does not, the interval spans both.
 - Two sessions of the same file differ by one or two percent, by where their memory lies, and the one opened first is
   often the slower one: sessions are opened anew many times, by turns this one and that one first, and the interval
   counts openings, not only rounds.
@@ -127,10 +127,12 @@ def compare(
         pairs = timed(new, old, duration_s=duration_s * (1 - NOISE_SHARE), description=f"Timing {new.name} against it")
     ratio, wall = (estimate(pairs, old.name, each) for each in (clock, WALL))
     noise = estimate(same, old.name, clock)
+    agree = _meet(ratio, wall)
+    if not agree:
+        ratio = dataclasses.replace(ratio, low=min(ratio.low, wall.low), high=max(ratio.high, wall.high))
     answer, reason = decide(ratio, noise, within)
-    if not _agree(ratio, wall):
-        answer = INCONCLUSIVE
-        reason = f"{_shown(ratio)} of the processor time but {_shown(wall)} by the wall's clock: the runs wait unalike"
+    if not agree:
+        reason += "; processor time and the wall's clock disagree, so the interval spans both"
     return Comparison(
         candidate=new.name,
         reference=old.name,
@@ -147,6 +149,7 @@ def compare(
         reference_ms=float(np.median(np.concatenate([p.reference[..., WALL] for p in pairs]))),
         isolated=isolate,
         clock=("wall", "processor")[clock],
+        wall=wall,
     )
 
 
@@ -300,7 +303,7 @@ def _clock(setting: Setting) -> int:
     return CPU if on_cpu and setting.threads == 1 and fine else WALL
 
 
-def _agree(ratio: LatencyRatio, other: LatencyRatio) -> bool:
+def _meet(ratio: LatencyRatio, other: LatencyRatio) -> bool:
     """Whether two intervals meet."""
     return ratio.low <= other.high and other.low <= ratio.high
 
