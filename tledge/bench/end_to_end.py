@@ -69,8 +69,8 @@ def measure(
     names = list(candidates)
     rounds = max(stats.samples_needed(percentile), MIN_ROUNDS)
     parts: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
-    start = clock()
     with no_garbage_collection():
+        start = clock()  # collecting what there is may take long in a large process
         for round_ in range(warmup):
             if round_ and clock() - start > WARMUP_SHARE * duration_s * 1e9:
                 break

@@ -50,8 +50,8 @@ def measure(
     check_reference(reference, candidates)
     rounds = max(stats.samples_needed(percentile), MIN_ROUNDS)
     samples: dict[str, list[float]] = {name: [] for name in candidates}
-    start = clock()
     with no_garbage_collection():
+        start = clock()  # collecting what there is may take long in a large process
         for round_ in range(warmup):
             if round_ and clock() - start > WARMUP_SHARE * duration_s * 1e9:
                 break

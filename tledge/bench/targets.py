@@ -53,7 +53,8 @@ class Target:
         """
         if self.max_length is None:
             if asked is not None:
-                raise InputError(f"--length: {self.name} takes inputs without a length; leave --length out")
+                what = "images, which have no length" if self.encoder is not None else "inputs without a length"
+                raise InputError(f"--length: {self.name} takes {what}; leave --length out")
             return None
         if asked is not None and asked > self.max_length:
             raise InputError(f"--length: {self.name} takes at most {self.max_length} tokens, got {asked}")

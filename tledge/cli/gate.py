@@ -114,7 +114,7 @@ def _show(verdict: Verdict) -> None:
 
     header = ("limit", "of", "allowed", "measured, 95 % interval", "verdict", "reason")
     cells = [
-        (f.limit, formats.setting(f) or f.variant, formats.allowed(f), formats.measured(f), f.verdict, f.reason)
+        (f.limit, formats.where(f), formats.allowed(f), formats.measured(f), f.verdict, f.reason)
         for f in formats.findings(verdict)
     ]
     screen.table(header, cells, ("of", "verdict", "reason"))

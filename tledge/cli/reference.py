@@ -24,6 +24,10 @@ where it is a terminal.
 | 8 | a bundle that is damaged, incomplete or of an unknown format |
 | 9 | a value that cannot be an input of the model, or an option of a device command that is wrong |
 | 10 | a package of an extra is not installed |
+| 11 | `tledge gate`: REGRESSION |
+| 12 | `tledge gate`: ANOMALOUS |
+| 13 | `tledge gate`: INCONCLUSIVE |
+| 14 | another machine that cannot be reached, lacks something, or broke off |
 | 130 | Ctrl-C |
 """
 

@@ -52,8 +52,13 @@ def subject(verdict: Verdict) -> str:
 
 def title(finding: Finding) -> str:
     """The limit and what it was measured at: `p95_ms: int8, batch 1, length 32, 1 thread, cpu`."""
-    where = ", ".join(part for part in (finding.variant, setting(finding)) if part)
-    return f"{finding.limit}: {where}" if where else finding.limit
+    place = where(finding)
+    return f"{finding.limit}: {place}" if place else finding.limit
+
+
+def where(finding: Finding) -> str:
+    """What was measured and at which setting: `int8, batch 1, length 32, 1 thread, cpu`."""
+    return ", ".join(part for part in (finding.variant, setting(finding)) if part)
 
 
 def setting(of: Finding | Latency | Throughput | Comparison, provider: str = "") -> str:
