@@ -1,6 +1,6 @@
 """How often `tledge gate` is right: the same bundle against itself, and against slowed ones, on quiet and busy cores.
 
-    python benchmarks/gate.py [BUNDLE] [--same 200] [--slowed 60] [--duration 6] [--store gate.jsonl]
+    python benchmarks/gate.py [BUNDLE] [--same 200] [--slowed 60] [--duration 5] [--store gate.jsonl]
 
 Trials take turns over what is compared (the bundle itself; slowed by 10, 5 and 3 %) and over the neighbours (none; one
 on the other core; one on every core), so that a run that is stopped has all of them; a store that is there already is
@@ -37,6 +37,7 @@ from tledge.bench import compare, targets
 from tledge.bundle import checksum
 
 LIMIT = 0.02
+SEQUENTIAL_S = 2.0
 SLOWDOWNS = (0.10, 0.05, 0.03)
 SAME = "same"
 NEIGHBOURS = {"quiet": 0, "one neighbour": 1, "one on every core": os.cpu_count() or 1}
@@ -57,7 +58,7 @@ def main() -> int:
     parser.add_argument("bundle", nargs="?", type=Path, default=Path("runs/quickstart/bundle"))
     parser.add_argument("--same", type=int, default=200, help="trials of the bundle against itself")
     parser.add_argument("--slowed", type=int, default=60, help="trials of each slowed bundle")
-    parser.add_argument("--duration", type=float, default=6, help="seconds that gate may time, its own option")
+    parser.add_argument("--duration", type=float, default=5, help="seconds that gate may time, its own option")
     parser.add_argument("--store", type=Path, default=Path("gate.jsonl"), help="where trials are kept, as JSON lines")
     parser.add_argument("--summary", action="store_true", help="only print what the store has")
     given = parser.parse_args()
@@ -85,7 +86,7 @@ def run_trials(given: argparse.Namespace, folder: Path) -> None:
         for kind, condition in plan(given.same, given.slowed, done):
             with neighbours(NEIGHBOURS[condition]):
                 trial = gate(news[kind], given.bundle, budget, given.duration, folder)
-                trial["sequential"] = sequential(targets.resolve(news[kind]), old, given.duration / 2)
+                trial["sequential"] = sequential(targets.resolve(news[kind]), old, SEQUENTIAL_S)
             trial |= {"kind": kind, "condition": condition, "true": costs[kind]}
             store.write(json.dumps(trial) + "\n")
             store.flush()

@@ -12,7 +12,7 @@ from tiny_project import call, tledge
 from typer.main import get_command
 
 from tledge import cli, errors
-from tledge.cli import reference, screen
+from tledge.cli import gate, reference, screen
 from tledge.errors import TledgeError
 
 VERBS = list(get_command(cli.app).commands)
