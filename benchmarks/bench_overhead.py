@@ -27,7 +27,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tledge.artifacts import LatencyRatio
 from tledge.bench import latency, machine, stats, targets
 from tledge.evaluate import Array
-from tledge.runtime.session import open_session, session_run
+from tledge.runtime.session import bound_run, open_session
 
 MOST = 1.02
 SMALL = 256
@@ -75,8 +75,7 @@ def compare(name: str, graph: Path, feeds: Mapping[str, Array], blocks: int) -> 
 
 def benched(session: ort.InferenceSession, feeds: Mapping[str, Array]) -> list[float]:
     """Milliseconds of 100 runs as `tledge bench` times them."""
-    run = functools.partial(session_run(session), feeds)
-    return latency.measure({"graph": run}, reference="graph", percentile=50)["graph"]
+    return latency.measure({"graph": bound_run(session, feeds)}, reference="graph", percentile=50)["graph"]
 
 
 def bare(session: ort.InferenceSession, feeds: Mapping[str, Array]) -> list[float]:

@@ -1,6 +1,5 @@
 """Two graphs against each other: what the estimate, the rounds, and the answer are, on made-up times."""
 
-import itertools
 from contextlib import contextmanager
 
 import numpy as np
@@ -183,23 +182,30 @@ def test_more_threads_are_compared_by_the_clock_on_the_wall(tiny_graph):
     assert found.ratio == found.wall
 
 
-def test_runs_that_wait_unalike_have_an_interval_that_spans_both_clocks(tiny_graph, monkeypatch):
-    sides = itertools.cycle([0.002, 0.001])  # the new one waits for a millisecond
+def both_clocks(wall, cpu, rounds=8):
+    """Runs of one side by the wall's clock and in processor time; `wall` is repeated as often as needed."""
+    return np.dstack([np.resize(wall, (rounds, 2)), np.full((rounds, 2), cpu)])
 
-    @contextmanager
-    def timer(graph, feeds, **options):
-        wall = round(next(sides) * 1e9)
-        yield lambda: (wall, 1_000_000)
 
-    monkeypatch.setattr(c, "session_timer", timer)
-    # The sides are opened by turns, so that opened first means one clock: held to the order within openings.
-    monkeypatch.setattr(c, "_opening", lambda new, old, *rest: c.Paired(
-        np.dstack([np.full((4, 2), 2.0), np.full((4, 2), 1.0)]), np.full((4, 2, 2), 1.0)))  # fmt: skip
-    plain = targets.resolve(tiny_graph)
-    found = c.compare(plain, plain, duration_s=0.5)
+def compared_as(monkeypatch, path, candidate, reference):
+    """A comparison whose openings all have these runs."""
+    monkeypatch.setattr(c, "_opening", lambda new, old, *rest: c.Paired(candidate, reference))
+    plain = targets.resolve(path)
+    return c.compare(plain, plain, duration_s=0.1)
+
+
+def test_where_one_side_waits_in_every_run_the_interval_spans_both_clocks(tiny_graph, monkeypatch):
+    found = compared_as(monkeypatch, tiny_graph, both_clocks([2.0], 1.0), both_clocks([1.0], 1.0))
     assert (found.ratio.low, found.ratio.high) == pytest.approx((1, 2))
     assert found.answer == "inconclusive"
-    assert "disagree" in found.reason
+    assert "wait unalike" in found.reason
+
+
+def test_waiting_for_neighbours_leaves_the_processor_time_what_it_is(tiny_graph, monkeypatch):
+    new, old = both_clocks([1.1, 5, 5.1, 5, 5], 1.1, rounds=10), both_clocks([1.0, 5, 5, 5, 5], 1.0, rounds=10)
+    found = compared_as(monkeypatch, tiny_graph, new, old)
+    assert found.wall.ratio == pytest.approx(1, abs=0.01)
+    assert (found.ratio.low, found.ratio.high) == pytest.approx((1.1, 1.1))
 
 
 def test_each_side_in_a_process_of_its_own(tiny_graph):

@@ -5,7 +5,7 @@ What is easily taken for a difference between two graphs, and how it is kept out
 - The machine drifts: both run within one round, and a round's ratio is what counts.
 - The run after a pause finds cold caches: rounds go ABBA and BAAB by turns, so that each is first equally often.
 - Neighbours take the core away in the middle of a run: where a run has one thread on the CPU, its processor time is
-  compared, and the clock on the wall only has to agree; where it does not, the interval spans both.
+  compared. Where one side waits in every run, and the other less, the interval spans the wall's clock too.
 - Two sessions of the same file differ by one or two percent, by where their memory lies, and the one opened first is
   often the slower one: sessions are opened anew many times, by turns this one and that one first, and the interval
   counts openings, not only rounds.
@@ -127,12 +127,12 @@ def compare(
         pairs = timed(new, old, duration_s=duration_s * (1 - NOISE_SHARE), description=f"Timing {new.name} against it")
     ratio, wall = (estimate(pairs, old.name, each) for each in (clock, WALL))
     noise = estimate(same, old.name, clock)
-    agree = _meet(ratio, wall)
-    if not agree:
+    unlike = not _meet(ratio, wall) and _wait_unlike(pairs, within)
+    if unlike:
         ratio = dataclasses.replace(ratio, low=min(ratio.low, wall.low), high=max(ratio.high, wall.high))
     answer, reason = decide(ratio, noise, within)
-    if not agree:
-        reason += "; processor time and the wall's clock disagree, so the interval spans both"
+    if unlike:
+        reason += "; the runs wait unalike, so the interval spans processor time and the wall's clock"
     return Comparison(
         candidate=new.name,
         reference=old.name,
@@ -306,6 +306,16 @@ def _clock(setting: Setting) -> int:
 def _meet(ratio: LatencyRatio, other: LatencyRatio) -> bool:
     """Whether two intervals meet."""
     return ratio.low <= other.high and other.low <= ratio.high
+
+
+def _wait_unlike(openings: Sequence[Paired], within: float) -> bool:
+    """Whether one side waits, in all but the least disturbed tenth of its runs, for longer than matters.
+
+    What neighbours make a run wait for is chance, and absent from some runs; what a graph waits for is in all of them.
+    """
+    sides = (np.concatenate([p.candidate for p in openings]), np.concatenate([p.reference for p in openings]))
+    least = [np.quantile(side[..., WALL] - side[..., CPU], 0.1) for side in sides]
+    return bool(abs(least[0] - least[1]) > within * np.median(sides[1][..., CPU]))
 
 
 def _shown(ratio: LatencyRatio) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from tledge import __version__
 from tledge.artifacts import Machine
 from tledge.runtime.cores import affinity, quota_cores
 
@@ -43,7 +44,7 @@ _WINDOWS_FEATURES = {40: "avx2", 41: "avx512f", 19: "asimd", 43: "asimddp"}
 """Numbers of IsProcessorFeaturePresent; Windows reports no other flag of ours."""
 
 _PACKAGES = (
-    *("tledge", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn"),
+    *("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn"),
     *("numpy", "pillow"),
     *("torch", "torchvision", "transformers", "timm"),
 )
@@ -74,7 +75,7 @@ def describe() -> Machine:
         onnxruntime=ort.__version__,
         providers=tuple(ort.get_available_providers()),
         load_average=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-        packages=_versions(_PACKAGES),
+        packages={"tledge": __version__} | _versions(_PACKAGES),
         onnxruntime_build=parse_build(ort.get_build_info()),
         frequency_mhz=frequency,
         max_frequency_mhz=highest,

@@ -12,7 +12,7 @@ import typer
 from tledge import artifacts, plugins
 from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Verdict
 from tledge.cli import screen
-from tledge.cli.bench import IsolateOption, StrictOption
+from tledge.cli.bench import IsolateOption
 from tledge.cli.predict import ProviderOption
 from tledge.errors import InputError
 
@@ -36,7 +36,9 @@ def command(
     ] = 8,
     isolate: IsolateOption = False,
     provider: ProviderOption = "cpu",
-    strict: StrictOption = False,
+    strict: Annotated[
+        bool, typer.Option("--strict-provider", help="Call it ANOMALOUS if the provider leaves a node to the CPU.")
+    ] = False,
     any_machine: Annotated[
         bool, typer.Option("--any-machine", help="Hold limits on time here too, whatever machine the budget is for.")
     ] = False,

@@ -14,7 +14,12 @@ import typer
 from tledge.cli.places import bundle_of
 from tledge.errors import InputError
 
-ProviderOption = Annotated[str, typer.Option("--provider", help="The onnxruntime execution provider: cpu, cuda, ...")]
+ProviderOption = Annotated[
+    str,
+    typer.Option(
+        "--provider", help="The onnxruntime execution provider: cpu, cuda, tensorrt, openvino, coreml, dml, xnnpack ..."
+    ),
+]
 
 
 def command(

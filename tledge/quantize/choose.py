@@ -14,6 +14,11 @@ from tledge.artifacts import Candidate, LatencyRatio, Variant
 from tledge.errors import QuantizeError
 
 
+FASTER = 0.98
+"""Below this share of fp32's time a variant counts as faster: two sessions of one and the same graph differ by up to two
+percent, which no number of runs in them shows (`tledge.bench.compare`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a variant may cost; `None` is no limit. Sizes are in MB of 10^6 bytes."""
@@ -29,8 +34,8 @@ def choose(variants: Sequence[Variant], limits: Limits) -> tuple[Variant, ...]:
 
     The first variant is fp32, the reference. Another one is eligible when its metric on the validation rows dropped by
     at most `max_metric_drop`, it keeps the limits of latency and size, and it is faster than fp32: the whole 95 %
-    interval of the paired ratio lies below 1. The eligible one with the smallest ratio is chosen, and fp32 where none
-    is and fp32 itself keeps the limits.
+    interval of the paired ratio lies below `FASTER`. The eligible one with the smallest ratio is chosen, and fp32 where
+    none is and fp32 itself keeps the limits.
 
     Raises:
         QuantizeError: no variant, fp32 included, keeps the limits.
@@ -126,7 +131,7 @@ def _why_not(variant: Variant, fp32: Variant, limits: Limits) -> str:
         ratio = variant.against_fp32
         if ratio is not None and ratio.low > 1:
             reasons.append(f"slower than fp32 here ({_times(ratio.ratio, ratio.low, ratio.high)} of its time)")
-        elif ratio is None or ratio.high >= 1:
+        elif ratio is None or ratio.high >= FASTER:
             reasons.append(
                 "not timed against fp32"
                 if ratio is None
