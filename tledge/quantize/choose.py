@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from tledge.artifacts import Candidate, LatencyRatio, Variant
 from tledge.errors import QuantizeError
 
-
 FASTER = 0.98
-"""Below this share of fp32's time a variant counts as faster: two sessions of one and the same graph differ by up to two
-percent, which no number of runs in them shows (`tledge.bench.compare`)."""
+"""Below this share of fp32's time a variant counts as faster: two sessions of one and the same graph differ by up to
+two percent, which no number of runs in them shows (`tledge.bench.compare`)."""
 
 
 @dataclass(frozen=True, slots=True)
