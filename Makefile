@@ -43,6 +43,7 @@ device:
 	$(DEVICE)/bin/tledge verify runs/quickstart
 	$(DEVICE)/bin/tledge predict runs/quickstart/bundle "turn the lights off in the kitchen"
 	$(DEVICE)/bin/tledge bench runs/quickstart/bundle --for 50
+	$(DEVICE)/bin/tledge gate runs/quickstart --budget docs/ci/budget.yaml
 
 bench: install
-	for script in startup probe graph_form freed_memory zoo; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in percentiles bench_overhead startup probe graph_form freed_memory zoo gate; do $(BIN)/python benchmarks/$$script.py || exit 1; done
