@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tledge.errors import RecipeError
+from tledge.errors import RecipeError, did_you_mean
 
 KeyPath = tuple[str | int, ...]
 """The way to a value: keys of mappings and positions in lists, such as `("bench", "batch", 0)`."""
@@ -52,6 +53,28 @@ for _name, (_pattern, _first) in _SCALARS.items():
     for _kind in (_Loader, _Dumper):
         _starts = [*_first, ""] if _name == "null" else list(_first)
         _kind.add_implicit_resolver(_TAG + _name, re.compile(_pattern), _starts)
+
+
+def text_of(path: Path, what: str) -> str:
+    """The text of a YAML file; `what` is what it should hold, such as `recipe`.
+
+    Raises:
+        RecipeError: it is not there, is a folder, cannot be read, or is not UTF-8.
+    """
+    if path.is_dir():
+        inside = sorted(file.name for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
+        listed = f"; it holds {', '.join(inside[:10])}" if inside else ""
+        raise RecipeError(f"{path}: a folder, expected a {what}'s YAML file{listed}")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        beside = [str(file) for file in path.parent.glob("*.y*ml")]
+        raise RecipeError(f"{path}: no such file, expected a {what}{did_you_mean(str(path), beside)}") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}:{line}: not UTF-8 text; save the {what} as UTF-8") from None
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def read(text: str, place: Place) -> tuple[Any, dict[KeyPath, tuple[int, int]]]:
@@ -148,3 +171,15 @@ _ADVICE = {
 def _advice(error: yaml.MarkedYAMLError) -> str:
     told = f"{error.context} {error.problem}"
     return next((f"; {advice}" for sign, advice in _ADVICE.items() if sign in told), "")
+
+
+def shown(value: Any) -> str:
+    """A value in a message about it: a text in quotes and shortened, a list or mapping by its kind."""
+    match value:
+        case str():
+            return f"{value if len(value) <= 60 else value[:57] + '...'!r} (text)"
+        case list():
+            return "a list" if value else "an empty list"
+        case dict():
+            return "a mapping"
+    return inline(value)

@@ -89,11 +89,13 @@ def load(path: str | Path) -> Budget:
         RecipeError: the file cannot be read, or keys or values are wrong: one line for each mistake, with its place.
     """
     path = Path(path)
-    values, lines = yaml12.read(_text(path), lambda line, column: f"{path}:{line}:{column}")
+    values, lines = yaml12.read(yaml12.text_of(path, "budget"), lambda line, column: f"{path}:{line}:{column}")
     if values is None:
         raise RecipeError(f"{path}: the file is empty; expected a budget with a limit, such as p95_ms: 12")
     if not isinstance(values, dict):
-        raise RecipeError(f"{path}:{lines[()][0]}: expected keys with values, such as p95_ms: 12, got {_got(values)}")
+        raise RecipeError(
+            f"{path}:{lines[()][0]}: expected keys with values, such as p95_ms: 12, got {yaml12.shown(values)}"
+        )
     reader = _Reader(path, lines)
     budget = reader.budget(values)
     if not reader.problems and not any(scope.limits for scope in budget.scopes):
@@ -101,21 +103,6 @@ def load(path: str | Path) -> Budget:
     if reader.problems:
         raise RecipeError("\n".join(reader.problems))
     return budget
-
-
-def _text(path: Path) -> str:
-    if path.is_dir():
-        raise RecipeError(f"{path}: a folder, expected a budget's YAML file")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        beside = [str(file) for file in path.parent.glob("*.y*ml")]
-        raise RecipeError(f"{path}: no such file, expected a budget{did_you_mean(str(path), beside)}") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise RecipeError(f"{path}:{line}: not UTF-8 text; save the budget as UTF-8") from None
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 class _Reader:
@@ -167,13 +154,13 @@ class _Reader:
     def _entries(self, values: Mapping[str, Any]) -> Iterator[tuple[KeyPath, Mapping[str, Any]]]:
         listed = values.get("at", [])
         if not isinstance(listed, list):
-            self._say(("at",), f"expected a list, each entry such as - variant: fp32, got {_got(listed)}")
+            self._say(("at",), f"expected a list, each entry such as - variant: fp32, got {yaml12.shown(listed)}")
             return
         for i, entry in enumerate(listed):
             if isinstance(entry, dict) and entry:
                 yield ("at", i), entry
             else:
-                self._say(("at", i), f"expected keys with values, such as batch: 8, got {_got(entry)}")
+                self._say(("at", i), f"expected keys with values, such as batch: 8, got {yaml12.shown(entry)}")
 
     def _machines(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         if "machine" not in values:
@@ -184,7 +171,7 @@ class _Reader:
         if wrong or not named:
             got = wrong[0] if wrong else named
             quotes = "; write it in quotes" if isinstance(got, int | float) else ""
-            self._say(("machine",), f"expected a fingerprint, a list of them, or any, got {_got(got)}{quotes}")
+            self._say(("machine",), f"expected a fingerprint, a list of them, or any, got {yaml12.shown(got)}{quotes}")
             return ()
         return tuple(name.strip() for name in named)
 
@@ -194,7 +181,7 @@ class _Reader:
         path: KeyPath = ("evaluation",)
         given = values["evaluation"]
         if not isinstance(given, dict):
-            self._say(path, f"expected keys with values, such as rows: test.csv, got {_got(given)}")
+            self._say(path, f"expected keys with values, such as rows: test.csv, got {yaml12.shown(given)}")
             return None
         self._known(given, path, _ROWS)
         rows = self._word(given, path, "rows")
@@ -205,7 +192,8 @@ class _Reader:
         renamed = given.get("label_names", {})
         if not isinstance(renamed, dict) or not all(isinstance(name, str) for name in renamed.values()):
             self._say(
-                (*path, "label_names"), f"expected label names by label, such as 0: negative, got {_got(renamed)}"
+                (*path, "label_names"),
+                f"expected label names by label, such as 0: negative, got {yaml12.shown(renamed)}",
             )
             renamed = {}
         column = self._word(given, path, "text") or self._word(given, path, "image")
@@ -231,14 +219,14 @@ class _Reader:
         if not is_number or not low <= value <= high or math.isinf(value):
             share = "; 2 % is 0.02" if high == 1 and is_number and value > 1 else ""
             range_ = f"from {low:g} to {high:g}" if high < math.inf else f"of {low:g} or more"
-            self._say((*path, key), f"expected a number {range_}, got {_got(value)}{share or _quotes(value)}")
+            self._say((*path, key), f"expected a number {range_}, got {yaml12.shown(value)}{share or _quotes(value)}")
             return None
         return float(value)
 
     def _count(self, values: Mapping[str, Any], path: KeyPath, key: str) -> int | None:
         value = values.get(key)
         if key in values and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            self._say((*path, key), f"expected a whole number of 1 or more, got {_got(value)}{_quotes(value)}")
+            self._say((*path, key), f"expected a whole number of 1 or more, got {yaml12.shown(value)}{_quotes(value)}")
             return None
         return value
 
@@ -246,7 +234,7 @@ class _Reader:
         value = values.get(key)
         if key in values and (not isinstance(value, str) or not value.strip()):
             quotes = "; write it in quotes" if isinstance(value, int | float) else ""
-            self._say((*path, key), f"expected text, got {_got(value)}{quotes}")
+            self._say((*path, key), f"expected text, got {yaml12.shown(value)}{quotes}")
             return None
         return value
 
@@ -269,14 +257,3 @@ def _quotes(value: object) -> str:
 
 
 _nowhere: Callable[[int, int], str] = lambda line, column: ""  # noqa: E731
-
-
-def _got(value: object) -> str:
-    match value:
-        case str():
-            return f"{value if len(value) <= 60 else value[:57] + '...'!r} (text)"
-        case list():
-            return "a list" if value else "an empty list"
-        case dict():
-            return "a mapping"
-    return yaml12.inline(value)

@@ -43,7 +43,7 @@ def _lines(error: ErrorDetails, values: Mapping[str, Any], place: Place) -> Iter
             return  # what the other shapes say does not help
         path, node = (*path, loc[len(path) + 1]), entries
         value = _at(values, path)
-    text = f"expected {keys.describe(node)}, got {_got(value)}{_hint(node, value)}"
+    text = f"expected {keys.describe(node)}, got {yaml12.shown(value)}{_hint(node, value)}"
     yield f"{place(path)}: {keys.dotted(path)}: {text}"
 
 
@@ -79,17 +79,6 @@ def _at(values: Any, path: KeyPath) -> Any:
     for step in path:
         values = values[step]
     return values
-
-
-def _got(value: Any) -> str:
-    match value:
-        case str():
-            return f"{value if len(value) <= 60 else value[:57] + '...'!r} (text)"
-        case list():
-            return "a list" if value else "an empty list"
-        case dict():
-            return "a mapping"
-    return yaml12.inline(value)
 
 
 def _hint(node: keys.Node, value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tledge import yaml12
-from tledge.errors import RecipeError, did_you_mean
+from tledge.errors import RecipeError
 from tledge.recipe.explain import explain, unknown_kinds
 from tledge.recipe.keys import dotted
 from tledge.recipe.schema import Recipe
@@ -75,7 +75,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, cwd: Path | 
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Origins]:
-    values, lines = yaml12.read(_text(path), lambda line, column: f"{path}:{line}:{column}")
+    values, lines = yaml12.read(yaml12.text_of(path, "recipe"), lambda line, column: f"{path}:{line}:{column}")
     if values is None:
         raise RecipeError(f"{path}: the file is empty; expected a recipe (`tledge init` writes a starter)")
     if not isinstance(values, dict):
@@ -88,23 +88,6 @@ def _read(path: Path) -> tuple[dict[str, Any], Origins]:
     folder = _absolute(path).parent
     origins = {key: Origin(f"{path}:{line}", folder) for key, (line, _) in lines.items()}
     return values, {**origins, (): Origin(str(path), folder)}
-
-
-def _text(path: Path) -> str:
-    if path.is_dir():
-        inside = sorted(file.name for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
-        listed = f"; it holds {', '.join(inside[:10])}" if inside else ""
-        raise RecipeError(f"{path}: a folder, expected a recipe's YAML file{listed}")
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        beside = [str(file) for file in path.parent.glob("*.y*ml")]
-        raise RecipeError(f"{path}: no such file, expected a recipe{did_you_mean(str(path), beside)}") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise RecipeError(f"{path}:{line}: not UTF-8 text; save the recipe as UTF-8") from None
-    except OSError as error:
-        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _set(values: dict[str, Any], origins: Origins, override: str, folder: Path) -> None:
