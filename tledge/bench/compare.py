@@ -40,6 +40,9 @@ NOISE_SHARE = 0.35
 """The part of the time that the reference against itself takes."""
 MIN_BLOCKS = 6
 """Openings in either order; fewer say nothing about what a fresh opening may change."""
+MAX_BLOCKS = 100
+MAX_ROUNDS = 20
+"""Rounds of one opening: its later ones say little that is new, and a graph of microseconds would have thousands."""
 RESAMPLES = 2000
 WALL, CPU = 0, 1
 _WARM_UP = 2
@@ -199,7 +202,8 @@ def measure(
             shown = done
             if len(found) < 2 * MIN_BLOCKS:
                 continue
-            if gone * (1 + 2 / len(found)) > duration_s or precise(estimate(found, reference.name, clock), within):
+            over = gone * (1 + 2 / len(found)) > duration_s or len(found) >= 2 * MAX_BLOCKS
+            if over or precise(estimate(found, reference.name, clock), within):
                 advance(100 - shown)
                 return found
 
@@ -218,7 +222,7 @@ def _opening(
         opened = now()
         took = opened - start
         limit = max(_ROUNDS_S, min(took, seconds - took))  # as long in rounds as it took to open
-        while len(rounds) < 2 or len(rounds) % 2 or now() - opened < limit:
+        while len(rounds) < 2 or len(rounds) % 2 or (len(rounds) < MAX_ROUNDS and now() - opened < limit):
             rounds.append(_round(a, b) if len(rounds) % 2 == 0 else _turned(_round(b, a)))
     times = np.asarray(rounds, dtype=np.float64) / 1e6
     sides = times[:, [0, 3]], times[:, [1, 2]]
