@@ -8,9 +8,12 @@ from tledge.artifacts import (
     BenchResult,
     Candidate,
     Comparison,
+    Contender,
     EndToEnd,
     Finding,
     Footprint,
+    Gain,
+    Generation,
     Graph,
     Latency,
     LatencyRatio,
@@ -19,6 +22,7 @@ from tledge.artifacts import (
     ParityCase,
     Record,
     ServerLoad,
+    StudentCandidate,
     TensorSpec,
     Throughput,
     Variant,
@@ -41,12 +45,21 @@ END_TO_END = EndToEnd("int8", 1, 100, 0.2, 1.4, 0.1, {"p50": 1.7}, {"p99": 662})
 THROUGHPUT = Throughput("int8", 8, None, 2, 100, 800.0, 790.0, 810.0)
 LOAD = ServerLoad("int8", 1, 32, 1, 50.0, 49.0, 0.07, 1324, "p99", 10.0, 1.0, None, {"p50": 1.5}, {"p99.9": 6636})
 COMPARISON = Comparison("new", "old", 1, 32, 1, "cpu", RATIO, RATIO, 0.02, "faster", "clearly", 1.0, 2.0, True)
+GENERATION = Generation(
+    "int8", 1, 16, 32, 2, 200, {"p50": 3.0}, {"p50": 1.5}, 600.0, 580.0, 620.0, {"p99": 662}, {"p99": 662}, RATIO
+)
 BENCH = BenchResult(
     MACHINE, (LATENCY, LATENCY), (FOOTPRINT,), ("quiet",), "2026-11-21", "a bundle", "cpu",
-    (END_TO_END,), (THROUGHPUT,), (LOAD,), (COMPARISON,),
+    (END_TO_END,), (THROUGHPUT,), (LOAD,), (GENERATION,), (COMPARISON,),
 )  # fmt: skip
 FINDING = Finding("p95_ms", "INCONCLUSIVE", "another machine", 5.0, 4.0, None, None, "ms", "int8", "cpu", 1, 32, 1)
 EXAMPLES = [
+    GENERATION,
+    Contender(
+        "student alone", 10, (1, 2), ({"loss": 2.0}, {"loss": 2.2}), {"loss": 2.1}, {"loss": 1.9}, {"loss": 2.3}, 9.0
+    ),
+    Gain("loss", -0.1, -0.2, -0.01, True),
+    StudentCandidate("layers 0, 2", 10, 1.5, 0.8, "int8_dynamic", "batch 1", True, True, True, 0.9, "fits"),
     GRAPH,
     RATIO,
     LATENCY,

@@ -151,6 +151,33 @@ class EndToEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Generation:
+    """A language model that goes on with a prompt, greedily: one candidate at one setting.
+
+    `prompt` is the number of tokens of each prompt, `new_tokens` of those that are generated after it; `samples` counts
+    whole generations. `first_token_ms` has the percentiles of the time to the first token (the pass over the prompt and
+    the choice), `token_ms` those of one further token; `missing` and `token_missing` are as in `Latency`.
+    `tokens_per_second` counts the new tokens of all rows over the whole time of a generation, the prompt's pass
+    included, with its bootstrap 95 % interval. `against` is the paired ratio of the whole time to the reference's.
+    """
+
+    candidate: str
+    batch: int
+    prompt: int
+    new_tokens: int
+    threads: int
+    samples: int
+    first_token_ms: Mapping[str, float]
+    token_ms: Mapping[str, float]
+    tokens_per_second: float
+    low: float
+    high: float
+    missing: Mapping[str, int] = field(default_factory=dict)
+    token_missing: Mapping[str, int] = field(default_factory=dict)
+    against: LatencyRatio | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Throughput:
     """Scenario `offline`: rows a second at one batch size over `runs` runs, with its bootstrap 95 % interval."""
 
@@ -299,7 +326,65 @@ class BenchResult:
     end_to_end: tuple[EndToEnd, ...] = ()
     throughput: tuple[Throughput, ...] = ()
     server: tuple[ServerLoad, ...] = ()
+    generations: tuple[Generation, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One row of a distillation's table: the teacher, or a student trained once for each seed.
+
+    `name` is `teacher`, `student with teacher`, `student with cached teacher` or `student alone`. `metrics` are the
+    test metrics of each seed in turn, one for the teacher; `mean` is over them, and `low` and `high` bound the 95 %
+    interval of the mean (Student's t over seeds), empty where there are fewer than two. `seconds` is the training time
+    of all seeds together.
+    """
+
+    name: str
+    parameters: int
+    seeds: tuple[int, ...]
+    metrics: tuple[Mapping[str, float], ...]
+    mean: Mapping[str, float]
+    low: Mapping[str, float] = field(default_factory=dict)
+    high: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """What the teacher gave the student in one metric: student with teacher minus student alone, seed by seed.
+
+    `low` and `high` bound the 95 % interval of the mean difference (paired Student's t), `None` with fewer than two
+    seeds. `helps` is `True` where the whole interval is on the better side of 0, `False` where it is on the worse side,
+    and `None` where it holds 0 or there is none.
+    """
+
+    metric: str
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    helps: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StudentCandidate:
+    """One step of the ladder: a student that a budget allows or not, measured with random or copied weights.
+
+    `scheme` is the scheme (`fp32` too) whose graph was measured; `p95_ms` is at `measured_at`. `metric` is that of the
+    validation rows where it was trained. `reason` says why it was trained or not, or chosen.
+    """
+
+    name: str
+    parameters: int
+    size_mb: float
+    p95_ms: float
+    scheme: str
+    measured_at: str
+    fits: bool
+    trained: bool = False
+    chosen: bool = False
+    metric: float | None = None
+    reason: str = ""
 
 
 ACCEPT, REGRESSION, ANOMALOUS, INCONCLUSIVE = "ACCEPT", "REGRESSION", "ANOMALOUS", "INCONCLUSIVE"

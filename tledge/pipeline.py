@@ -8,7 +8,6 @@ again.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.util
 import json
 import os
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import tledge
-from tledge import noise, processes
+from tledge import noise, processes, stages
 from tledge.artifacts import read_json, write_json
 from tledge.errors import MissingExtraError, RecipeError, TledgeError
 from tledge.progress import Progress, silent
@@ -33,6 +32,7 @@ from tledge.stages import Job
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "data": ("task", "seed", "data"),
     "train": ("metric", "model", "finetune"),
+    "distill": ("distill",),
     "export": ("export",),
     "quantize": ("quantize", "budget", "bench"),
     "bundle": ("name", "bundle"),
@@ -41,10 +41,14 @@ _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "report": (),
 }
 # A stage depends on the one before it, but for these.
-_AFTER: Mapping[str, tuple[str, ...]] = {"baseline": ("train",), "report": ("bench", "baseline")}
+_AFTER: Mapping[str, tuple[str, ...]] = {
+    "export": ("train", "distill"),
+    "baseline": ("train",),
+    "report": ("bench", "baseline"),
+}
 STAGES = tuple(_SECTIONS)
 _TOGETHER = ("data", "train")  # what several processes go through; the later stages are the main one's alone
-_RESUMES = frozenset({"train", "baseline"})  # stages that go on inside their half-written folder
+_RESUMES = frozenset({"train", "distill", "baseline"})  # stages that go on inside their half-written folder
 
 
 def run(
@@ -82,7 +86,7 @@ def run(
     job = Job(recipe, folder, progress, say if processes.is_main() else lambda line: None)
     keys: dict[str, str] = {}
     for i, name in enumerate(STAGES[: STAGES.index(until) + 1]):
-        if name == "baseline" and recipe.baseline is None:
+        if name in ("baseline", "distill") and getattr(recipe, name) is None:
             _forget(folder, name)
             continue
         before = _AFTER.get(name, STAGES[max(0, i - 1) : i])
@@ -138,7 +142,7 @@ def _main_first() -> AbstractContextManager[None]:
 def _build(job: Job, name: str, aside: Path) -> str:
     with _log(job, name) as log, noise.to(log):
         try:
-            line: str = importlib.import_module(f"tledge.stages.{name}").stage(job, aside)
+            line: str = stages.load(name, job).stage(job, aside)
             return line
         except TledgeError as error:
             log.write(f"{type(error).__name__}: {error}\n")
@@ -192,9 +196,14 @@ def _key(name: str, recipe: Recipe, before: Sequence[str]) -> str:
     whole = recipe.model_dump(mode="json")
     parts: list[Any] = [name, list(before), [whole[section] for section in _SECTIONS[name]]]
     if name == "data":
-        parts.append([_stamp(source) for source in (recipe.data.train, recipe.data.validation, recipe.data.test)])
+        rows = recipe.data
+        parts.append([_stamp(source) for source in (rows.train, rows.validation, rows.test, rows.unlabelled)])
     if name == "train":
-        parts.append([_stamp(recipe.model.backbone), _stamp(recipe.model.weights)])
+        parts.append([_stamp(place) for place in (recipe.model.backbone, recipe.model.weights, recipe.model.tokenizer)])
+    if name == "distill" and recipe.distill is not None:
+        student = recipe.distill.student
+        parts.append([_stamp(student.backbone), _stamp(student.weights)])
+        parts.append(None if student.budget is None else whole["bench"])  # candidates are timed at its first setting
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -221,9 +230,15 @@ def _log(job: Job, name: str) -> Iterator[TextIO]:
 
 def summary(folder: Path, *, until: str = "report") -> dict[str, str]:
     """Where a run's results up to a stage are, by what they are, and with the report its one-sentence verdict."""
-    places = {"train": "checkpoint", "export": "model.onnx", "bundle": "", "report": "report.html"}
-    names = {"train": "checkpoint", "export": "graph"}
-    made = [name for name in places if STAGES.index(name) <= STAGES.index(until)]
+    places = {
+        "train": "checkpoint",
+        "distill": "checkpoint",
+        "export": "model.onnx",
+        "bundle": "",
+        "report": "report.html",
+    }
+    names = {"train": "checkpoint", "distill": "student", "export": "graph"}
+    made = [name for name in places if STAGES.index(name) <= STAGES.index(until) and (folder / name).exists()]
     found = {"run": str(folder)} | {names.get(name, name): str(folder / name / places[name]) for name in made}
     verdict = read_json(folder / "stages" / f"{until}.json").get("result", "") if until == "report" else ""
     return found | ({"verdict": verdict} if verdict else {})

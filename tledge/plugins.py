@@ -10,9 +10,9 @@ from tledge.errors import RecipeError, did_you_mean
 
 
 def names(package: str) -> list[str]:
-    """The kinds in a package, e.g. `names("tledge.tasks")`, sorted; modules whose name starts with `_` are left out."""
+    """The kinds in a package, e.g. `names("tledge.tasks")`, sorted; neither packages nor names with a leading `_`."""
     paths = importlib.import_module(package).__path__
-    return sorted(info.name for info in pkgutil.iter_modules(paths) if not info.name.startswith("_"))
+    return sorted(info.name for info in pkgutil.iter_modules(paths) if not (info.ispkg or info.name.startswith("_")))
 
 
 def load(package: str, kind: str) -> ModuleType:

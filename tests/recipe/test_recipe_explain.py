@@ -9,7 +9,7 @@ from tledge.recipe import keys, load_recipe
 
 FINETUNE_KEYS = (
     "augmentation, batch_size, cache, class_weights, early_stopping_patience, epochs, freeze, "
-    "gradient_accumulation_steps, head_learning_rate, label_smoothing, layer_decay, learning_rate, loss, "
+    "gradient_accumulation_steps, head_learning_rate, label_smoothing, layer_decay, learning_rate, lora, loss, "
     "max_grad_norm, optimizer, precision, probe_epochs, report_to, schedule, strategy, unfreeze, warmup_ratio, "
     "weight_decay, workers"
 )

@@ -30,6 +30,7 @@ def _for_editors(section: keys.Node, *, required: bool) -> keys.Node:
         key: _for_editors(node, required=key in must) if keys.is_section(node) else node
         for key, node in section["properties"].items()
     }
+    section = {key: value for key, value in section.items() if key != "optional"}
     return {**section, "properties": properties, "type": "object" if required else ["object", "null"]}
 
 

@@ -34,12 +34,20 @@ def _inlined(node: Node, definitions: dict[str, Node]) -> Node:
             node[key] = _inlined(node[key], definitions)
     if "anyOf" in node:
         node["anyOf"] = [_inlined(child, definitions) for child in node["anyOf"]]
+        shapes = alternatives(node)
+        if len(shapes) == 1 and is_section(shapes[0]):  # a section that may be left out
+            return {**shapes[0], "optional": True}
     return node
 
 
 def is_section(node: Node) -> bool:
     """Whether a key holds keys of its own that the schema names."""
     return "properties" in node
+
+
+def is_optional(node: Node) -> bool:
+    """Whether a section may be left out altogether, which is its default."""
+    return bool(node.get("optional"))
 
 
 def every(node: Node | None = None, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:

@@ -17,11 +17,20 @@ from tledge.recipe.keys import dotted
 from tledge.recipe.schema import Recipe
 from tledge.yaml12 import KeyPath
 
-SOURCES: tuple[KeyPath, ...] = (("data", "train"), ("data", "validation"), ("data", "test"))
-BACKBONE: KeyPath = ("model", "backbone")
-WEIGHTS: KeyPath = ("model", "weights")
+SOURCES: tuple[KeyPath, ...] = (
+    ("data", "train"),
+    ("data", "validation"),
+    ("data", "test"),
+    ("data", "unlabelled"),
+)
+BACKBONES: tuple[KeyPath, ...] = (
+    ("model", "backbone"),
+    ("model", "tokenizer"),
+    ("distill", "student", "backbone"),
+)
+WEIGHTS: tuple[KeyPath, ...] = (("model", "weights"), ("distill", "student", "weights"))
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
-PREFIXES = ("hub:", "package:", "torchvision:", "timm:", "arrays:")
+PREFIXES = ("hub:", "package:", "torchvision:", "timm:", "arrays:", "fresh:")
 """What a source, backbone or file of weights starts with that is no path."""
 
 
@@ -120,17 +129,19 @@ def _origin(origins: Origins, path: KeyPath) -> Origin:
 
 
 def _make_absolute(values: dict[str, Any], origins: Origins) -> None:
-    for path in (*SOURCES, BACKBONE, WEIGHTS):
-        section = values.get(str(path[0]))
-        value = section.get(path[1]) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or not isinstance(value, str) or not value:
+    for path in (*SOURCES, *BACKBONES, *WEIGHTS):
+        section: Any = values
+        for step in path[:-1]:
+            section = section.get(step) if isinstance(section, dict) else None
+        value = section.get(path[-1]) if isinstance(section, dict) else None
+        if not isinstance(value, str) or not value:
             continue
-        if value.startswith(PREFIXES) or (path == WEIGHTS and not value.endswith(WEIGHTS_SUFFIXES)):
+        if value.startswith(PREFIXES) or (path in WEIGHTS and not value.endswith(WEIGHTS_SUFFIXES)):
             continue
         folder = _origin(origins, path).folder
         target = _absolute(folder / os.path.expanduser(value))  # noqa: PTH111, a ~name that is no user stays
-        if path != BACKBONE or _looks_local(value) or target.is_dir():
-            section[str(path[1])] = str(target)
+        if path not in BACKBONES or _looks_local(value) or target.is_dir() or value.endswith(".gguf"):
+            section[path[-1]] = str(target)
 
 
 def _absolute(path: Path) -> Path:

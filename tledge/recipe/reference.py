@@ -52,7 +52,9 @@ def _table(section: keys.Node) -> list[str]:
     required = section.get("required", [])
     rows = []
     for key, node in section["properties"].items():
-        what = "a section, see below" if keys.is_section(node) else keys.describe(node)
+        what = keys.describe(node)
+        if keys.is_section(node):
+            what = "a section, see below" + keys.is_optional(node) * "; none by default"
         default = "" if keys.is_section(node) else f"`{yaml12.inline(node.get('default'))}`"
         rows.append(
             _ROW.format(

@@ -36,19 +36,29 @@ _WRITTEN_OUT: tuple[KeyPath, ...] = (
     ("bench", "length"),
 )
 
+_OF_LANGUAGE_MODELS: tuple[KeyPath, ...] = (("model", "tokenizer"), ("finetune", "lora"), ("bench", "new_tokens"))
+
 # Keys and sections that have no meaning for a kind of input are left out.
 _OF_OTHER_KINDS: Mapping[str, tuple[KeyPath, ...]] = {
     "text": (
         ("data", "download"),
+        ("data", "unlabelled"),
         ("model", "weights"),
         ("model", "match"),
         ("model", "preprocessing"),
+        *_OF_LANGUAGE_MODELS,
         ("finetune", "augmentation"),
         ("finetune", "workers"),
         ("export", "preprocessing"),
         ("quantize", "int8_static"),
     ),
-    "image": (("model", "pooling"), ("model", "max_length"), ("bench", "length")),
+    "image": (
+        ("data", "unlabelled"),
+        ("model", "pooling"),
+        ("model", "max_length"),
+        ("bench", "length"),
+        *_OF_LANGUAGE_MODELS,
+    ),
 }
 
 
@@ -98,9 +108,14 @@ def starter(
     entries = [
         _entry(path, node, values, note=notes.get(path, ""))
         for path, node in keys.every()
-        if not any(path[: len(other)] == other for other in left_out)
+        if not any(path[: len(other)] == other for other in (*left_out, *_optional()))
     ]
     return "\n".join([SCHEMA_COMMENT + _HEADER, *entries, ""])
+
+
+def _optional() -> list[KeyPath]:
+    """Sections that a first recipe does without."""
+    return [path for path, node in keys.every() if keys.is_optional(node)]
 
 
 def _entry(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any], *, note: str) -> str:

@@ -5,7 +5,19 @@ knows their order; here each room is handed what the rooms before it left on dis
 others.
 """
 
+import importlib
+import importlib.util
+from types import ModuleType
+
 from tledge.cache import cache_folder
 from tledge.stages.job import Job
 
-__all__ = ["Job", "cache_folder"]
+__all__ = ["Job", "cache_folder", "load"]
+
+
+def load(name: str, job: Job) -> ModuleType:
+    """The module of a stage: `language.NAME` for language models, where that stage does something else for them."""
+    own = f"{__name__}.language.{name}"
+    if job.recipe.is_language_model and importlib.util.find_spec(own) is not None:
+        return importlib.import_module(own)
+    return importlib.import_module(f"{__name__}.{name}")

@@ -23,7 +23,7 @@ def stage(job: Job, folder: Path) -> str:
         threads=settings.threads,
         percentile=settings.percentile,
         duration_s=settings.duration_s,
-        extra={"torch eager": torch_reference(job.stage("train") / "checkpoint", job.stage("bundle"))},
+        extra={"torch eager": torch_reference(job.checkpoint, job.stage("bundle"))},
         progress=job.progress,
     )
     write_json(folder / "bench.json", result)

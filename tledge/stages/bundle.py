@@ -63,7 +63,7 @@ def _reference(job: Job) -> Run | None:
     """Torch, on the tensors that the graphs take; `None` where a graph resizes, whose rounding is its own."""
     if job.recipe.export.preprocessing == "resize_and_normalize":
         return None
-    return torch_reference(job.stage("train") / "checkpoint", job.stage("export") / "inputs")(None)
+    return torch_reference(job.checkpoint, job.stage("export") / "inputs")(None)
 
 
 def _public_name(backbone: str) -> str:

@@ -26,7 +26,7 @@ def stage(job: Job, folder: Path) -> str:
     from tledge.runtime import open_session, session_run
 
     recipe, task = job.recipe, job.task
-    checkpoint = job.stage("train") / "checkpoint"
+    checkpoint = job.checkpoint
     classifier = model.load(checkpoint)
     encoder = inputs.load(task.INPUT, checkpoint)
     with job.progress("Exporting to ONNX", total=1) as advance:

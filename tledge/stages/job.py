@@ -35,6 +35,11 @@ class Job:
         """The folder of a whole stage."""
         return self.folder / name
 
+    @property
+    def checkpoint(self) -> Path:
+        """The checkpoint that is exported: the student's where one is distilled, else the one that was trained."""
+        return self.stage("train" if self.recipe.distill is None else "distill") / "checkpoint"
+
     def first_values(self, split: str, count: int) -> Sequence[Any]:
         """The inputs of the first rows of a split."""
         from tledge import data

@@ -8,7 +8,7 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `LABEL_COLUMN`          the column that holds the label
 `NEEDS_LABEL`           whether a row without a label is broken
 `METRIC`                the metric that picks epochs and variants unless the recipe names another
-`METRICS`               those of `score` that can; higher is better for each
+`METRICS`               those of `score` that can; higher is better for each, but for some, see below
 `LOSS`                  the module of `tledge.losses` that trains it unless the recipe names another
 `LOSSES`                those that can
 `OPTIMUM_TASK`          the ecosystem's name of the task, used for model classes and in `config.json`
@@ -19,6 +19,8 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `decisions`             raw outputs to an array that says which label(s) each row got; `None` for regression
 `score`                 raw outputs and targets to metrics
 ======================  ===============================================================================================
+
+A task with metrics that are better when lower has their names in `LOWER_IS_BETTER` too.
 """
 
 from __future__ import annotations
@@ -67,3 +69,8 @@ def load(name: str) -> Task:
         RecipeError: there is no such task; the message lists the known ones.
     """
     return cast("Task", plugins.load("tledge.tasks", name))
+
+
+def lower_is_better(task: Task, metric: str) -> bool:
+    """Whether a smaller value of a metric is the better one, as of a loss."""
+    return metric in getattr(task, "LOWER_IS_BETTER", ())

@@ -1,0 +1,193 @@
+"""What is wrong between the keys of a recipe, which single keys cannot tell; each line starts with the key to mend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from tledge import plugins, tasks
+from tledge.errors import did_you_mean
+from tledge.recipe.distillation import Distill, Student
+from tledge.recipe.section import Section
+from tledge.recipe.training import Finetune, Training
+
+if TYPE_CHECKING:
+    from tledge.recipe.schema import Recipe
+
+DISTILLATION_LOSSES = "tledge.losses.distillation"
+HARD_LABELS = "hard_labels"
+_OF_LANGUAGE_MODELS = ("full", "partial", "lora", "none")
+
+
+def contradictions(recipe: Recipe) -> Iterator[str]:
+    """One line for each contradiction in a recipe."""
+    yield from _in_strategy(recipe.finetune)
+    yield from _in_data(recipe)
+    lists = {"data.labels": recipe.data.labels or [], "quantize.schemes": recipe.quantize.schemes or []}
+    for key, values in lists.items():
+        twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
+        if twice is not None:
+            yield f"{key}: {twice!r} is there twice; name it once"
+    if recipe.task in plugins.names("tledge.tasks"):  # an unknown one is told of elsewhere
+        yield from _in_task(recipe, tasks.load(recipe.task))
+    if recipe.distill is not None:
+        yield from _in_distillation(recipe.distill)
+
+
+def _in_data(recipe: Recipe) -> Iterator[str]:
+    test, validation = recipe.data.test, recipe.data.validation
+    if sum(part for part in (test, validation) if isinstance(part, float)) >= 1:
+        yield (
+            f"data.test: test ({test}) and validation ({validation}) leave no training "
+            "rows; make their sum smaller than 1"
+        )
+    if recipe.data.unlabelled is not None and recipe.distill is None:
+        yield "data.unlabelled: only a teacher gives rows without labels a target; add distill, or remove the key"
+
+
+def _in_task(recipe: Recipe, task: tasks.Task) -> Iterator[str]:
+    if recipe.metric is not None and recipe.metric not in task.METRICS:
+        yield (
+            f"metric: got {recipe.metric!r}, but {recipe.task} is judged by one of {', '.join(task.METRICS)}"
+            f"{did_you_mean(recipe.metric, task.METRICS)}"
+        )
+    loss = recipe.finetune.loss
+    if loss is not None and loss not in task.LOSSES:
+        yield f"finetune.loss: got {loss!r}, but {recipe.task} trains with {' or '.join(task.LOSSES)}"
+    if recipe.is_language_model:
+        yield from _of_language_models(recipe)
+    else:
+        yield from _of_other_tasks(recipe)
+    if task.INPUT == "image":
+        if recipe.bench.length is not None:
+            yield "bench.length: images have no length; remove the key"
+        cached = recipe.finetune.cache and recipe.finetune.strategy != "full"
+        yield from _in_augmentation("finetune", recipe.finetune, task, cached=cached)
+        if recipe.distill is not None:
+            yield from _in_augmentation("distill", recipe.distill, task, cached=recipe.distill.teacher_cache)
+            student = recipe.distill.student
+            if student.backbone is None and student.budget is None:
+                yield (
+                    f"distill.student.backbone: missing key; {recipe.task} takes another network as the student, such "
+                    "as torchvision:mobilenet_v3_small (or a budget)"
+                )
+    else:
+        yield from _for_images(recipe)
+        longest = max(length for length in recipe.bench_lengths if length is not None)
+        if longest > recipe.model.max_length and not recipe.is_language_model:
+            yield (
+                f"bench.length: {longest} is more than model.max_length, {recipe.model.max_length}; "
+                "the model never sees a longer text"
+            )
+
+
+def _for_images(recipe: Recipe) -> Iterator[str]:
+    distill = recipe.distill
+    checked: tuple[tuple[str, Section | None, tuple[str, ...] | None], ...] = (
+        ("finetune.augmentation", recipe.finetune.augmentation, None),
+        ("distill.augmentation", None if distill is None else distill.augmentation, None),
+        ("model.preprocessing", recipe.model.preprocessing, None),
+        ("export", recipe.export, ("preprocessing",)),
+        ("model", recipe.model, ("weights",)),
+        ("distill.student", None if distill is None else distill.student, ("weights",)),
+    )
+    for section, settings, keys in checked:
+        if settings is None:
+            continue
+        for key in keys or type(settings).model_fields:
+            if getattr(settings, key) != type(settings).model_fields[key].default:
+                yield f"{section}.{key}: is for images, but {recipe.task} takes texts; remove the key"
+
+
+def _of_language_models(recipe: Recipe) -> Iterator[str]:
+    model, strategy = recipe.model, recipe.finetune.strategy
+    if strategy not in _OF_LANGUAGE_MODELS:
+        yield (
+            f"finetune.strategy: got {strategy!r}, but {recipe.task} has its head already; expected one of "
+            f"{', '.join(_OF_LANGUAGE_MODELS)}"
+        )
+    fresh = model.backbone.startswith("fresh:")
+    if fresh and model.tokenizer is None:
+        yield "model.tokenizer: missing key; an architecture with random weights has no tokenizer of its own"
+    if fresh and strategy != "full":
+        yield f"finetune.strategy: got {strategy!r}, but random weights must all be trained; expected full"
+    if recipe.baseline is not None:
+        yield f"baseline: {recipe.baseline} is for tasks with a new head; remove the key"
+    if model.shape is not None and not fresh:
+        yield "model.shape: only for backbone fresh:TYPE; pretrained weights have their sizes; remove the key"
+
+
+def _of_other_tasks(recipe: Recipe) -> Iterator[str]:
+    if recipe.finetune.strategy == "lora":
+        yield f"finetune.strategy: lora is for causal_lm, and the task is {recipe.task}; use partial or full"
+    for key in ("shape", "tokenizer"):
+        if getattr(recipe.model, key) is not None:
+            yield f"model.{key}: is for causal_lm, but the task is {recipe.task}; remove the key"
+
+
+def _in_strategy(settings: Finetune) -> Iterator[str]:
+    strategy, unfreeze, freeze = settings.strategy, settings.unfreeze, settings.freeze
+    if strategy == "partial" and unfreeze is None and freeze is None:
+        yield (
+            "finetune.unfreeze: missing key; strategy 'partial' needs the number of last blocks to train, the first "
+            "one's name or a glob pattern of parameter names (or finetune.freeze: what stays frozen)"
+        )
+    if unfreeze is not None and freeze is not None:
+        yield "finetune.freeze: say either what trains (finetune.unfreeze) or what stays frozen; remove one key"
+    if strategy not in ("partial", "gradual") and unfreeze is not None:
+        yield (
+            f"finetune.unfreeze: only for strategy 'partial' or 'gradual', but the strategy is {strategy!r}; "
+            "remove the key (or set it to null), or change finetune.strategy"
+        )
+    if strategy == "gradual" and isinstance(unfreeze, str):
+        yield f"finetune.unfreeze: strategy 'gradual' takes a number of blocks, got {unfreeze!r}"
+    if strategy != "partial" and freeze is not None:
+        yield (
+            f"finetune.freeze: only for strategy 'partial', but the strategy is {strategy!r}; "
+            "remove the key (or set it to null), or change finetune.strategy"
+        )
+
+
+def _in_augmentation(section: str, settings: Training, task: tasks.Task, *, cached: bool) -> Iterator[str]:
+    mixed = next((key for key in ("mixup", "cutmix") if getattr(settings.augmentation, key)), None)
+    if mixed is None:
+        return
+    if task.PROBLEM_TYPE != "single_label_classification":
+        yield f"{section}.augmentation.{mixed}: mixes labels of rows that have one each; remove the key"
+    if cached:
+        switch = f"{section}.cache" if section == "finetune" else f"{section}.teacher_cache"
+        yield (
+            f"{section}.augmentation.{mixed}: mixes images in every batch anew, which what is kept on disk cannot do; "
+            f"set {switch}: false, or remove the key"
+        )
+
+
+def _in_distillation(settings: Distill) -> Iterator[str]:
+    yield from _in_student(settings.student)
+    known = [*plugins.names(DISTILLATION_LOSSES), HARD_LABELS]
+    asked = settings.losses or {}
+    for name in asked:
+        if name not in known:
+            yield (
+                f"distill.losses: there is no loss {name!r}; known are {', '.join(known)}{did_you_mean(name, known)}"
+            )
+    if asked and not any(weight > 0 for name, weight in asked.items() if name != HARD_LABELS):
+        yield "distill.losses: nothing is learnt from the teacher; give soft_targets a weight above 0"
+
+
+def _in_student(student: Student) -> Iterator[str]:
+    ways = [key for key in ("layers", "shape", "backbone", "budget") if getattr(student, key) is not None]
+    if len(ways) > 1:
+        yield f"distill.student.{ways[1]}: got {' and '.join(ways)}; a student is made in one way: keep one of them"
+    if isinstance(student.layers, list):
+        if not student.layers:
+            yield "distill.student.layers: the list is empty; name the teacher's blocks to keep, such as [0, 2, 4]"
+        elif sorted(set(student.layers)) != student.layers:
+            yield f"distill.student.layers: got {student.layers}; name each block once, in rising order"
+    if student.backbone is None:
+        for key in ("weights", "revision"):
+            if getattr(student, key) is not None:
+                yield f"distill.student.{key}: is for distill.student.backbone, which is missing; remove the key"
+    budget = student.budget
+    if budget is not None and budget.p95_ms is None and budget.size_mb is None:
+        yield "distill.student.budget: nothing is limited; give p95_ms, size_mb or both"

@@ -1,0 +1,145 @@
+"""The recipe's keys about training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tledge.recipe.section import Section
+
+
+class Augmentation(Section):
+    """Random changes of the training images; validation, calibration and test images are never changed."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    """Mirror half of the images in this direction, or in each of both."""
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Turn by up to this many degrees either way."""
+    min_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Cut out a part of this share of the area or more, with its sides changed by up to a third, and resize it; 1
+    leaves images whole."""
+    color: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Change brightness, contrast and saturation by up to this share."""
+    randaugment: Annotated[int, Field(ge=0, le=14)] = 0
+    """How many operations of RandAugment (Cubuk et al. 2020) each image gets."""
+    randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
+    """The strength of RandAugment's operations."""
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    """Blend pairs of images and of their labels (Zhang et al. 2018): the alpha of the Beta distribution, 0 for off."""
+    cutmix: Annotated[float, Field(ge=0)] = 0.0
+    """Paste a part of another image, and of its label (Yun et al. 2019): the alpha of the Beta distribution, 0 for off;
+    with `mixup` too, each batch gets one of them."""
+    views: Annotated[int, Field(ge=1)] = 4
+    """How many differently changed copies of each training image the cache holds (`finetune.cache`); an epoch takes
+    one of them for each image."""
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether single images are changed: everything but `mixup` and `cutmix`."""
+        return bool(
+            self.flip != "none" or self.rotation_degrees or self.min_scale < 1 or self.color or self.randaugment
+        )
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether images are mixed with others of their batch."""
+        return bool(self.mixup or self.cutmix)
+
+
+class Training(Section):
+    """The settings of a training, whatever it trains on."""
+
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the training rows."""
+    augmentation: Augmentation = Augmentation()
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Rows in one step on one device."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
+    """Steps whose gradients are summed before the weights move."""
+    optimizer: str = "adamw_torch"
+    """An optimizer name of the Hugging Face Trainer (`adamw_torch`, `sgd`, `adafactor`, ...)."""
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
+    """Peak learning rate; `auto` tries rising rates on a copy of the model first (the range test of Smith 2017) and
+    takes a tenth of the rate at which the loss is lowest."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    """How strongly weights are pulled towards zero (AdamW's decoupled weight decay)."""
+    schedule: str = "linear"
+    """A schedule name of the Hugging Face Trainer (`linear`, `cosine`, `constant_with_warmup`, ...)."""
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """The share of all steps in which the learning rate rises."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are scaled down to this norm."""
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = None
+    """Weights of the labels in the loss: `balanced` takes the inverse of their frequency; or a number for
+    each label; by default all weigh the same."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of the target that is spread evenly over all labels."""
+    early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many epochs without a better validation metric; by default all epochs run."""
+    workers: Annotated[int, Field(ge=0)] | None = None
+    """Processes that decode and change images beside the training one; by default none on a CPU, and one for each
+    core, at most 8, where a GPU trains."""
+    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
+    """Mixed precision of the training steps; the weights stay fp32."""
+    report_to: list[str] = ["tensorboard"]
+    """Where training curves go: names that the Hugging Face Trainer knows (`tensorboard`, `wandb`, `mlflow`,
+    ...)."""
+
+
+class Lora(Section):
+    """Low-rank adapters (Hu et al. 2022) of strategy `lora`, trained beside the frozen weights and merged into them."""
+
+    rank: Annotated[int, Field(ge=1)] = 8
+    """The rank of the two matrices of an adapter."""
+    alpha: Annotated[float, Field(gt=0)] = 16
+    """An adapter's output is scaled by `alpha / rank`."""
+    dropout_prob: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """The share of an adapter's inputs dropped in training."""
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
+    """Names of the layers that get an adapter, such as `[q_proj, v_proj]`; by default all linear layers of the
+    blocks."""
+
+
+class _Strategy(Section):
+    """What trains."""
+
+    strategy: Literal["probe", "partial", "full", "probe_then_full", "gradual", "lora", "none"] = "probe"
+    """`probe` trains the head on cached features of the frozen backbone; `partial` also the last blocks
+    (`unfreeze` or `freeze`); `full` everything; `probe_then_full` the head first and then everything (LP-FT, Kumar
+    et al. 2022); `gradual` the head first and then one block more at a time, from the top down (ULMFiT, Howard and
+    Ruder 2018); `lora` small adapters (`lora`); `none` takes a checkpoint as it is, its head included. A language
+    model has its head already: for `causal_lm` it is `full`, `partial`, `lora` or `none`, and for other tasks not
+    `lora`."""
+    unfreeze: Annotated[int, Field(ge=1)] | str | None = None
+    """For `partial`: how many of the last blocks train, the name of the first block that trains (`layer4`: it and all
+    after it), or a glob pattern of parameter names (`encoder.layer.5.*`). For `gradual`: how many blocks train in the
+    end, by default all. `tledge inspect` lists the blocks."""
+    freeze: Annotated[int, Field(ge=1)] | str | None = None
+    """For `partial`, instead of `unfreeze`: how many of the first blocks stay frozen, or the name of the last one that
+    does."""
+    lora: Lora = Lora()
+    cache: bool = True
+    """Keep features (`probe`), or activations at the freeze boundary (`partial` with a number), on disk and
+    reuse them."""
+    probe_epochs: Annotated[float, Field(gt=0)] = 40
+    """Epochs of the first phase of `probe_then_full` and `gradual`."""
+    loss: str | None = None
+    """The name of a loss that fits the task; by default `cross_entropy`, `binary_cross_entropy` for several labels a
+    row, and for regression `mse` (or `huber`)."""
+    head_learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate of the head when blocks train too; by default ten times `learning_rate`."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Each block trains with this share of the learning rate of the block above it; 1 gives all the same."""
+
+
+class Finetune(Training, _Strategy):
+    """How the head and, as the strategy says, the backbone are trained."""
+
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the training rows; by default 40 for `probe` and 3 otherwise (for `probe_then_full` those
+    of its second phase)."""
+    learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
+    """Peak learning rate; by default 3e-3 when only the head trains, and when blocks do 5e-5 for texts and 1e-4 for
+    images, 3e-4 for `lora`, and 1e-3 for a language model with random weights; `auto` tries rising rates on a copy of
+    the model first (the range test of Smith 2017) and takes a tenth of the rate at which the loss is lowest."""
