@@ -35,6 +35,6 @@ def test_unknown_kind_has_a_hint_and_is_one_line():
     with pytest.raises(RecipeError) as caught:
         plugins.load("tledge.tasks", "text_clasification")
     assert str(caught.value) == (
-        "'text_clasification' is not among the tasks: known are image_classification, image_multilabel, "
+        "'text_clasification' is not among the tasks: known are causal_lm, image_classification, image_multilabel, "
         "image_regression, text_classification, text_multilabel, text_regression; did you mean 'text_classification'?"
     )

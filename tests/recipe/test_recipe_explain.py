@@ -13,7 +13,7 @@ FINETUNE_KEYS = (
     "max_grad_norm, optimizer, precision, probe_epochs, report_to, schedule, strategy, unfreeze, warmup_ratio, "
     "weight_decay, workers"
 )
-TOP_KEYS = "baseline, bench, budget, bundle, data, export, finetune, metric, model, name, quantize, seed, task"
+TOP_KEYS = "baseline, bench, budget, bundle, data, distill, export, finetune, metric, model, name, quantize, seed, task"
 
 
 def complaint(path: str, *overrides: str) -> str:
@@ -61,7 +61,7 @@ def complaint(path: str, *overrides: str) -> str:
         ("finetune:\n  optimizer:", "8: finetune.optimizer: expected text, got null"),
         (
             "finetune:\n  strategy: Probe",
-            "8: finetune.strategy: expected one of probe, partial, full, probe_then_full, gradual, got "
+            "8: finetune.strategy: expected one of probe, partial, full, probe_then_full, gradual, lora, none, got "
             "'Probe' (text); "
             "did you mean 'probe'?",
         ),
@@ -164,7 +164,7 @@ def test_an_unknown_task_lists_the_tasks(write) -> None:
     path = write(whole="name: r\ntask: text_clasification\ndata: {train: x.csv}\nmodel: {backbone: x}\n")
     assert complaint(path) == (
         "recipe.yaml:2: task: there is no task 'text_clasification'; known tasks are "
-        "image_classification, image_multilabel, image_regression, text_classification, text_multilabel, "
+        "causal_lm, image_classification, image_multilabel, image_regression, text_classification, text_multilabel, "
         "text_regression; did you mean 'text_classification'?"
     )
 
@@ -189,7 +189,7 @@ def test_every_mistake_has_its_line(write) -> None:
     assert lines[3].startswith("recipe.yaml:3: model.backbone: missing key; add it: A hub id")
     assert lines[4:] == [
         "recipe.yaml:4: model.backbon: unknown key; known keys are backbone, head, match, "
-        "max_length, pooling, preprocessing, revision, weights; "
+        "max_length, pooling, preprocessing, revision, shape, tokenizer, weights; "
         "did you mean 'backbone'?"
     ]
 
@@ -249,7 +249,8 @@ def test_whatever_a_key_is_set_to_is_taken_or_explained(write, value: str) -> No
             load_recipe(path, [override])
         except RecipeError as error:
             for line in str(error).split("\n"):
-                assert line.startswith((f"--set {override}: {keys.dotted(key)}", "recipe.yaml:"))
+                sections = [f"--set {override}: {keys.dotted(key[:n])}" for n in range(1, len(key) + 1)]
+                assert line.startswith((*sections, "recipe.yaml:"))
 
 
 def test_a_contradiction_names_the_override_that_made_it(write) -> None:

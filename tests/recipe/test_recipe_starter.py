@@ -7,7 +7,8 @@ import pytest
 
 from tledge import plugins, tasks
 from tledge.recipe import load_recipe
-from tledge.recipe.keys import every, is_section
+from tledge.recipe.keys import every, is_optional, is_section
+from tledge.recipe.schema import Distill
 from tledge.recipe.starter import BACKBONES, Facts, starter
 
 FACTS = Facts(columns={"text": "review: body", "label": "no"}, labels={"yes": 10, "off": 5}, n_rows=15)
@@ -22,11 +23,9 @@ def load(tmp_path: Path, text: str):
 @pytest.mark.parametrize("task", plugins.names("tledge.tasks"))
 def test_it_loads_with_what_was_found(tmp_path: Path, task: str) -> None:
     recipe = load(tmp_path, starter(task, FACTS, name="mine", data_path_text="my rows.csv"))
-    assert (recipe.name, recipe.task, recipe.model.backbone) == (
-        "mine",
-        task,
-        BACKBONES[tasks.load(task).INPUT],
-    )
+    kind = "language" if recipe.is_language_model else tasks.load(task).INPUT
+    assert (recipe.name, recipe.task, recipe.model.backbone) == ("mine", task, BACKBONES[kind])
+    assert recipe.distill is None
     assert recipe.data.train == str(tmp_path / "my rows.csv")
     assert recipe.data.columns == FACTS.columns
 
@@ -34,9 +33,16 @@ def test_it_loads_with_what_was_found(tmp_path: Path, task: str) -> None:
 @pytest.mark.parametrize("task", ["text_classification", "image_classification"])
 def test_with_every_key_uncommented_it_means_the_same(tmp_path: Path, task: str) -> None:
     text = starter(task, FACTS, name="mine", data_path_text="rows.csv", backbone="./model")
-    whole, uncommented = re.subn(r"(?m)^(\s*)#(?=\w)", r"\1", text)
+    start, end = text.index("#distill:"), text.index("\nexport:")
+    whole, uncommented = re.subn(r"(?m)^(\s*)#(?=\w)", r"\1", text[:start] + text[end:])
     assert uncommented > 20
     assert load(tmp_path, whole) == load(tmp_path, text)
+
+
+@pytest.mark.parametrize("task", ["text_classification", "causal_lm"])
+def test_with_distill_uncommented_it_has_a_student_of_every_second_layer(tmp_path: Path, task: str) -> None:
+    text = starter(task, FACTS, name="mine", data_path_text="rows.csv").replace("#distill:", "distill: {}")
+    assert load(tmp_path, text).distill == Distill()
 
 
 def test_every_key_has_its_description_above(tmp_path: Path) -> None:
@@ -45,7 +51,7 @@ def test_every_key_has_its_description_above(tmp_path: Path) -> None:
     assert [path for path, node in every() if node["description"] not in plain] == []
     n_keys = len([path for path, _ in every()])
     for text in texts:
-        assert n_keys - 30 < len(re.findall(r"(?m)^\s*#?\w+:", text)) < n_keys
+        assert n_keys - 60 < len(re.findall(r"(?m)^\s*#?\w+:", text)) < n_keys
 
 
 def test_keys_of_other_kinds_of_input_are_left_out() -> None:
@@ -98,4 +104,4 @@ def test_lines_are_short_and_sections_apart() -> None:
     assert max(map(len, text.splitlines())) <= 100
     for path, node in every():
         if is_section(node) and len(path) == 1:
-            assert re.search(rf"\n\n(# .*\n)+{path[0]}:\n", text)
+            assert re.search(rf"\n\n(# .*\n)+{'#' * is_optional(node)}{path[0]}:\n", text)

@@ -156,8 +156,9 @@ def _in_augmentation(section: str, settings: Training, task: tasks.Task, *, cach
         yield f"{section}.augmentation.{mixed}: mixes labels of rows that have one each; remove the key"
     if cached:
         switch = f"{section}.cache" if section == "finetune" else f"{section}.teacher_cache"
+        kept = "features" if section == "finetune" else "answers"
         yield (
-            f"{section}.augmentation.{mixed}: mixes images in every batch anew, which what is kept on disk cannot do; "
+            f"{section}.augmentation.{mixed}: mixes images in every batch anew, which {kept} kept on disk cannot do; "
             f"set {switch}: false, or remove the key"
         )
 

@@ -14,8 +14,13 @@ from tledge.recipe.save import SCHEMA_COMMENT
 from tledge.recipe.schema import DEFAULT_SCHEMES
 from tledge.yaml12 import KeyPath
 
-BACKBONES = {"text": "sentence-transformers/all-MiniLM-L6-v2", "image": "torchvision:mobilenet_v3_small"}
-"""The starter's backbones: a good first try for short English texts, 22 million parameters, and for photos, 1.5."""
+BACKBONES = {
+    "text": "sentence-transformers/all-MiniLM-L6-v2",
+    "image": "torchvision:mobilenet_v3_small",
+    "language": "distilbert/distilgpt2",
+}
+"""The starter's backbones, by the task's kind: a good first try for short English texts, 22 million parameters, for
+photos, 1.5, and to write English, 82."""
 
 WIDTH = 100
 LABELS_SHOWN = 20
@@ -36,28 +41,57 @@ _WRITTEN_OUT: tuple[KeyPath, ...] = (
     ("bench", "length"),
 )
 
-_OF_LANGUAGE_MODELS: tuple[KeyPath, ...] = (("model", "tokenizer"), ("finetune", "lora"), ("bench", "new_tokens"))
-
-# Keys and sections that have no meaning for a kind of input are left out.
+_OF_IMAGES: tuple[KeyPath, ...] = (
+    ("data", "download"),
+    ("data", "calibration"),
+    ("model", "weights"),
+    ("model", "match"),
+    ("model", "preprocessing"),
+    ("finetune", "augmentation"),
+    ("finetune", "workers"),
+    ("distill", "augmentation"),
+    ("distill", "workers"),
+    ("distill", "student", "weights"),
+    ("distill", "student", "match"),
+    ("export", "preprocessing"),
+    ("quantize", "int8_static"),
+)
+_OF_LANGUAGE_MODELS: tuple[KeyPath, ...] = (
+    ("model", "shape"),
+    ("model", "tokenizer"),
+    ("finetune", "lora"),
+    ("bench", "new_tokens"),
+)
+# Keys and sections that have no meaning for a kind of task are left out.
 _OF_OTHER_KINDS: Mapping[str, tuple[KeyPath, ...]] = {
-    "text": (
-        ("data", "download"),
-        ("data", "unlabelled"),
-        ("model", "weights"),
-        ("model", "match"),
-        ("model", "preprocessing"),
-        *_OF_LANGUAGE_MODELS,
-        ("finetune", "augmentation"),
-        ("finetune", "workers"),
-        ("export", "preprocessing"),
-        ("quantize", "int8_static"),
-    ),
+    "text": (*(path for path in _OF_IMAGES if path != ("data", "calibration")), *_OF_LANGUAGE_MODELS),
     "image": (
         ("data", "unlabelled"),
         ("model", "pooling"),
         ("model", "max_length"),
+        ("distill", "student", "layers"),
+        ("distill", "student", "shape"),
         ("bench", "length"),
         *_OF_LANGUAGE_MODELS,
+    ),
+    "language": (
+        *_OF_IMAGES,
+        ("baseline",),
+        ("data", "labels"),
+        ("data", "label_names"),
+        ("data", "label_separator"),
+        ("data", "unlabelled"),
+        ("model", "pooling"),
+        ("model", "head"),
+        ("finetune", "cache"),
+        ("finetune", "probe_epochs"),
+        ("finetune", "loss"),
+        ("finetune", "head_learning_rate"),
+        ("finetune", "layer_decay"),
+        ("finetune", "class_weights"),
+        ("finetune", "label_smoothing"),
+        ("distill", "class_weights"),
+        ("distill", "label_smoothing"),
     ),
 }
 
@@ -94,13 +128,14 @@ def starter(
         backbone: What `model.backbone` says; by default a small one for the task's kind of input.
         settings: Further values to write out, by key.
     """
-    kind = tasks.load(task).INPUT
+    kind = _kind(task)
     values: dict[KeyPath, Any] = {
         ("name",): re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-") or "my-run",
         ("task",): task,
         ("data", "train"): data_path_text,
         ("model", "backbone"): backbone or BACKBONES[kind],
         **({("data", "columns"): dict(facts.columns)} if facts.columns else {}),
+        **({("finetune", "strategy"): "full"} if kind == "language" else {}),
         **(settings or {}),
     }
     notes: dict[KeyPath, str] = {("data",): _found(facts)}
@@ -108,14 +143,15 @@ def starter(
     entries = [
         _entry(path, node, values, note=notes.get(path, ""))
         for path, node in keys.every()
-        if not any(path[: len(other)] == other for other in (*left_out, *_optional()))
+        if not any(path[: len(other)] == other for other in left_out)
     ]
     return "\n".join([SCHEMA_COMMENT + _HEADER, *entries, ""])
 
 
-def _optional() -> list[KeyPath]:
-    """Sections that a first recipe does without."""
-    return [path for path, node in keys.every() if keys.is_optional(node)]
+def _kind(task: str) -> str:
+    """What is written out and what is left out depends on it."""
+    module = tasks.load(task)
+    return "language" if module.PROBLEM_TYPE == "causal_lm" else module.INPUT
 
 
 def _entry(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any], *, note: str) -> str:
@@ -124,16 +160,21 @@ def _entry(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any], *, not
     comment = "".join(_comment(text, indent) for text in (node["description"], note) if text)
     if keys.is_section(node):
         gap = "\n" if len(path) == 1 else ""
-        return f"{gap}{comment}{indent}{path[-1]}:"
+        return f"{gap}{comment}{indent}{'#' * _is_optional(path)}{path[-1]}:"
     mark = "" if path in values or path in _WRITTEN_OUT else "#"
     value = values.get(path, _default(path, node, values))
     return f"{comment}{indent}{mark}{path[-1]}: {yaml12.inline(value)}"
 
 
+def _is_optional(path: KeyPath) -> bool:
+    """Whether a section may be left out, or lies in one that may."""
+    return any(keys.is_optional(keys.find(path[:depth])[1]) for depth in range(1, len(path) + 1))
+
+
 def _default(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any]) -> Any:
     """A key's default; schemes are written out as the task's own."""
     if path == ("quantize", "schemes"):
-        return DEFAULT_SCHEMES[tasks.load(values["task",]).INPUT]
+        return DEFAULT_SCHEMES[_kind(values["task",])]
     return node.get("default")
 
 
