@@ -4,5 +4,6 @@ from tledge.data.load import load
 from tledge.data.look import Preview, look
 from tledge.data.sources.image_folder import split_folders
 from tledge.data.stored import DataReport, Splits, open_splits
+from tledge.data.unlabelled import open_unlabelled
 
-__all__ = ["DataReport", "Preview", "Splits", "load", "look", "open_splits", "split_folders"]
+__all__ = ["DataReport", "Preview", "Splits", "load", "look", "open_splits", "open_unlabelled", "split_folders"]

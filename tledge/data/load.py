@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge.artifacts import write_json
-from tledge.data import divide, splits, stored
+from tledge.data import divide, splits, stored, unlabelled
 from tledge.data.sources import Options, open_source
 from tledge.data.stored import SPLITS, DataReport, Splits, open_splits
 from tledge.data.table import EXAMPLES, Table, read
@@ -71,6 +71,7 @@ def load(
         parts = divide.parts(settings, left, tables, seed=seed, calibration=calibration)
         divide.assert_disjoint(parts, same)
         stored.write(tables, parts, task.INPUT_COLUMN, folder)
+        n_unlabelled = _unlabelled(settings, task, tables, folder, base, progress)
         rows_by_split, label_counts = _counted(tables, parts)
         sizes = _quantiles(train.sizes[parts["train"] == SPLITS.index("train")], int)
         skipped = sum((Counter(table.skipped) for table in tables.values()), Counter[str]())
@@ -92,6 +93,7 @@ def load(
             text_lengths=sizes if task.INPUT == "text" else {},
             image_sides=sizes if task.INPUT == "image" else {},
             target_quantiles=_target_quantiles(tables, parts) if train.labels.are_values else {},
+            unlabelled=n_unlabelled,
         )
         del tables, train  # their files are open until then
     write_json(folder / "data.json", report)
@@ -135,6 +137,17 @@ def _read(settings: Data, task: Task, scratch: Path, base: Path, progress: Progr
     if unused is not None:
         raise DataError(f"data.label_names: no row has the label {unused!r}{did_you_mean(unused, train.names)}")
     return tables
+
+
+def _unlabelled(
+    settings: Data, task: Task, tables: Mapping[str, Table], folder: Path, base: Path, progress: Progress
+) -> int:
+    if settings.unlabelled is None:
+        return 0
+    options = Options(settings.encoding, settings.delimiter, settings.download, settings.label_names)
+    source = open_source(settings.unlabelled, "data.unlabelled", options, base=base)
+    known = {digest.tobytes() for table in tables.values() for digest in table.digests}
+    return unlabelled.write(source, settings, task, known, folder, progress)
 
 
 def _labels(given: Sequence[str] | None, train: Table) -> tuple[str, ...]:

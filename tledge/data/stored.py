@@ -34,7 +34,8 @@ class DataReport:
     user's own validation or test file has their input, and `repeated` rows of such files whose input was there before,
     by split: they are kept. `text_lengths` has quantiles of the training texts, in characters, or `image_sides` of the
     training images' shorter sides, in pixels. For a regression `label_counts` counts the rows, and `target_quantiles`
-    has quantiles of the numbers, by split. `fingerprint` is the same for the same inputs and labels in the same splits.
+    has quantiles of the numbers, by split. `unlabelled` counts the rows without a label. `fingerprint` is the same for
+    the same inputs and labels in the same splits.
     """
 
     labels: tuple[str, ...]
@@ -54,6 +55,7 @@ class DataReport:
     text_lengths: Mapping[str, int] = field(default_factory=dict)
     image_sides: Mapping[str, int] = field(default_factory=dict)
     target_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True, slots=True)

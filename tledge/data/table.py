@@ -89,10 +89,9 @@ def read(
     sizes, digests = array("i"), bytearray()
     skipped: Counter[str] = Counter()
     examples: list[str] = []
-    step = COSTLY_STEP if kind.IS_COSTLY else BATCH
-    rows = _shown(source, source.read({column, label_column}), progress, step)
-    with _Writer(path, task.INPUT_COLUMN, kind.TYPE) as writer:
-        for row, found in _values(rows, kind, column, source.folder):
+    rows = shown(source, source.read({column, label_column}), progress, costly=kind.IS_COSTLY)
+    with Writer(path, task.INPUT_COLUMN, kind.TYPE) as writer:
+        for row, found in values(rows, kind, column, source.folder):
             problem = found if isinstance(found, Problem) else _cell(row, label_column, labels)
             if problem is not None:
                 if settings.on_error == "fail":
@@ -123,7 +122,9 @@ def read(
     )
 
 
-def _shown(source: Source, rows: Iterator[Row], progress: Progress, step: int) -> Iterator[Row]:
+def shown(source: Source, rows: Iterator[Row], progress: Progress, *, costly: bool) -> Iterator[Row]:
+    """The same rows, with a sign of progress now and then; more often where each takes long."""
+    step = COSTLY_STEP if costly else BATCH
     with progress(f"Reading {source.name}", total=source.size) as advance:
         before = 0
         for number, row in enumerate(rows, start=1):
@@ -135,7 +136,7 @@ def _shown(source: Source, rows: Iterator[Row], progress: Progress, step: int) -
         advance(source.size - before)
 
 
-def _values(rows: Iterator[Row], kind: Kind, column: str, folder: Path | None) -> Iterator[tuple[Row, Value | Problem]]:
+def values(rows: Iterator[Row], kind: Kind, column: str, folder: Path | None) -> Iterator[tuple[Row, Value | Problem]]:
     """Each row with its input, in order; where that is costly a few rows at once, each in a thread."""
 
     def value(row: Row) -> Value | Problem:
@@ -198,7 +199,7 @@ def _other_delimiter(columns: Sequence[str]) -> str:
     return f", or data.delimiter: {inside[0]!r}" if inside else ""
 
 
-class _Writer:
+class Writer:
     """Writes inputs and row names to an Arrow stream, a batch at a time."""
 
     def __init__(self, path: Path, column: str, of_type: Any) -> None:
@@ -209,7 +210,7 @@ class _Writer:
         self._names: list[str] = []
         self._weight = 0
 
-    def __enter__(self) -> _Writer:
+    def __enter__(self) -> Writer:
         return self
 
     def write(self, value: Value, name: str) -> None:

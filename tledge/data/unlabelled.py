@@ -1,0 +1,63 @@
+"""Rows without a label, for a student to learn from its teacher on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+
+from tledge.data import inputs
+from tledge.data.sources import Problem, Source
+from tledge.data.table import Writer, shown, values
+from tledge.errors import DataError, did_you_mean
+from tledge.progress import Progress
+from tledge.recipe.schema import Data
+from tledge.tasks import Task
+
+FILE = "unlabelled.arrow"
+
+
+def write(source: Source, settings: Data, task: Task, known: set[bytes], folder: Path, progress: Progress) -> int:
+    """Read a source to its end, keep each new input once, and give how many there are.
+
+    Args:
+        source: the stream of raw rows; a label column is not looked at.
+        settings: the recipe's `data`.
+        task: names the input column.
+        known: 16 bytes of each input that the other splits have; such rows are left out, so that a student never
+            learns from a test row.
+        folder: takes `unlabelled.arrow`.
+        progress: shown while reading.
+
+    Raises:
+        DataError: the column is missing, no new row is left, or a row is broken and `on_error` is `fail`.
+    """
+    column = settings.columns.get(task.INPUT_COLUMN, task.INPUT_COLUMN)
+    if source.columns and column not in source.columns:
+        raise DataError(
+            f"{source.name} has no column {column!r}; its columns are {', '.join(source.columns)}"
+            f"{did_you_mean(column, source.columns)}; set data.columns.{task.INPUT_COLUMN}"
+        )
+    kind = inputs.load(task.INPUT)
+    seen, count = set(known), 0
+    rows = shown(source, source.read({column}), progress, costly=kind.IS_COSTLY)
+    with Writer(folder / FILE, task.INPUT_COLUMN, kind.TYPE) as writer:
+        for row, found in values(rows, kind, column, source.folder):
+            if isinstance(found, Problem):
+                if settings.on_error == "fail":
+                    raise DataError(f"{row.name}: {found.detail}; mend the row, or set data.on_error: skip")
+            elif found.digest not in seen:
+                seen.add(found.digest)
+                writer.write(found, row.name)
+                count += 1
+    if not count:
+        raise DataError(
+            f"data.unlabelled: {source.name} has no row that the training, validation and test rows do not have"
+        )
+    return count
+
+
+def open_unlabelled(folder: Path) -> datasets.Dataset | None:
+    """The rows that `write` kept, with the task's input column and `row`; `None` where there are none."""
+    path = folder / FILE
+    return datasets.Dataset.from_file(str(path)) if path.exists() else None
