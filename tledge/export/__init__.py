@@ -1,10 +1,11 @@
 """A checkpoint to an ONNX graph, and the proof that both compute the same."""
 
+from tledge.export.decoder import export_decoder
 from tledge.export.image import export_image
 from tledge.export.library_pixels import LibraryPixels, compare_pixels
 from tledge.export.parity import cases, check, require
 from tledge.export.preprocessing import add_preprocessing, check_preprocessing
-from tledge.export.reference import torch_run
+from tledge.export.reference import torch_generate, torch_run
 from tledge.export.text import export
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "check_preprocessing",
     "compare_pixels",
     "export",
+    "export_decoder",
     "export_image",
     "require",
+    "torch_generate",
     "torch_run",
 ]
