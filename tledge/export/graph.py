@@ -9,7 +9,7 @@ height and width is stored as `GlobalAveragePool`, which has an integer kernel w
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import onnx_ir
@@ -22,8 +22,23 @@ IR_VERSION = 10  # what onnxruntime has read since 1.18; newer features of the f
 SINGLE_FILE_LIMIT = 2_000_000_000  # protobuf's limit for one message is 2 GiB
 
 
-def finish(program: onnx_ir.Model, path: Path, *, opset: int, external_data: bool) -> Graph:
+def finish(
+    program: onnx_ir.Model,
+    path: Path,
+    *,
+    opset: int,
+    external_data: bool,
+    dimensions: Mapping[str, Sequence[str]] | None = None,
+) -> Graph:
     """Bring a fresh export into the form that is shipped, write it, and tell what it takes and gives.
+
+    Args:
+        program: the export.
+        path: the ONNX file.
+        opset: the operator set that was asked for.
+        external_data: keep the weights in a file of their own.
+        dimensions: the names of the dynamic dimensions, in order, of inputs and outputs by name; for those that are not
+            in it, `DIMENSIONS`.
 
     Raises:
         ExportError: the exporter wrote another operator set, or one file would be too large.
@@ -33,7 +48,7 @@ def finish(program: onnx_ir.Model, path: Path, *, opset: int, external_data: boo
             f"export.opset: got {opset}, but the exporter wrote {program.opset_imports.get('')}; "
             "20 is the default, and 18 to 23 are common"
         )
-    name_dimensions(program)
+    name_dimensions(program, dimensions or {})
     keep_add_before_norm(program)
     mean_as_pool(program)
     clean(program)
@@ -51,13 +66,13 @@ def not_translated(model: object, error: Exception) -> ExportError:
     )
 
 
-def name_dimensions(program: onnx_ir.Model) -> None:
-    """Call the dynamic dimensions `batch` and `sequence`, in this order, at the graph's inputs and outputs.
+def name_dimensions(program: onnx_ir.Model, dimensions: Mapping[str, Sequence[str]]) -> None:
+    """Name the dynamic dimensions of the graph's inputs and outputs: `batch` and `sequence` where nothing else is said.
 
     The exporter's symbols (`s18`) say nothing, and give one dimension several names.
     """
     for value in (*program.graph.inputs, *program.graph.outputs):
-        names = iter(DIMENSIONS)
+        names = iter(dimensions.get(value.name, DIMENSIONS))
         value.shape = onnx_ir.Shape([d if isinstance(d, int) else next(names) for d in value.shape])
 
 
