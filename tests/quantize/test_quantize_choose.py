@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 
-from tledge.artifacts import Graph, LatencyRatio, Variant
+from tledge.artifacts import Candidate, Graph, LatencyRatio, Variant
 from tledge.errors import QuantizeError
-from tledge.quantize.choose import Limits, choose
+from tledge.quantize.choose import Limits, choose, pick
 
 
 def variant(name, *, metric=0.9, mb=50.0, ms=5.0, ratio=None):
@@ -31,7 +33,7 @@ def chosen(*variants, drop=0.01, **limits):
         ({"ratio": FAST, "metric": 0.89}, {}, "int8", "accuracy -0.0100"),
         ({"ratio": FAST, "metric": 0.95}, {}, "int8", "accuracy +0.0500"),
         ({"ratio": FAST, "metric": 0.8899}, {}, "fp32", "accuracy drops by 0.0101, more than the 0.01 allowed"),
-        ({"ratio": FAST, "metric": float("nan")}, {}, "fp32", "accuracy drops by nan"),
+        ({"ratio": FAST, "metric": float("nan")}, {}, "fp32", "accuracy drops by inf"),
         ({"ratio": (1.1, 1.2, 1.3)}, {}, "fp32", "slower than fp32 here (1.20 (95 % interval 1.10 to 1.30)"),
         ({"ratio": (0.8, 0.9, 1.0)}, {}, "fp32", "not faster than fp32 here (0.90 (95 % interval 0.80 to 1.00)"),
         ({"ratio": (0.8, 1.1, 1.3)}, {}, "fp32", "not faster than fp32 here"),
@@ -101,3 +103,25 @@ def test_what_went_in_is_not_changed():
         before.metrics,
         before.against_fp32,
     )
+
+
+@pytest.mark.parametrize(("loss", "winner"), [(2.5, "int8"), (2.99, "int8"), (3.02, "int8"), (3.03, "fp32")])
+def test_where_lower_is_better_a_rise_is_the_drop(loss, winner):
+    """fp32 has a loss of 3: less of it is never held against a variant, and more only beyond the budget."""
+    losses = {"fp32": 3.0, "int8": loss}
+    variants = [dataclasses.replace(v, metrics={"loss": losses[v.name]}) for v in (FP32, variant("int8", ratio=FAST))]
+    result = choose(variants, Limits("loss", 0.02, lower_is_better=True))
+    assert [v.name for v in result if v.chosen] == [winner]
+    if winner == "fp32":
+        assert result[1].reason == "loss rises by 0.0300, more than the 0.02 allowed"
+    else:
+        assert result[1].reason.endswith(f"loss {loss - 3:+.4f}")
+
+
+def test_of_candidates_the_one_with_the_lowest_loss_is_picked_where_lower_is_better():
+    timed = LatencyRatio("fp32", 0.4, 0.3, 0.5, 100)
+    made = [Candidate("s", {"n": i}, {"loss": loss}, timed) for i, loss in enumerate((3.015, 2.9, 3.4, float("nan")))]
+    found = pick(made, {"loss": 3.0}, Limits("loss", 0.02, lower_is_better=True))
+    assert [each.picked for each in found] == [False, True, False, False]
+    assert found[2].reason == "loss rises by 0.4000, more than the 0.02 allowed"
+    assert "rises by inf" in found[3].reason

@@ -20,12 +20,16 @@ two percent, which no number of runs in them shows (`tledge.bench.compare`)."""
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a variant may cost; `None` is no limit. Sizes are in MB of 10^6 bytes."""
+    """What a variant may cost; `None` is no limit. Sizes are in MB of 10^6 bytes.
+
+    Where `lower_is_better`, as of a loss, it is a rise of the metric that `max_metric_drop` bounds.
+    """
 
     metric: str
     max_metric_drop: float
     latency_ms: float | None = None
     size_mb: float | None = None
+    lower_is_better: bool = False
 
 
 def choose(variants: Sequence[Variant], limits: Limits) -> tuple[Variant, ...]:
@@ -71,9 +75,16 @@ def slower(ratios: Mapping[str, LatencyRatio]) -> dict[str, str]:
 
 
 def metric_drop(fp32: Mapping[str, float], metrics: Mapping[str, float], limits: Limits) -> float:
-    """How much of the metric was lost against fp32; infinite where there is no number."""
+    """How much worse the metric is than fp32's; infinite where there is no number."""
     drop = fp32[limits.metric] - metrics[limits.metric]
-    return math.inf if math.isnan(drop) else drop
+    if math.isnan(drop):
+        return math.inf
+    return -drop if limits.lower_is_better else drop
+
+
+def _too_much(drop: float, limits: Limits) -> str:
+    verb = "rises" if limits.lower_is_better else "drops"
+    return f"{limits.metric} {verb} by {drop:.4f}, more than the {limits.max_metric_drop:g} allowed"
 
 
 def pick(candidates: Sequence[Candidate], fp32: Mapping[str, float], limits: Limits) -> tuple[Candidate, ...]:
@@ -100,7 +111,7 @@ def pick(candidates: Sequence[Candidate], fp32: Mapping[str, float], limits: Lim
     for i, candidate in enumerate(candidates):
         reason = candidate.reason
         if i in drops and i not in within:
-            reason = f"{limits.metric} drops by {drops[i]:.4f}, more than the {limits.max_metric_drop:g} allowed"
+            reason = _too_much(drops[i], limits)
             reason += ", but no other loses less" if i == picked else ""
         elif i == picked:
             change = candidate.metrics[limits.metric] - fp32[limits.metric]
@@ -124,9 +135,9 @@ def _why_not(variant: Variant, fp32: Variant, limits: Limits) -> str:
     if limits.latency_ms is not None and variant.latency_ms is not None and variant.latency_ms > limits.latency_ms:
         reasons.append(f"{variant.latency_ms:.2f} ms is over the budget of {limits.latency_ms:g} ms")
     if variant is not fp32:
-        drop = fp32.metrics[limits.metric] - variant.metrics[limits.metric]
-        if not drop <= limits.max_metric_drop + 1e-12:  # so spelt, a metric that is no number is no pass
-            reasons.append(f"{limits.metric} drops by {drop:.4f}, more than the {limits.max_metric_drop:g} allowed")
+        drop = metric_drop(fp32.metrics, variant.metrics, limits)
+        if drop > limits.max_metric_drop + 1e-12:
+            reasons.append(_too_much(drop, limits))
         ratio = variant.against_fp32
         if ratio is not None and ratio.low > 1:
             reasons.append(f"slower than fp32 here ({_times(ratio.ratio, ratio.low, ratio.high)} of its time)")
