@@ -8,7 +8,21 @@ from typing import Any
 
 import typer
 
-from tledge.cli import bench, export, finetune, gate, init, inspect, predict, quantize, report, run, schema, verify
+from tledge.cli import (
+    bench,
+    distill,
+    export,
+    finetune,
+    gate,
+    init,
+    inspect,
+    predict,
+    quantize,
+    report,
+    run,
+    schema,
+    verify,
+)
 from tledge.errors import MissingExtraError, TledgeError
 
 app = typer.Typer(
@@ -22,7 +36,7 @@ app = typer.Typer(
     "11 REGRESSION, 12 ANOMALOUS, 13 INCONCLUSIVE, 14 another machine, 130 Ctrl-C.",
 )
 
-for verb in (run, finetune, export, quantize, bench, gate, report, predict, verify, inspect, init, schema):
+for verb in (run, finetune, distill, export, quantize, bench, gate, report, predict, verify, inspect, init, schema):
     _name = verb.__name__.rpartition(".")[2]
     app.command(_name, short_help=(verb.__doc__ or "").partition(": ")[2])(verb.command)
 
@@ -44,7 +58,7 @@ def _options(
 
 # Packages of the `train` extra whose absence is the user's to mend, and not a defect.
 _EXTRA = {"torch", "transformers", "accelerate", "datasets", "onnx", "onnxscript", "optimum", "pydantic", "yaml",
-          "sklearn", "jinja2", "safetensors", "torchvision", "timm", "pyarrow", "onnx_ir"}  # fmt: skip
+          "sklearn", "scipy", "peft", "gguf", "jinja2", "safetensors", "torchvision", "timm", "pyarrow", "onnx_ir"}  # fmt: skip
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # what a misspelt command line raises
 

@@ -37,7 +37,7 @@ def command(
     out: OutOption = None,
     as_json: screen.JsonOption = False,
 ) -> None:
-    """Run all stages of a recipe: data, train, export, quantize, bundle, bench, report.
+    """Run all stages of a recipe: data, train, distill where it asks for a student, export ... bench, report.
 
     Run again, it goes on after the last whole stage, and training from its last checkpoint. With --data instead of a
     recipe, one is written into the run folder first.
@@ -80,6 +80,11 @@ def stages(
 ) -> None:
     """Run a recipe's stages up to one of them and print where the results are."""
     recipe, folder = recipe_of(path, overrides or [], out)
+    if until == "distill" and recipe.distill is None:
+        raise RecipeError(
+            f"{path} has no section distill, which says what the student is; add it (distill: {{}} takes every second "
+            "layer), or: --set distill={}"
+        )
     from tledge import pipeline, processes
 
     pipeline.run(recipe, folder, until=until, fp32_only=fp32_only, progress=screen.bars(), say=screen.say)

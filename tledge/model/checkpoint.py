@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from transformers import AutoTokenizer
 
 from tledge.errors import ModelError
 from tledge.inputs import image as image_inputs
 from tledge.model import classifier as texts
 from tledge.model import image_classifier as images
 from tledge.model.backbones.image import ImageBackbone
-from tledge.model.backbones.transformers import Backbone
+from tledge.model.backbones.transformers import Backbone, place_of
 from tledge.model.classifier import TextClassifier
 from tledge.model.image_classifier import ImageClassifier
 
@@ -52,6 +55,44 @@ def save(classifier: TextClassifier | ImageClassifier, folder: Path, backbone: B
         texts.save_text(classifier, folder, backbone.tokenizer)
 
 
+def save_beside(classifier: TextClassifier, folder: Path, checkpoint: Path) -> None:
+    """Write a checkpoint of a classifier of texts with the tokenizer of another checkpoint, as for a student."""
+    texts.save_text(classifier, folder, AutoTokenizer.from_pretrained(checkpoint))
+
+
+def whole(reference: str, *, task: str, labels: Sequence[str]) -> Path:
+    """The folder of a checkpoint that is taken as it is, with its head.
+
+    Args:
+        reference: a folder, or `package:NAME/PATH`.
+        task: the name of the task that it must have been trained for.
+        labels: the labels of the data, in their order.
+
+    Raises:
+        ModelError: it is no checkpoint of tledge, or one of another task or other labels.
+    """
+    folder = Path(place_of(reference))
+    if not folder.is_dir():
+        raise ModelError(
+            f"model.backbone: strategy none takes a checkpoint of tledge with its head, but there is no folder "
+            f"{reference!r}; expected such as runs/NAME/train/checkpoint"
+        )
+    config = _config(folder)
+    if config["tledge"]["task"] != task:
+        raise ModelError(f"model.backbone: {reference!r} was trained for {config['tledge']['task']}, not for {task}")
+    own = [config["id2label"][str(i)] for i in range(len(config["id2label"]))]
+    if sorted(own) != sorted(labels):
+        raise ModelError(
+            f"model.backbone: the labels of {reference!r} are {', '.join(own)}, but those of the data are "
+            f"{', '.join(labels)}; set data.label_names, or train with another strategy"
+        )
+    if own != list(labels):
+        raise ModelError(
+            f"model.backbone: {reference!r} has the labels in another order; set data.labels: [{', '.join(own)}]"
+        )
+    return folder
+
+
 def save_inputs(classifier: TextClassifier | ImageClassifier, backbone: Backbone | ImageBackbone, folder: Path) -> None:
     """Write what `inputs.load` reads: the tokenizer's files, or preprocessor_config.json."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,10 +109,15 @@ def load(folder: Path) -> TextClassifier | ImageClassifier:
     Raises:
         ModelError: the folder is not a checkpoint of tledge, or its weights do not fit.
     """
+    config = _config(folder)
+    return images.load_image(folder, config) if "backbone" in config["tledge"] else texts.load_text(folder)
+
+
+def _config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{folder} is not a checkpoint: {str(error).partition(chr(10))[0]}") from error
     if not isinstance(config, dict) or not isinstance(config.get("tledge"), dict):
         raise ModelError(f"{folder}/config.json has no 'tledge' entry; expected a checkpoint that tledge wrote")
-    return images.load_image(folder, config) if "backbone" in config["tledge"] else texts.load_text(folder)
+    return config

@@ -33,6 +33,8 @@ def stage(job: Job, folder: Path) -> str:
     """Put a head on the backbone, train as the strategy says, and write the checkpoint and the learning curves."""
     from tledge import model
 
+    if job.recipe.finetune.strategy == "none":
+        return _taken(job, folder)
     trained = train(job, folder)
     if processes.is_main():
         classifier = trained.classifier
@@ -55,6 +57,33 @@ def stage(job: Job, folder: Path) -> str:
     return (
         f"{job.recipe.finetune.strategy}, validation {job.metric} {last.best_metric:.3f} at epoch {last.best_epoch:g}"
     )
+
+
+def _taken(job: Job, folder: Path) -> str:
+    """A checkpoint as it is, its head included."""
+    from tledge import data, model
+
+    labels = data.open_splits(job.stage("data")).labels
+    source = model.whole(job.recipe.model.backbone, task=job.recipe.task, labels=labels)
+    if not processes.is_main():
+        return ""
+    classifier = model.load(source)
+    shutil.copytree(source, folder / "checkpoint", dirs_exist_ok=True)
+    encoder = inputs.load(job.task.INPUT, source)
+    write_json(
+        folder / "train.json",
+        {
+            "backbone": job.recipe.model.backbone,
+            "backbone_sha256": model.weights_digest(classifier.backbone),
+            "pooling": getattr(classifier, "pooling", ""),
+            "input": _input_facts(encoder),
+            "notes": ["taken as it is, with its head"],
+            "parameters": sum(p.numel() for p in classifier.parameters()),
+            "trained_parameters": 0,
+            "phases": [],
+        },
+    )
+    return "the checkpoint is taken as it is"
 
 
 def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
@@ -84,7 +113,7 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
         model.Rows(rows[task.INPUT_COLUMN], task.targets(rows["label"], len(splits.labels)))
         for rows in (splits.train, splits.validation)
     )
-    classifier = _classifier(job, backbone, splits.labels, train_rows.targets)
+    classifier = fresh_classifier(job, backbone, splits.labels, train_rows.targets)
     with training.main_first():
         if processes.is_main():
             model.save_inputs(classifier, backbone, folder / "inputs")
@@ -96,6 +125,15 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
     augment = training.Augment(augmentation, encoder) if augmentation.changes_images else None
     if augment is not None and pretrained and processes.is_main():
         training.contact_sheet(list(train_rows.values[:6]), augment).save(folder / "contact_sheet.jpg", quality=85)
+    weights = training.label_weights(
+        recipe.finetune.class_weights, train_rows.targets, splits.labels, task.PROBLEM_TYPE
+    )
+    objective = training.supervised(
+        plugins.load(losses.__name__, recipe.finetune.loss or task.LOSS).loss,
+        label_weights=weights,
+        label_smoothing=recipe.finetune.label_smoothing,
+        mixed=augmentation.mixes_images,
+    )
     phases = model.phases(
         classifier,
         encoder,
@@ -120,12 +158,9 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
                 phase.validation,
                 phase=phase.name,
                 note=phase.note,
-                loss=plugins.load(losses.__name__, recipe.finetune.loss or task.LOSS).loss,
+                objective=objective,
                 score=task.score,
                 metric=job.metric,
-                label_weights=training.label_weights(
-                    recipe.finetune.class_weights, train_rows.targets, splits.labels, task.PROBLEM_TYPE
-                ),
                 groups=phase.groups,
                 epochs=phase.epochs,
                 settings=recipe.finetune,
@@ -141,8 +176,8 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
     return Trained(classifier, backbone, encoder, digest, notes, fitted)
 
 
-def _classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: Any) -> Any:
-    """A backbone with the fresh head that a recipe describes."""
+def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: Any) -> Any:
+    """A backbone with the fresh head that a recipe describes; `targets` are those of the training rows."""
     from tledge import model
 
     recipe, task = job.recipe, job.task
