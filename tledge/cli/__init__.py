@@ -58,7 +58,8 @@ def _options(
 
 # Packages of the `train` extra whose absence is the user's to mend, and not a defect.
 _EXTRA = {"torch", "transformers", "accelerate", "datasets", "onnx", "onnxscript", "optimum", "pydantic", "yaml",
-          "sklearn", "scipy", "peft", "gguf", "jinja2", "safetensors", "torchvision", "timm", "pyarrow", "onnx_ir"}  # fmt: skip
+          "sklearn", "scipy", "peft", "gguf", "jinja2", "safetensors", "torchvision", "timm", "pyarrow",
+          "onnx_ir"}  # fmt: skip
 
 _USAGE_ERROR: Any = typer.BadParameter.__base__  # what a misspelt command line raises
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,34 +26,33 @@ BATCH = 16  # torch eager in fp32 answers a row alike alone and in a batch
 
 def stage(job: Job, folder: Path) -> str:
     """Train students with the teacher and without it, and keep the first one that had it."""
-    return lead(job, folder, Lessons(job))
+    return lead(job, folder, ClassifierCourse(job, folder))
 
 
 class ClassifierCourse:
     """The course of a classifier of texts or images: a `Course`."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, folder: Path) -> None:
         from tledge import data, model
 
         assert job.recipe.distill is not None
         self.job = job
+        self.folder = folder
         self.settings: Distill = job.recipe.distill
         self.splits = data.open_splits(job.stage("data"))
         self.checkpoint = job.stage("train") / "checkpoint"
         self.teacher = model.load(self.checkpoint).requires_grad_(False)
         self.teacher_encoder = inputs.load(job.task.INPUT, self.checkpoint)
-        self.layers: tuple[int, ...] | None = None
-        self.plan: Plan | None = None
-        self.backbone: Any = None
         self.encoder: Input = self.teacher_encoder
+        self.layers: tuple[int, ...] | None = None
+        self.reference = self.settings.student.backbone
+        self.backbone: Any = None
 
     def choose(self, folder: Path) -> tuple[StudentCandidate, ...]:
-        """The recipe's student; for a budget that of the ladder's candidates which is best on the validation rows."""
+        """Nothing where the recipe names the student."""
         from tledge import model
 
         student = self.settings.student
-        if student.budget is not None:
-            return self._climb(folder)
         if student.shape is None and student.backbone is None:
             self.layers = model.choose_layers(student.layers, len(self.teacher.blocks()))
         return ()
@@ -61,21 +62,20 @@ class ClassifierCourse:
         from tledge import model, train
 
         student = self.settings.student
-        if self.plan is not None and self.plan.backbone is None:
-            return self.plan.make()
         if self.layers is not None:
             return model.from_layers(self.teacher, self.layers)
         if student.shape is not None:
             return model.of_shape(self.teacher, student.shape, seed)
+        assert self.reference is not None
         train.seed(seed)
         self.backbone = model.load_backbone(
-            student.backbone if self.plan is None else self.plan.backbone,
+            self.reference,
             kind=self.job.task.INPUT,
             revision=student.revision,
             weights=student.weights,
             match=student.match,
         )
-        return fresh_classifier(self.job, self.backbone, self.splits.labels, self._rows("train").targets)
+        classifier = fresh_classifier(self.job, self.backbone, self.splits.labels, self._rows("train").targets)
         model.save_inputs(classifier, self.backbone, self.folder / "inputs")
         self.encoder = inputs.load(self.job.task.INPUT, self.folder / "inputs")
         return classifier
@@ -84,37 +84,35 @@ class ClassifierCourse:
         """Train a student in place."""
         from tledge import train
 
-        lessons = self._lessons(student, with_teacher=with_teacher)
+        task, settings, labels = self.job.task, self.settings, self.splits.labels
+        lessons = self._lessons()
         groups, base_rate = self._groups(student)
-        augmentation = self.settings.augmentation
+        mixes = settings.augmentation.mixes_images
         return train.distill(
             student,
             self.teacher if with_teacher else None,
             lessons.train,
             lessons.validation,
             pairing=self._pairing(student),
-            settings=self.settings,
-            problem_type=self.job.task.PROBLEM_TYPE,
-            hard_loss=plugins.load(losses.__name__, self.job.recipe.finetune.loss or self.job.task.LOSS).loss,
-            score=self.job.task.score,
+            settings=settings,
+            problem_type=task.PROBLEM_TYPE,
+            hard_loss=plugins.load(losses.__name__, self.job.recipe.finetune.loss or task.LOSS).loss,
+            score=task.score,
             metric=self.job.metric,
             lower_is_better=False,
             label_weights=train.label_weights(
-                self.settings.class_weights,
-                self._rows("train").targets,
-                self.splits.labels,
-                self.job.task.PROBLEM_TYPE,
+                settings.class_weights, self._rows("train").targets, labels, task.PROBLEM_TYPE
             ),
             groups=groups,
             base_rate=base_rate,
-            epochs=self.settings.epochs or EPOCHS,
+            epochs=settings.epochs or EPOCHS,
             random_seed=seed,
             folder=folder,
             progress=self.job.progress,
             phase=phase,
-            note=f"with seed {seed}",
+            note=f"seed {seed}",
             decodes=lessons.decodes,
-            mix=train.Mix(augmentation, len(self.splits.labels)) if augmentation.mixes_images else None,
+            mix=train.Mix(settings.augmentation, len(labels)) if mixes else None,
         )
 
     def test(self, model: Any, who: str) -> dict[str, float]:
@@ -142,9 +140,58 @@ class ClassifierCourse:
         else:
             model.save(student, folder, self.backbone)
 
+    def facts(self) -> Mapping[str, Any]:
+        """What `distill.json` says of the student and of what it learns."""
+        return {}
+
+    @functools.cache  # noqa: B019, one course lives as long as its stage
+    def _lessons(self) -> Any:
+        from tledge import data, model, train
+
+        settings = self.settings
+        augmentation = settings.augmentation
+        augment = train.Augment(augmentation, self.encoder) if augmentation.changes_images else None
+        unlabelled = data.open_unlabelled(self.job.stage("data"))
+        lessons = model.lessons(
+            self.encoder,
+            self._rows("train"),
+            self._rows("validation"),
+            teacher_encoder=self.teacher_encoder,
+            unlabelled=None if unlabelled is None else unlabelled[self.job.task.INPUT_COLUMN],
+            augment=augment,
+            settings=augmentation,
+            seed=self.job.recipe.seed,
+            image=self.job.task.INPUT == "image",
+        )
+        if settings.teacher_cache:
+            lessons = model.with_teacher_logits(
+                lessons, self.teacher, batch_size=settings.batch_size, progress=self.job.progress
+            )
+        return lessons
+
+    def _pairing(self, student: Any) -> Any:
+        from tledge import model, train
+
+        ours, theirs = ([block.modules[-1] for block in each.blocks()] for each in (student, self.teacher))
+        chosen = model.layer_map(self.settings.layer_map, len(ours), len(theirs), self.layers)
+        return train.Pairing(tuple(ours), tuple(theirs), chosen)
+
+    def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
+        """Parameter groups, and the rate that they are made for where it is still to be found."""
+        from tledge import model
+
+        asked, decay = self.settings.learning_rate, self.settings.weight_decay
+        random = self.settings.student.shape is not None or self.settings.student.weights == "none"
+        usual = RANDOM_LEARNING_RATE if random else COPIED_LEARNING_RATE
+        rate = asked if isinstance(asked, float) else usual
+        base_rate = rate if asked == "auto" else None
+        if self.backbone is None or random:
+            return model.groups_of(student.parameters(), rate, decay), base_rate
+        groups = model.groups_of(student.backbone.parameters(), rate, decay)
+        return groups + model.groups_of(student.classifier.parameters(), rate * FRESH_HEAD_FACTOR, decay), base_rate
+
     def _rows(self, split: str) -> Any:
         from tledge import model
 
-        rows = getattr(self.splits, split)
-        task = self.job.task
+        rows, task = getattr(self.splits, split), self.job.task
         return model.Rows(rows[task.INPUT_COLUMN], task.targets(rows["label"], len(self.splits.labels)))
