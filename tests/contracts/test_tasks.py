@@ -22,7 +22,8 @@ ROWS = {
     "regression": ([[-3.5], [0.25], [7.0], [2.0]], [[7.0], [2.0], [-3.5], [0.25]]),
 }
 """What is right and what is wrong for the outputs above, by what is told of an input."""
-LABELLED = [name for name in ALL if not name.endswith("_regression")]
+WITH_LABEL = [name for name in ALL if name != "causal_lm"]
+LABELLED = [name for name in WITH_LABEL if not name.endswith("_regression")]
 
 
 def outputs(name):
@@ -38,7 +39,7 @@ def targets(name, *, wrong=False):
 
 
 def test_the_tasks_are_found():
-    assert [f"{kind}_{told}" for kind in ("image", "text") for told in ROWS] == ALL
+    assert ["causal_lm", *(f"{kind}_{told}" for kind in ("image", "text") for told in ROWS)] == ALL
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -60,7 +61,7 @@ def test_holds_what_the_package_documents(name):
             assert all(isinstance(each, str) for each in value)
         else:
             assert isinstance(value, str)
-            assert value
+            assert value or (name == "causal_lm" and attribute == "LABEL_COLUMN")
     for function in ("parse_label", "targets", "decode", "decisions", "score"):
         ours, theirs = getattr(task, function), getattr(tasks.Task, function)
         assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
@@ -69,11 +70,14 @@ def test_holds_what_the_package_documents(name):
 @pytest.mark.parametrize("name", ALL)
 def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
     task = tasks.load(name)
-    assert task.INPUT == task.INPUT_COLUMN == name.partition("_")[0]
+    assert task.INPUT == task.INPUT_COLUMN == ("text" if name == "causal_lm" else name.partition("_")[0])
     assert task.METRIC in task.METRICS
     assert task.LOSS in task.LOSSES
     assert set(task.LOSSES) <= set(plugins.names(losses.__name__))
-    assert task.PROBLEM_TYPE in {"single_label_classification", "multi_label_classification", "regression"}
+    assert set(getattr(task, "LOWER_IS_BETTER", ())) <= set(task.METRICS)
+    assert task.PROBLEM_TYPE in {
+        "single_label_classification", "multi_label_classification", "regression", "causal_lm",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", LABELLED)
@@ -103,7 +107,7 @@ def test_a_number_is_given_as_it_is_and_decides_nothing(name):
     assert targets(name).shape == (4,)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", WITH_LABEL)
 def test_score_is_best_for_right_answers_and_falls_with_wrong_ones(name):
     task = tasks.load(name)
     scores = task.score(outputs(name), targets(name))
@@ -115,7 +119,7 @@ def test_score_is_best_for_right_answers_and_falls_with_wrong_ones(name):
     assert all(worse[metric] < scores[metric] for metric in task.METRICS)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", WITH_LABEL)
 def test_half_precision_outputs_are_scored_like_full(name):
     task, full = tasks.load(name), outputs(name)
     half = {"logits": full["logits"].astype(np.float16)}
@@ -195,6 +199,57 @@ def test_extreme_logits_give_finite_answers():
             scores = tasks.load(name).decode(extreme, LABELS)[0]["scores"]
             assert scores["a"] == 1.0
             assert scores["b"] == 0.0
+
+
+BLOCKS = [[0, 2, 1, 1], [1, 0, 0, 2]]
+"""Blocks of four tokens out of three."""
+
+
+def next_token_logits(blocks, confidence=9):
+    """Logits that are sure of each next token; what comes after a block is said to be token 2."""
+    following = np.array([[*block[1:], 2] for block in blocks])
+    return (np.eye(3)[following] * confidence).astype(np.float32)
+
+
+def test_a_language_model_is_scored_by_the_tokens_that_follow():
+    task = tasks.load("causal_lm")
+    targets, logits = task.targets(BLOCKS, 3), next_token_logits(BLOCKS)
+    assert targets.shape == (2, 4)
+    right = task.score({"logits": logits}, targets)
+    one = -np.log(np.exp(9) / (np.exp(9) + 2))
+    assert right["loss"] == pytest.approx(one)
+    assert right["perplexity"] == pytest.approx(np.exp(one))
+    assert right["next_token_accuracy"] == 1.0
+    wrong = task.score({"logits": next_token_logits(BLOCKS[::-1])}, targets)
+    assert wrong["loss"] > 9 * np.mean(np.array(BLOCKS)[:, 1:] != np.array(BLOCKS[::-1])[:, 1:])
+    assert wrong["perplexity"] > right["perplexity"]
+    assert wrong["next_token_accuracy"] < 1
+    half = task.score({"logits": logits.astype(np.float16)}, targets)
+    assert half == pytest.approx(right)
+
+
+def test_a_language_models_losses_serve_where_its_logits_would_fill_the_memory():
+    task = tasks.load("causal_lm")
+    scores = task.score({"token_losses": np.array([[1, 2, 3], [4, 5, 6]], np.float32)}, np.array(BLOCKS))
+    assert scores == {"loss": 3.5, "perplexity": pytest.approx(np.exp(3.5))}
+    assert task.metrics_of(1e6)["perplexity"] == np.inf
+
+
+def test_a_language_model_decides_for_the_next_token_and_has_no_labels():
+    task = tasks.load("causal_lm")
+    outputs = {"logits": next_token_logits(BLOCKS)}
+    np.testing.assert_array_equal(task.decisions(outputs), np.array(BLOCKS)[:, 1:])
+    answers = task.decode(outputs, LABELS)
+    assert [answer["token"] for answer in answers] == ["c", "c"]
+    assert answers[0]["score"] == pytest.approx(np.exp(9) / (np.exp(9) + 2))
+    assert json.loads(json.dumps(answers)) == answers
+    assert task.parse_label("anything", "|") == ()
+
+
+def test_which_metrics_are_better_when_lower():
+    model, label = tasks.load("causal_lm"), tasks.load("text_classification")
+    assert [tasks.lower_is_better(model, metric) for metric in model.METRICS] == [True, True, True, False]
+    assert not any(tasks.lower_is_better(label, metric) for metric in label.METRICS)
 
 
 def test_tasks_load_without_heavy_packages():

@@ -1,6 +1,19 @@
-"""Causal language modelling: a text goes on, one token after another."""
+"""Causal language modelling: a text goes on, one token after another.
+
+A row is a block of tokens, and the target of each token is the one after it, so that there are no labels.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tledge import metrics
+from tledge.tasks import Outputs
 
 INPUT = "text"
 INPUT_COLUMN = "text"
@@ -9,7 +22,79 @@ NEEDS_LABEL = False
 METRIC = "loss"
 METRICS = ("loss", "perplexity", "bits_per_byte", "next_token_accuracy")
 LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_byte")
-LOSS = "next_token"
-LOSSES = ("next_token",)
+LOSS = "cross_entropy"
+LOSSES = ("cross_entropy",)
 OPTIMUM_TASK = "text-generation"
 PROBLEM_TYPE = "causal_lm"
+
+CHUNK = 1 << 22
+"""Logits that are exponentiated together: the float64 copy of so many takes 32 MB."""
+
+
+def parse_label(value: object, separator: str) -> tuple[str, ...]:  # noqa: ARG001
+    """No label, whatever the cell holds."""
+    return ()
+
+
+def targets(labels: Sequence[Sequence[int]], n_labels: int) -> npt.NDArray[np.int64]:
+    """The blocks themselves, `(blocks, block) int64`, from token ids below `n_labels`, the size of the vocabulary."""
+    result = np.asarray(labels, dtype=np.int64)
+    assert result.size == 0 or result.max() < n_labels
+    return result
+
+
+def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """One answer a block from `logits`, `(blocks, block, vocabulary)`: the token that goes on and its probability.
+
+    `labels` are the texts of the tokens.
+    """
+    probabilities = metrics.softmax(outputs["logits"][:, -1])
+    return [{"token": labels[int(row.argmax())], "score": float(row.max())} for row in probabilities]
+
+
+def decisions(outputs: Outputs) -> npt.NDArray[np.int64]:
+    """The most likely next token after each token but the last, `(blocks, block - 1) int64`."""
+    return np.asarray(outputs["logits"][:, :-1].argmax(axis=-1), dtype=np.int64)
+
+
+def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
+    """Loss and perplexity of blocks, and with `logits` next-token accuracy; `likelihood.score` knows bytes too.
+
+    Args:
+        outputs: `token_losses`, `(blocks, block - 1)` in nats, or `logits`, `(blocks, block, vocabulary)`.
+        targets: token ids, `(blocks, block)`; the first of each block is not predicted.
+    """
+    if "token_losses" in outputs:
+        return metrics_of(float(np.mean(outputs["token_losses"], dtype=np.float64)))
+    logits, truth = outputs["logits"][:, :-1], targets[:, 1:]
+    losses = token_losses(logits.reshape(-1, logits.shape[-1]), truth.reshape(-1))
+    accuracy = metrics.accuracy(decisions(outputs), truth)
+    return metrics_of(float(losses.mean())) | {"next_token_accuracy": accuracy}
+
+
+def token_losses(logits: npt.NDArray[Any], targets: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    """The negative log-likelihood of each target in nats, `(tokens,) float64`, computed in float64.
+
+    Args:
+        logits: `(tokens, vocabulary)`, float of any precision.
+        targets: token ids, `(tokens,)`.
+    """
+    result = np.empty(len(targets), dtype=np.float64)
+    step = max(1, CHUNK // logits.shape[1])
+    for start in range(0, len(targets), step):
+        part = logits[start : start + step].astype(np.float64)
+        part -= part.max(axis=1, keepdims=True)
+        of_target = part[np.arange(len(part)), targets[start : start + step]]
+        result[start : start + step] = np.log(np.exp(part, out=part).sum(axis=1)) - of_target
+    return result
+
+
+def metrics_of(loss: float, bytes_per_token: float | None = None) -> dict[str, float]:
+    """The metrics that follow from the mean loss in nats a token.
+
+    Args:
+        loss: the mean negative log-likelihood.
+        bytes_per_token: UTF-8 bytes of the text for each predicted token; without it there is no `bits_per_byte`.
+    """
+    found = {"loss": loss, "perplexity": math.exp(loss) if loss < math.log(1e300) else math.inf}
+    return found if bytes_per_token is None else found | {"bits_per_byte": loss / math.log(2) / bytes_per_token}
