@@ -29,9 +29,10 @@ def climb(pretrained, tmp_path):
                 fitted.append(
                     train.fit(
                         phase.module, phase.train, phase.validation, phase=phase.name, note=phase.note,
-                        loss=plugins.load(losses.__name__, TASK.LOSS).loss, score=TASK.score, metric=TASK.METRIC,
-                        label_weights=None, groups=phase.groups, epochs=phase.epochs, settings=settings,
-                        random_seed=0, folder=tmp_path / name / phase.name, progress=silent, base_rate=phase.base_rate,
+                        objective=train.supervised(plugins.load(losses.__name__, TASK.LOSS).loss),
+                        score=TASK.score, metric=TASK.METRIC,
+                        groups=phase.groups, epochs=phase.epochs, settings=settings, random_seed=0,
+                        folder=tmp_path / name / phase.name, progress=silent, base_rate=phase.base_rate,
                     )
                 )  # fmt: skip
         return built, phases, fitted

@@ -66,11 +66,14 @@ def climb(tmp_path):
                 fitted.append(
                     train.fit(
                         phase.module, phase.train, phase.validation, phase=phase.name, note=phase.note,
-                        loss=plugins.load(losses.__name__, loss or chosen.LOSS).loss, score=chosen.score,
-                        metric=chosen.METRIC,
-                        label_weights=train.label_weights(
-                            None, rows[0].targets, ("a", "b"), chosen.PROBLEM_TYPE
+                        objective=train.supervised(
+                            plugins.load(losses.__name__, loss or chosen.LOSS).loss,
+                            label_weights=train.label_weights(
+                                None, rows[0].targets, ("a", "b"), chosen.PROBLEM_TYPE
+                            ),
+                            mixed=changes.mixes_images,
                         ),
+                        score=chosen.score, metric=chosen.METRIC,
                         groups=phase.groups, epochs=phase.epochs, settings=settings, random_seed=0,
                         folder=tmp_path / name / phase.name, progress=progress, base_rate=phase.base_rate,
                         decodes=phase.decodes, mix=train.Mix(changes, 2) if changes.mixes_images else None,

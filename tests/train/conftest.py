@@ -75,25 +75,35 @@ def fit(tmp_path):
 
     def run(
         net, *, folder="run", progress=silent, lr=0.05, epochs=4, n_train=64, seed=0, weights=None, multilabel=False,
-        task=None, loss=None, rows=None, metric=None, groups=None, base_rate=None, decodes=False, mix=None, **settings,
+        task=None, loss=None, rows=None, metric=None, groups=None, base_rate=None, decodes=False, mix=None,
+        section="finetune", lower_is_better=False, output="logits", objective=None, score=None, **settings,
     ):  # fmt: skip
         task = tasks.load(task or ("text_multilabel" if multilabel else "text_classification"))
+        settings = Finetune(**({"batch_size": 8, "report_to": []} | settings))
         parameters = [p for p in net.parameters() if p.requires_grad]
         return train.fit(
             net,
             *(rows or (Points(n_train, 1, multilabel), Points(32, 2, multilabel))),
             phase="full",
             note="a note",
-            loss=loss or plugins.load(losses.__name__, task.LOSS).loss,
-            score=task.score,
+            objective=objective
+            or train.supervised(
+                loss or plugins.load(losses.__name__, task.LOSS).loss,
+                label_weights=weights,
+                label_smoothing=settings.label_smoothing,
+                mixed=mix is not None,
+            ),
+            score=score or task.score,
             metric=metric or task.METRIC,
-            label_weights=weights,
             groups=groups or [{"params": parameters, "lr": lr, "weight_decay": 0.01}],
             epochs=epochs,
-            settings=Finetune(**({"batch_size": 8, "report_to": []} | settings)),
+            settings=settings,
             random_seed=seed,
             folder=tmp_path / folder,
             progress=progress,
+            section=section,
+            lower_is_better=lower_is_better,
+            output=output,
             base_rate=base_rate,
             decodes=decodes,
             mix=mix,

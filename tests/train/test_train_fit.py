@@ -480,10 +480,74 @@ def test_only_batches_that_are_decoded_are_made_in_worker_processes(monkeypatch)
     monkeypatch.undo()
     made = [
         arguments(
-            Finetune(workers=3, batch_size=4, report_to=[]), epochs=1, metric="accuracy", random_seed=0,
-            folder=Path("x"), learning_rate=1.0, decodes=decodes,
+            Finetune(workers=3, batch_size=4, report_to=[]), section="finetune", epochs=1, metric="accuracy",
+            lower_is_better=False, random_seed=0, folder=Path("x"), learning_rate=1.0, decodes=decodes,
         )
         for decodes in (False, True)
     ]  # fmt: skip
     assert [each.dataloader_num_workers for each in made] == [0, 3]
     assert [each.per_device_eval_batch_size for each in made] == [64, 4]
+
+
+def test_messages_name_the_section_of_the_recipe(fit, toys):
+    with pytest.raises(TrainError, match=r"^distill\.optimizer: "):
+        fit(toys.Net(), section="distill", optimizer="none_such")
+    with pytest.raises(TrainError, match=r"lower distill\.learning_rate"):
+        fit(toys.Net(), section="distill", lr=1e30)
+
+
+def test_a_metric_that_is_better_when_lower_picks_its_lowest_epoch(fit, toys):
+    def error(outputs, targets):
+        return {"error": float((outputs["logits"].argmax(1) != targets).mean())}
+
+    net = toys.Net()
+    fitted = fit(net, score=error, metric="error", lower_is_better=True, lr=0.3, epochs=6)
+    errors = [point.validation_metric for point in fitted.curve]
+    assert fitted.best_metric == min(errors) < max(errors)
+    net.eval()
+    points = toys.Points(32, 2)
+    with torch.no_grad():
+        logits = net(points.points)["logits"]
+    assert (logits.argmax(1) != points.targets).float().mean().item() == pytest.approx(min(errors))
+
+
+def test_what_is_scored_has_the_name_of_the_output(fit, toys):
+    class Named(toys.Net):
+        def forward(self, points):
+            return {"answers": self.layers(points)}
+
+    def objective(outputs, labels, n_items):
+        return F.cross_entropy(outputs["answers"], labels, reduction="sum") / (n_items or len(labels))
+
+    def score(outputs, targets):
+        (answers,) = outputs.values()
+        return {"accuracy": float((answers.argmax(1) == targets).mean()), "named": float("answers" in outputs)}
+
+    fitted = fit(Named(), objective=objective, output="answers", score=score, metric="named")
+    assert fitted.best_metric == 1
+
+
+def test_shared_weights_are_stored_once_and_stay_shared(fit, toys):
+    class Tied(torch.nn.Module):
+        def __init__(self, seed=0):
+            super().__init__()
+            torch.manual_seed(seed)
+            self.first, self.second = torch.nn.Linear(4, 4), torch.nn.Linear(4, 4)
+            self.second.weight = self.first.weight
+            self.last = torch.nn.Linear(4, 2)
+
+        def forward(self, points):
+            return {"logits": self.last(torch.tanh(self.second(torch.tanh(self.first(points)))))}
+
+    whole, parted = Tied(), Tied()
+    fit(whole, folder="whole")
+    assert whole.first.weight is whole.second.weight
+    assert set(whole.state_dict()) >= {"first.weight", "second.weight"}  # as before the training
+    with pytest.raises(toys.Interrupted):
+        fit(parted, folder="parted", progress=toys.interrupt_at(17))
+    parted = Tied(seed=9)
+    fit(parted, folder="parted")
+    assert same(whole, parted)
+    again = Tied(seed=9)
+    fit(again, folder="parted")
+    assert same(whole, again)

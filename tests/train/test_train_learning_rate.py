@@ -19,7 +19,7 @@ def found(toys):
     def run(net, *, rows=None, groups=None, base_rate=0.01, optimizer=torch.optim.SGD, seed=0, progress=silent):
         return range_test(
             net, rows or toys.Points(64, 1),
-            lambda outputs, labels: nn.functional.cross_entropy(outputs["logits"], labels),
+            lambda outputs, labels, _: nn.functional.cross_entropy(outputs["logits"], labels),
             lambda groups: optimizer([dict(group) for group in groups]),
             groups or [{"params": list(net.parameters()), "lr": base_rate}],
             base_rate=base_rate, batch_size=8, workers=0, max_grad_norm=1.0, bf16=False, random_seed=seed,

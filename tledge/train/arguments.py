@@ -15,14 +15,16 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from tledge.errors import TrainError, did_you_mean
-from tledge.recipe.schema import Finetune
+from tledge.recipe.schema import Training
 
 
 def arguments(
-    settings: Finetune,
+    settings: Training,
     *,
+    section: str,
     epochs: float,
     metric: str,
+    lower_is_better: bool,
     random_seed: int,
     folder: Path,
     learning_rate: float,
@@ -31,9 +33,11 @@ def arguments(
     """The Trainer's arguments for one phase.
 
     Args:
-        settings: the recipe's `finetune`.
+        settings: the recipe's section about this training.
+        section: its name, for messages.
         epochs: passes over the training rows.
-        metric: what picks the best epoch; higher is better.
+        metric: what picks the best epoch.
+        lower_is_better: whether it is to be small.
         random_seed: of the row order.
         folder: takes checkpoints and logs.
         learning_rate: the largest of the parameter groups, for the logs.
@@ -44,11 +48,11 @@ def arguments(
         TrainError: a setting that transformers or this machine does not take.
     """
     accelerated = has_accelerator()
-    _check_names(settings)
+    _check_names(settings, section)
     if settings.precision == "fp16" and not accelerated:
-        raise TrainError("finetune.precision: fp16 needs a GPU, and this machine has none; use bf16 or fp32")
+        raise TrainError(f"{section}.precision: fp16 needs a GPU, and this machine has none; use bf16 or fp32")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
-    with settings_at_fault():
+    with settings_at_fault(section):
         return TrainingArguments(
             output_dir=str(folder / "checkpoints"),
             num_train_epochs=epochs,
@@ -69,7 +73,7 @@ def arguments(
             save_total_limit=2,
             load_best_model_at_end=True,
             metric_for_best_model=metric,
-            greater_is_better=True,
+            greater_is_better=not lower_is_better,
             restore_callback_states_from_checkpoint=settings.early_stopping_patience is not None,
             logging_nan_inf_filter=False,
             remove_unused_columns=False,
@@ -83,8 +87,8 @@ def arguments(
         )
 
 
-def workers(settings: Finetune) -> int:
-    """How many processes decode images: `finetune.workers`, by default none on a CPU and else one a core, up to 8."""
+def workers(settings: Training) -> int:
+    """How many processes decode images: `workers`, by default none on a CPU and else one a core, up to 8."""
     if settings.workers is not None:
         return settings.workers
     return min(8, os.cpu_count() or 1) if has_accelerator() else 0
@@ -100,7 +104,7 @@ def has_accelerator() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
-def _check_names(settings: Finetune) -> None:
+def _check_names(settings: Training, section: str) -> None:
     """Raise for names that the Trainer does not know, and for schedules that need more settings than there are."""
     known = {
         "optimizer": [str(name.value) for name in OptimizerNames],
@@ -112,22 +116,22 @@ def _check_names(settings: Finetune) -> None:
         for name in names:
             if name not in known[key]:
                 raise TrainError(
-                    f"finetune.{key}: transformers does not know {name!r}; known are {', '.join(known[key])}"
+                    f"{section}.{key}: transformers does not know {name!r}; known are {', '.join(known[key])}"
                     f"{did_you_mean(name, known[key])}"
                 )
     try:
         get_scheduler(settings.schedule, torch.optim.SGD([torch.zeros(1)]), num_warmup_steps=1, num_training_steps=9)
     except (ValueError, TypeError) as error:
         raise TrainError(
-            f"finetune.schedule: {settings.schedule!r} needs settings that a recipe has no keys for ({error}); "
+            f"{section}.schedule: {settings.schedule!r} needs settings that a recipe has no keys for ({error}); "
             "use linear, cosine or constant_with_warmup"
         ) from error
 
 
 @contextmanager
-def settings_at_fault() -> Iterator[None]:
+def settings_at_fault(section: str) -> Iterator[None]:
     """Tell the user what transformers says about the settings, such as a package that an optimizer needs."""
     try:
         yield
     except (ValueError, RuntimeError, ImportError) as error:
-        raise TrainError(f"finetune: {str(error).strip().partition(chr(10))[0]}") from error
+        raise TrainError(f"{section}: {str(error).strip().partition(chr(10))[0]}") from error

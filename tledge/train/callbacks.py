@@ -28,8 +28,8 @@ class Complete(TrainerCallback):
 class Watch(TrainerCallback):
     """Shows progress, and stops when the loss is no longer a number."""
 
-    def __init__(self, stack: ExitStack, progress: Progress, phase: str) -> None:
-        self._stack, self._progress, self._phase = stack, progress, phase
+    def __init__(self, stack: ExitStack, progress: Progress, phase: str, section: str) -> None:
+        self._stack, self._progress, self._phase, self._section = stack, progress, phase, section
         self._advance: Advance | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
@@ -47,7 +47,7 @@ class Watch(TrainerCallback):
             if name in logs and not math.isfinite(logs[name]):
                 raise TrainError(
                     f"training ({self._phase}): {name} is {logs[name]} in epoch {state.epoch:.2f}; expected a finite "
-                    "number: lower finetune.learning_rate, or use precision bf16 or fp32"
+                    f"number: lower {self._section}.learning_rate, or use precision bf16 or fp32"
                 )
 
 

@@ -23,17 +23,14 @@ from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, Traini
 from tledge.artifacts import from_dict, read_json, write_json
 from tledge.errors import TrainError
 from tledge.progress import Progress
-from tledge.recipe.schema import Finetune
+from tledge.recipe.schema import Training
 from tledge.train.arguments import arguments, ready, settings_at_fault
 from tledge.train.callbacks import Complete, Watch, last_complete
 from tledge.train.learning_rate import RateFinder, range_test
 from tledge.train.mix import Mix, Mixed
+from tledge.train.objective import Objective
+from tledge.train.stored_once import stored_once
 
-AUXILIARY_WEIGHT = 0.4
-"""What the loss of a second classifier, inside the backbone, counts beside that of the head (torchvision's value for
-Inception v3, Szegedy et al. 2016)."""
-
-Loss = Callable[..., Tensor]
 Score = Callable[[Mapping[str, npt.NDArray[Any]], npt.NDArray[Any]], dict[str, float]]
 
 
@@ -73,16 +70,18 @@ def fit(
     *,
     phase: str,
     note: str,
-    loss: Loss,
+    objective: Objective,
     score: Score,
     metric: str,
-    label_weights: Tensor | None,
     groups: list[dict[str, Any]],
     epochs: float,
-    settings: Finetune,
+    settings: Training,
     random_seed: int,
     folder: Path,
     progress: Progress,
+    section: str = "finetune",
+    lower_is_better: bool = False,
+    output: str = "logits",
     base_rate: float | None = None,
     decodes: bool = False,
     mix: Mix | None = None,
@@ -93,22 +92,24 @@ def fit(
     whole one and gives what an undisturbed run gives.
 
     Args:
-        module: its forward takes a batch's tensors and gives `{"logits": (batch, labels)}`, and in training mode
-            `aux_logits` of the same shape where it has a second classifier.
+        module: its forward takes a batch's tensors without `labels` and gives a dict of what `objective` needs; in eval
+            mode `output` alone, whose rows are those of the batch.
         train: rows that train; items come in ready batches with a tensor `labels`.
         validation: rows that are scored after each epoch.
         phase: the name of this training, in progress and records.
         note: a line about it for the report.
-        loss: a function of `tledge.losses`.
-        score: outputs and targets to metrics; `metric` is the one to maximise.
+        objective: outputs, labels and what their sum is divided by to the loss; see `supervised`.
+        score: outputs and targets to metrics; `metric` picks the best epoch.
         metric: a key of what `score` gives.
-        label_weights: `(labels,) float32`, or `None`.
         groups: parameter groups with their learning rates; with `base_rate` the rates are set in place.
         epochs: passes over `train`.
-        settings: the recipe's `finetune`.
+        settings: the recipe's section about this training.
         random_seed: of the row order and of dropout.
         folder: where checkpoints, TensorBoard logs and the result are kept.
         progress: shown by optimizer steps.
+        section: the name of `settings` in the recipe, for messages.
+        lower_is_better: whether `metric` is to be small.
+        output: the key of the module's outputs in eval mode, and of what `score` takes.
         base_rate: the learning rate that `groups` are made for, when a range test shall find it anew; all their rates
             are then multiplied by the same factor.
         decodes: whether each batch of `train` and `validation` is read from image files.
@@ -128,16 +129,25 @@ def fit(
     started = time.monotonic()
     seed(random_seed)
     rows = train if mix is None else Mixed(train, mix)
-    objective = _objective(loss, label_weights, settings, mixed=mix is not None)
     make_arguments = partial(
-        arguments, settings, epochs=epochs, metric=metric, random_seed=random_seed, folder=folder, decodes=decodes
+        arguments,
+        settings,
+        section=section,
+        epochs=epochs,
+        metric=metric,
+        lower_is_better=lower_is_better,
+        random_seed=random_seed,
+        folder=folder,
+        decodes=decodes,
     )
-    with ExitStack() as stack, _memory_at_fault(phase, settings):
+    with ExitStack() as stack, _memory_at_fault(phase, settings, section), stored_once(module):
         finder = None
         if base_rate is not None:
             facts = make_arguments(learning_rate=base_rate)
             with main_first():
-                finder = _found(module, rows, objective, groups, facts, base_rate, settings, folder, progress, phase)
+                finder = _found(
+                    module, rows, objective, groups, facts, base_rate, settings, folder, progress, phase, section
+                )
             _scale(groups, base_rate, finder)
         trainer = _trainer(
             module,
@@ -145,15 +155,16 @@ def fit(
             rows,
             validation,
             objective,
-            _scorer(score, metric),
+            _scorer(score, metric, output),
             groups,
+            section,
         )
-        for callback in (Watch(stack, progress, phase), Complete()):
+        for callback in (Watch(stack, progress, phase, section), Complete()):
             trainer.add_callback(callback)
         if settings.early_stopping_patience is not None:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
         trainer.train(resume_from_checkpoint=last_complete(folder / "checkpoints"))
-    fitted = _fitted(trainer, phase, note, metric, time.monotonic() - started, finder)
+    fitted = _fitted(trainer, phase, note, metric, time.monotonic() - started, finder, lower_is_better)
     if trainer.is_world_process_zero():
         save_model(module, str(folder / "model.safetensors"))
         write_json(done, fitted)
@@ -179,56 +190,41 @@ def _trainer(
     settings: TrainingArguments,
     train: Dataset[Any],
     validation: Dataset[Any],
-    objective: Callable[..., Tensor],
+    objective: Objective,
     metrics: Callable[[Any], dict[str, float]],
     groups: list[dict[str, Any]],
+    section: str,
 ) -> Trainer:
+    def compute_loss(outputs: Mapping[str, Tensor], labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+        return objective(outputs, labels, num_items_in_batch)
+
     # A module that takes any keyword would otherwise be handed the loss's own arguments.
     module.accepts_loss_kwargs = False  # type: ignore[assignment]
-    with settings_at_fault():
+    with settings_at_fault(section):
         trainer = Trainer(
             model=module,
             args=settings,
             train_dataset=train,
             eval_dataset=validation,
             data_collator=ready,
-            compute_loss_func=objective,
+            compute_loss_func=compute_loss,
             compute_metrics=metrics,
-            optimizers=(_optimizer(settings)(groups), None),
+            optimizers=(_optimizer(settings, section)(groups), None),
         )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
 
-def _optimizer(settings: TrainingArguments) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
+def _optimizer(settings: TrainingArguments, section: str) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
     """Parameter groups to the optimizer that the recipe names, whose schedule leaves the groups themselves alone."""
-    with settings_at_fault():
+    with settings_at_fault(section):
         optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(settings)
     return lambda groups: optimizer_class([dict(group) for group in groups], **options)
 
 
-def _objective(loss: Loss, label_weights: Tensor | None, settings: Finetune, *, mixed: bool) -> Callable[..., Tensor]:
-    """Outputs and labels to the loss, that of a second classifier included."""
-
-    def compute(outputs: Mapping[str, Tensor], labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-        if mixed and labels.ndim == 2 and num_items_in_batch is not None:
-            num_items_in_batch = num_items_in_batch / labels.shape[1]  # counted by element, and a row has one label
-        options: dict[str, Any] = {
-            "label_weights": label_weights,
-            "label_smoothing": settings.label_smoothing,
-            "n_items": num_items_in_batch,
-        }
-        total = loss(outputs["logits"], labels, **options)
-        if "aux_logits" in outputs:
-            total = total + AUXILIARY_WEIGHT * loss(outputs["aux_logits"], labels, **options)
-        return total
-
-    return compute
-
-
-def _scorer(score: Score, metric: str) -> Callable[[Any], dict[str, float]]:
+def _scorer(score: Score, metric: str, output: str) -> Callable[[Any], dict[str, float]]:
     def compute(prediction: Any) -> dict[str, float]:
-        scores = score({"logits": np.asarray(prediction.predictions)}, np.asarray(prediction.label_ids))
+        scores = score({output: np.asarray(prediction.predictions)}, np.asarray(prediction.label_ids))
         if metric not in scores:
             raise TrainError(
                 f"metric: the validation rows give no {metric}, which needs rows whose labels differ; use more "
@@ -242,14 +238,15 @@ def _scorer(score: Score, metric: str) -> Callable[[Any], dict[str, float]]:
 def _found(
     module: nn.Module,
     train: Dataset[Any],
-    objective: Callable[..., Tensor],
+    objective: Objective,
     groups: list[dict[str, Any]],
     facts: TrainingArguments,
     base_rate: float,
-    settings: Finetune,
+    settings: Training,
     folder: Path,
     progress: Progress,
     phase: str,
+    section: str,
 ) -> RateFinder:
     """The range test of this phase: that of the folder, so that a resumed training keeps its rate, else a new one."""
     path = folder / "learning_rate.json"
@@ -259,7 +256,7 @@ def _found(
         module,
         train,
         objective,
-        _optimizer(facts),
+        _optimizer(facts, section),
         groups,
         base_rate=base_rate,
         batch_size=settings.batch_size,
@@ -270,6 +267,7 @@ def _found(
         device=facts.device,
         progress=progress,
         description=f"Learning rate ({phase})",
+        section=section,
     )
     write_json(path, finder)
     return finder
@@ -283,17 +281,25 @@ def _scale(groups: list[dict[str, Any]], base_rate: float | None, finder: RateFi
 
 
 @contextmanager
-def _memory_at_fault(phase: str, settings: Finetune) -> Iterator[None]:
+def _memory_at_fault(phase: str, settings: Training, section: str) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise TrainError(
-            f"training ({phase}): the accelerator's memory is full with finetune.batch_size {settings.batch_size}; "
-            "lower it, and raise finetune.gradient_accumulation_steps by as much"
+            f"training ({phase}): the accelerator's memory is full with {section}.batch_size {settings.batch_size}; "
+            f"lower it, and raise {section}.gradient_accumulation_steps by as much"
         ) from error
 
 
-def _fitted(trainer: Trainer, phase: str, note: str, metric: str, seconds: float, finder: RateFinder | None) -> Fitted:
+def _fitted(
+    trainer: Trainer,
+    phase: str,
+    note: str,
+    metric: str,
+    seconds: float,
+    finder: RateFinder | None,
+    lower_is_better: bool,
+) -> Fitted:
     curve: list[Epoch] = []
     train_loss: float | None = None
     for entry in trainer.state.log_history:
@@ -302,7 +308,7 @@ def _fitted(trainer: Trainer, phase: str, note: str, metric: str, seconds: float
             train_loss = None
         elif "loss" in entry:
             train_loss = entry["loss"]
-    best = max(curve, key=lambda point: point.validation_metric)
+    best = (min if lower_is_better else max)(curve, key=lambda point: point.validation_metric)
     return Fitted(
         phase=phase,
         note=note,

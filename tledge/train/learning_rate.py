@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tledge.errors import TrainError
 from tledge.progress import Progress
 from tledge.train.arguments import ready
+from tledge.train.objective import Objective
 
 LOWEST, HIGHEST = 1e-7, 1.0
 STEPS = 100
@@ -24,9 +25,6 @@ SMOOTHING = 0.8
 EXPLODED = 4.0
 PART = 0.1
 LEAST_FALL = 0.01
-
-Objective = Callable[[Mapping[str, Tensor], Tensor], Tensor]
-"""A batch's outputs and labels to its loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +52,7 @@ def range_test(
     device: torch.device,
     progress: Progress,
     description: str,
+    section: str = "finetune",
 ) -> RateFinder:
     """The learning rate to train with: a tenth of the one at which the smoothed loss is lowest.
 
@@ -63,7 +62,7 @@ def range_test(
     Args:
         module: as for `fit`.
         train: as for `fit`.
-        objective: outputs and labels to the loss.
+        objective: as for `fit`.
         make_optimizer: copies of parameter groups to the optimizer that is used for training too.
         groups: parameter groups; all their rates are scaled by the same factor.
         base_rate: the rate that a factor of one stands for; rates of the result are in its scale.
@@ -75,6 +74,7 @@ def range_test(
         device: where it runs; the module is left there.
         progress: shown by batches.
         description: what the progress bar says.
+        section: the recipe's section that the rate is for, for messages.
 
     Raises:
         TrainError: the loss is no finite number from the start, or no rate makes it fall.
@@ -103,13 +103,13 @@ def range_test(
                 break
             losses.append(smooth)
         optimizer.zero_grad(set_to_none=True)
-    return _suggest(rates[: len(losses)], losses)
+    return _suggest(rates[: len(losses)], losses, section)
 
 
-def _suggest(rates: list[float], losses: list[float]) -> RateFinder:
+def _suggest(rates: list[float], losses: list[float], section: str) -> RateFinder:
     if not losses:
         raise TrainError(
-            f"finetune.learning_rate: auto found none, since the loss is no finite number even at {LOWEST:g}; "
+            f"{section}.learning_rate: auto found none, since the loss is no finite number even at {LOWEST:g}; "
             "use precision bf16 or fp32, and look for extreme values in the rows"
         )
     # At the first quarter of the rates next to nothing is learnt: there the loss wavers as the batches do, most of all
@@ -118,7 +118,7 @@ def _suggest(rates: list[float], losses: list[float]) -> RateFinder:
     best = min(range(quarter, len(losses)), key=lambda i: losses[i], default=0)
     if losses[best] > (1 - LEAST_FALL) * sum(losses[:quarter]) / quarter:
         raise TrainError(
-            f"finetune.learning_rate: auto found none, since the loss fell at no rate from {LOWEST:g} to "
+            f"{section}.learning_rate: auto found none, since the loss fell at no rate from {LOWEST:g} to "
             f"{rates[-1]:.2g}; give a number, such as 1e-4"
         )
     return RateFinder(tuple(rates), tuple(losses), float(f"{PART * rates[best]:.3g}"))
@@ -136,7 +136,7 @@ def _step(
     inputs = {name: tensor.to(device) for name, tensor in batch.items()}
     labels = inputs.pop("labels")
     with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
-        loss = objective(module(**inputs), labels)
+        loss = objective(module(**inputs), labels, None)
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     nn.utils.clip_grad_norm_(module.parameters(), max_grad_norm)

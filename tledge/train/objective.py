@@ -1,0 +1,54 @@
+"""What a training makes small: a module's outputs and the labels to one number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+AUXILIARY_WEIGHT = 0.4
+"""What the loss of a second classifier, inside the backbone, counts beside that of the head (torchvision's value for
+Inception v3, Szegedy et al. 2016)."""
+
+Loss = Callable[..., Tensor]
+"""A function of `tledge.losses`."""
+
+Objective = Callable[[Mapping[str, Tensor], Tensor, "int | Tensor | None"], Tensor]
+"""A batch's outputs, its labels, and what their sum is divided by, to a scalar.
+
+The last is the number of elements of the labels in the whole optimizer step, so that accumulated gradients equal those
+of one large batch; `None` means this batch's own number.
+"""
+
+
+def supervised(
+    loss: Loss,
+    *,
+    label_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
+    mixed: bool = False,
+) -> Objective:
+    """The loss of `logits` against the labels, that of a second classifier (`aux_logits`) included.
+
+    Args:
+        loss: a function of `tledge.losses`.
+        label_weights: `(labels,) float32`, or `None`.
+        label_smoothing: the share of the target that is spread evenly over all labels.
+        mixed: whether training rows are mixed, so that their labels, `(batch, labels) float32`, are shares of one.
+    """
+
+    def compute(outputs: Mapping[str, Tensor], labels: Tensor, n_items: int | Tensor | None) -> Tensor:
+        if mixed and labels.ndim == 2 and n_items is not None:
+            n_items = n_items / labels.shape[1]  # type: ignore[assignment]  # counted by element; a row has one label
+        options: dict[str, Any] = {
+            "label_weights": label_weights,
+            "label_smoothing": label_smoothing,
+            "n_items": n_items,
+        }
+        total = loss(outputs["logits"], labels, **options)
+        if "aux_logits" in outputs:
+            total = total + AUXILIARY_WEIGHT * loss(outputs["aux_logits"], labels, **options)
+        return total
+
+    return compute
