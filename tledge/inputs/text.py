@@ -6,6 +6,8 @@ same folder, without needing transformers.
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from tledge.errors import BundleError, InputError
+from tledge.inputs._text_pieces import TextPieces
 
 Ids = npt.NDArray[np.int64]
 
@@ -47,8 +50,8 @@ class TextInput:
         inputs.encode(["a text", "another, longer text"])   # {"input_ids": (2, 7), "attention_mask": (2, 7)}
 
     `max_length` is the number of tokens, special ones included, at which texts are cut; `input_names` are the
-    tensors that `encode` gives, in order; `identity` is a hash of the files that decide what it gives.
-    Nothing changes after loading: one object serves many threads.
+    tensors that `encode` gives, in order; `pad_id` is the token that pads; `identity` is a hash of the files that
+    decide what it gives. Nothing changes after loading: one object serves many threads.
     """
 
     batches = True
@@ -68,6 +71,7 @@ class TextInput:
         self.identity = identity
         self.input_names = input_names
         self._tokenizer = tokenizer
+        self.pad_id = pad_id
         self._padding = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": pad_type_id}
         self._pad_left = pad_left
 
@@ -142,6 +146,31 @@ class TextInput:
         }
         return {name: self._padded(rows[name], length, self._padding[name]) for name in self.input_names}
 
+    def encode_whole(self, value: str) -> list[int]:
+        """The tokens of a text however long it is, with the tokenizer's special tokens; empty if it has none.
+
+        Raises:
+            InputError: the value is not a text.
+        """
+        self.check(value)
+        return list(self._uncut.encode(value).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of tokens, special ones left out; bytes that are no character become U+FFFD."""
+        return str(self._tokenizer.decode(list(ids)))
+
+    def pieces(self) -> TextPieces:
+        """What turns tokens into text as they come."""
+        return TextPieces(self.decode)
+
+    def padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Ids]:
+        """Tokens of several texts as `input_ids` and `attention_mask`, `(batch, sequence), int64`."""
+        length = max(map(len, rows), default=0)
+        return {
+            "input_ids": self._padded(rows, length, self.pad_id),
+            "attention_mask": self._padded([[1] * len(row) for row in rows], length, 0),
+        }
+
     def dummy(self, batch: int, sequence: int | None = None, seed: int = 0) -> dict[str, Ids]:
         """Random tokens of exactly that many rows and tokens, without padding, for latency and parity.
 
@@ -165,6 +194,13 @@ class TextInput:
     def examples(self) -> list[str]:
         """The sentences of golden vectors."""
         return list(SENTENCES)
+
+    @functools.cached_property
+    def _uncut(self) -> Tokenizer:
+        tokenizer = copy.deepcopy(self._tokenizer)
+        tokenizer.no_truncation()
+        tokenizer.encode_special_tokens = self._tokenizer.encode_special_tokens
+        return tokenizer
 
     def _encode_one(self, value: str) -> Any:
         self.check(value)

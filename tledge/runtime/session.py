@@ -129,11 +129,16 @@ def session_run(session: ort.InferenceSession) -> Run:
         try:
             results = session.run(outputs, {name: tensors[name] for name in inputs})
         except Exception as error:  # onnxruntime's exceptions share no other base
-            kind = InputError if type(error).__name__ == "InvalidArgument" else BundleError
-            raise kind(f"the graph could not run: {_reason(error)}") from error
+            raise run_failed(error) from error
         return dict(zip(outputs, results, strict=True))
 
     return run
+
+
+def run_failed(error: Exception) -> TledgeError:
+    """This package's error for what a session raised when it ran."""
+    kind = InputError if type(error).__name__ == "InvalidArgument" else BundleError
+    return kind(f"the graph could not run: {_reason(error)}")
 
 
 def bound_run(session: ort.InferenceSession, tensors: Mapping[str, Array]) -> Callable[[], object]:
