@@ -1,5 +1,6 @@
 """Backbones, heads, what is frozen, and features of frozen backbones."""
 
+from tledge.model import student
 from tledge.model.backbones import Backbone, ImageBackbone, kind_of
 from tledge.model.backbones import load as load_backbone
 from tledge.model.backbones.transformers import weights_digest
@@ -33,5 +34,6 @@ __all__ = [
     "save",
     "save_inputs",
     "settle",
+    "student",
     "weights_digest",
 ]
