@@ -1,6 +1,7 @@
 """A checkpoint to an ONNX graph, and the proof that both compute the same."""
 
 from tledge.export.decoder import export_decoder
+from tledge.export.decoder_parity import check_decoder, last_logits
 from tledge.export.image import export_image
 from tledge.export.library_pixels import LibraryPixels, compare_pixels
 from tledge.export.parity import cases, check, require
@@ -13,11 +14,13 @@ __all__ = [
     "add_preprocessing",
     "cases",
     "check",
+    "check_decoder",
     "check_preprocessing",
     "compare_pixels",
     "export",
     "export_decoder",
     "export_image",
+    "last_logits",
     "require",
     "torch_generate",
     "torch_run",

@@ -137,6 +137,22 @@ def require(found: Sequence[ParityCase], reference_outputs: Sequence[Array], *, 
         )
 
 
+def difference(expected: Array, got: Array | None, atol: float, rtol: float) -> tuple[float, float, float]:
+    """At the element that is nearest to its limit or furthest beyond it: excess over the limit, difference, limit.
+
+    All are infinite, but for the limit, where there is nothing of the same shape to compare with.
+    """
+    if got is None or got.shape != expected.shape:
+        return np.inf, np.inf, atol
+    exact = expected.astype(np.float64)
+    # What is not a finite number in either is beyond any limit.
+    finite = np.isfinite(exact) & np.isfinite(got)
+    off = np.where(finite, np.abs(np.where(finite, got, 0) - np.where(finite, exact, 0)), np.inf)
+    limit = atol + rtol * np.abs(np.where(finite, exact, 0))
+    at = np.unravel_index(np.argmax(off - limit), off.shape)
+    return float(off[at] - limit[at]), float(off[at]), float(limit[at])
+
+
 def _compare(
     name: str,
     feeds: Mapping[str, Array],
@@ -150,17 +166,9 @@ def _compare(
     shape = next(iter(feeds.values())).shape
     worst, allowed, excess = 0.0, atol, -np.inf
     for output, reference in expected.items():
-        if output not in got or got[output].shape != reference.shape:
-            worst, allowed, excess = np.inf, atol, np.inf
-            continue
-        exact = reference.astype(np.float64)
-        # What is not a finite number in either is beyond any limit.
-        finite = np.isfinite(exact) & np.isfinite(got[output])
-        difference = np.where(finite, np.abs(np.where(finite, got[output], 0) - np.where(finite, exact, 0)), np.inf)
-        limit = atol + rtol * np.abs(np.where(finite, exact, 0))
-        at = np.unravel_index(np.argmax(difference - limit), difference.shape)
-        if difference[at] - limit[at] > excess:
-            excess, allowed, worst = difference[at] - limit[at], float(limit[at]), float(difference[at])
+        found = difference(reference, got.get(output), atol, rtol)
+        if found[0] > excess:
+            excess, worst, allowed = found
     answers, same = decisions(expected), None
     if answers is not None:
         same = bool(excess < np.inf) and bool(np.array_equal(answers, np.asarray(decisions(got))))
