@@ -11,18 +11,23 @@ from PIL import Image
 
 from tledge.artifacts import (
     BenchResult,
+    Contender,
     Footprint,
+    Gain,
+    Generation,
     Graph,
     Latency,
     LatencyRatio,
     Machine,
     ParityCase,
+    StudentCandidate,
     TensorSpec,
     Variant,
 )
 from tledge.report import (
     Candidate,
     DataFacts,
+    Distillation,
     Epoch,
     Facts,
     ImageFacts,
@@ -30,6 +35,7 @@ from tledge.report import (
     PreprocessingFacts,
     RateFinder,
     Regression,
+    Sample,
     TrainingFacts,
     Transfer,
     WrongPrediction,
@@ -370,3 +376,166 @@ def minimal(facts: Facts) -> Facts:
     return Facts(
         "tiny", "2026-01-02T03:14:15+00:00", "text_classification", "0.1.0", "accuracy", ("a", "b"), variants=(only,)
     )
+
+
+def _curve(start: float, end: float, epochs: int = 6) -> tuple[Epoch, ...]:
+    return tuple(
+        Epoch(float(i), 1.4 * 0.7**i, 1.3 * 0.75**i + 0.1, end - (end - start) * 0.5**i) for i in range(1, epochs + 1)
+    )
+
+
+def _contender(name: str, parameters: int, values: tuple[float, ...], half: float | None, seconds: float) -> Contender:
+    def metrics(value: float) -> dict[str, float]:
+        return {"accuracy": value, "macro_f1": value - 0.01}
+
+    mean = sum(values) / len(values)
+    bounds = ({}, {}) if half is None else ({"accuracy": mean - half}, {"accuracy": mean + half})
+    seeds = tuple(42 + i for i in range(len(values)))
+    return Contender(name, parameters, seeds, tuple(map(metrics, values)), metrics(mean), *bounds, seconds)
+
+
+def _ladder() -> tuple[StudentCandidate, ...]:
+    at = ("int8_dynamic", "batch 1, length 32, 1 thread")
+    return (
+        StudentCandidate("layers 0, 1, 2, 4, 5", 20_939_136, 21.2, 4.31, *at, False, reason="4.31 ms is more than 3"),
+        StudentCandidate("layers 0, 2, 4", 17_389_440, 17.7, 2.52, *at, True, True, True, 0.951, "the best of 2"),
+        StudentCandidate("half as wide", 8_012_544, 8.1, 1.1, *at, True, True, False, 0.902, "0.049 less | `x`"),
+        StudentCandidate("layers 0, 5", 15_614_592, 15.9, 1.9, *at, True, reason="distill.student.budget.train is 2"),
+    )
+
+
+@pytest.fixture
+def distillation() -> Distillation:
+    """A student that was trained three times with its teacher and three times without."""
+    return Distillation(
+        student="layers 0, 2, 4 of the teacher <made up>",
+        layers=(0, 2, 4),
+        teacher_parameters=22_713_216,
+        parameters=17_389_440,
+        contenders=(
+            _contender("teacher", 22_713_216, (0.9568,), None, 0.0),
+            _contender("student alone", 17_389_440, (0.9435, 0.9402, 0.9468), 0.0082, 241.0),
+            _contender("student with teacher", 17_389_440, (0.9502, 0.9535, 0.9535), 0.0047, 402.0),
+        ),
+        gains=(Gain("accuracy", 0.0089, 0.0031, 0.0147, True), Gain("macro_f1", 0.0089, 0.0031, 0.0147, True)),
+        ladder=_ladder(),
+        losses={"soft_targets": 1.0, "hard_labels": 0.5, "hidden_cosine": 1.0},
+        temperature=2.0,
+        layer_map=(0, 2, 4),
+        curve=_curve(0.7, 0.955),
+        alone_curve=_curve(0.6, 0.946),
+        notes=("made-up <note> of the students",),
+        seconds=688.0,
+    )
+
+
+@pytest.fixture
+def distilled(facts: Facts, distillation: Distillation) -> Facts:
+    """A student's run, timed beside its teacher."""
+    bench = facts.bench
+    first = tuple(
+        dataclasses.replace(row, against=_ratio("teacher in torch eager", row.mean_ms / 22.0))
+        for row in bench.latencies[:4]
+    )
+    teacher = dataclasses.replace(
+        first[0],
+        candidate="teacher in torch eager",
+        mean_ms=22.0,
+        percentiles_ms={"p50": 22.0, "p90": 23.1},
+        against=None,
+    )
+    return dataclasses.replace(
+        facts, distillation=distillation, bench=dataclasses.replace(bench, latencies=(teacher, *first))
+    )
+
+
+def _language_variants() -> tuple[Variant, ...]:
+    at = "batch 1, one token after 32, 1 thread"
+    found = []
+    for name, size, perplexity, ms, ratio, chosen, why in (
+        ("fp32", 542_000_000, 41.13, 21.4, None, False, "slower than int8_dynamic"),
+        ("int8_dynamic", 136_000_000, 41.26, 7.1, 0.33, True, "fastest within the budget: 0.33 of fp32's time"),
+        ("int4_weight_only", 98_000_000, 43.9, 7.9, 0.37, False, "loss rises by 0.065, more than 0.01"),
+    ):
+        metrics = {
+            "loss": math.log(perplexity),
+            "perplexity": perplexity,
+            "bits_per_byte": 1.21,
+            "next_token_accuracy": 0.36,
+        }
+        validation = metrics | {"perplexity": perplexity * 0.97, "loss": math.log(perplexity * 0.97)}
+        agreement = None if name == "fp32" else 0.951
+        against = None if ratio is None else _ratio("fp32", ratio)
+        graph = _graph(f"model_{name}", size)
+        found.append(Variant(name, name, graph, validation, metrics, agreement, ms, at, against, chosen, why))
+    return tuple(found)
+
+
+def _generations() -> tuple[Generation, ...]:
+    found = []
+    for prompt, first in ((16, 1.0), (128, 5.2)):
+        for name, ms in (("torch eager", 23.9), ("fp32", 21.4), ("int8_dynamic", 7.1), ("int4_weight_only", 7.9)):
+            against = None if name == "torch eager" else _ratio("torch eager", ms / 23.9)
+            rate = 32 / (31 * ms + first * ms * 2) * 1e3
+            times = {"p50": ms * first * 2, "p90": ms * first * 2.1}
+            found.append(
+                Generation(
+                    name, 1, prompt, 32, 1, 100, times, {"p50": ms, "p90": ms * 1.1, "p99": ms * 1.4}, rate,
+                    rate * 0.98, rate * 1.01, {"p95": 130, "p99": 662}, {}, against,
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+@pytest.fixture
+def language(facts: Facts) -> Facts:
+    """A language model that was trained on, with everything that such a run has."""
+    curve = tuple(Epoch(i, 5 * 0.9**i, 4.9 * 0.91**i, 4.9 * 0.91**i) for i in range(1, 9))
+    samples = tuple(Sample(text, f" and so on, number {i}") for i, text in enumerate(WEIRD_TEXTS[:3]))
+    splits = ("train", "validation", "test")
+    return dataclasses.replace(
+        facts,
+        recipe="synthetic-language",
+        task="causal_lm",
+        metric="loss",
+        lower_is_better=True,
+        language=True,
+        labels=(),
+        pipeline_tag="text-generation",
+        data=DataFacts(
+            sources=dict.fromkeys(splits, "made_up.txt"),
+            rows=dict(zip(splits, (1200, 96, 120), strict=True)),
+            label_counts={},
+            skipped={"tokens of a last, shorter block": 77},
+            duplicates=3,
+            conflicts=0,
+            tokens=dict(zip(splits, (153_600, 12_288, 15_360), strict=True)),
+            bytes=dict(zip(splits, (614_001, 49_002, 61_003), strict=True)),
+        ),
+        training=dataclasses.replace(facts.training, strategy="full", pooling="", max_length=128, curve=curve),
+        variants=_language_variants(),
+        baseline={},
+        confusion=(),
+        label_scores=(),
+        wrong=(),
+        wrong_count=None,
+        samples=samples,
+        bench=dataclasses.replace(facts.bench, latencies=(), generations=_generations(), decoding=True),
+    )
+
+
+@pytest.fixture
+def taken(language: Facts) -> Facts:
+    """A language model that was taken as it is, and of which little was measured."""
+    training = dataclasses.replace(
+        language.training, strategy="none", trained_parameters=0, curve=(), seconds=None, device=""
+    )
+    return dataclasses.replace(language, training=training, bench=None, samples=(), metric="perplexity")
+
+
+@pytest.fixture(
+    params=["facts", "multilabel", "minimal", "photos", "regression", "flowers", "distilled", "language", "taken"]
+)
+def any_facts(request: pytest.FixtureRequest) -> Facts:
+    """Each of the runs above."""
+    return request.getfixturevalue(request.param)

@@ -13,10 +13,8 @@ def _tables(text):
         yield [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()]
 
 
-@pytest.mark.parametrize("name", ["facts", "multilabel", "minimal", "photos", "regression", "flowers"])
-def test_every_table_has_one_width(name, request):
-    facts = request.getfixturevalue(name)
-    for text in (markdown(facts), model_card(facts)):
+def test_every_table_has_one_width(any_facts):
+    for text in (markdown(any_facts), model_card(any_facts)):
         tables = list(_tables(text))
         assert tables
         for rows in tables:

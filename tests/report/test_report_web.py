@@ -2,8 +2,6 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 
-import pytest
-
 from tledge.artifacts import to_dict
 from tledge.report import LabelScore, html
 
@@ -41,11 +39,6 @@ class Page(HTMLParser):
 
 def _pictures(facts):
     return [each for each in (*(row.image for row in facts.wrong), facts.training.contact_sheet) if each]
-
-
-@pytest.fixture(params=["facts", "multilabel", "minimal", "photos", "regression", "flowers"])
-def any_facts(request):
-    return request.getfixturevalue(request.param)
 
 
 def test_the_page_is_well_formed_and_needs_nothing_else(any_facts):

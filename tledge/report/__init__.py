@@ -5,6 +5,7 @@ from tledge.report.card import model_card
 from tledge.report.facts import (
     Candidate,
     DataFacts,
+    Distillation,
     Epoch,
     Facts,
     ImageFacts,
@@ -12,6 +13,7 @@ from tledge.report.facts import (
     PreprocessingFacts,
     RateFinder,
     Regression,
+    Sample,
     TrainingFacts,
     Transfer,
     WrongPrediction,
@@ -23,6 +25,7 @@ from tledge.report.web import html
 __all__ = [
     "Candidate",
     "DataFacts",
+    "Distillation",
     "Epoch",
     "Facts",
     "ImageFacts",
@@ -30,6 +33,7 @@ __all__ = [
     "PreprocessingFacts",
     "RateFinder",
     "Regression",
+    "Sample",
     "TrainingFacts",
     "Transfer",
     "WrongPrediction",

@@ -13,8 +13,10 @@ from tledge.report.text import (
     bench_markdown,
     bullets,
     code,
+    distillation_section,
     escape,
     label_table,
+    predictions_table,
     preprocessing_text,
     transfer_section,
     variants_table,
@@ -32,6 +34,18 @@ print(answer)
 answers = predictor.predict([{example}, {another}])
 for each in answers:
     print({answer})
+```"""
+_GENERATION = """\
+```python
+from tledge.runtime import Generator
+
+generator = Generator.load({path})  # the folder of this file
+
+found = generator.generate({example}, max_new_tokens=40)
+print(found.text)
+
+for piece in generator.stream({example}, temperature=0.8, seed=1):
+    print(piece, end="", flush=True)
 ```"""
 _EXAMPLES = {"text": ("a text", "another text"), "image": ("photo.jpg", "another.jpg")}
 
@@ -61,8 +75,10 @@ def model_card(
         f"{escape(summary.verdict(facts))}",
         "## Measured results",
         variants_table(facts),
+        predictions_table(facts) if facts.language else "",
         _how_measured(facts),
         bench_markdown(facts.bench, heading=False) if facts.bench else "",
+        distillation_section(facts, "##"),
         transfer_section(facts, "##"),
         *(("## Input", _input(facts)) if facts.training.image else ()),
         "## Usage",
@@ -72,7 +88,7 @@ def model_card(
         bullets(_training(facts)),
         "## Limits",
         bullets(_limits(facts)),
-        "## Estimate" if facts.numeric else f"## Labels ({len(facts.labels)})",
+        *(() if facts.language else ("## Estimate" if facts.numeric else f"## Labels ({len(facts.labels)})",)),
         _labels(facts),
         f"Made with tledge {escape(facts.version)}, {escape(fmt.moment(facts.created))}.",
     ]
@@ -105,6 +121,8 @@ _YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y",
 
 
 def _usage(facts: Facts, path: str, example: str) -> str:
+    if facts.language:
+        return _generation(path, example)
     answer = 'each["labels"], each["scores"]' if facts.many_labels else 'each["label"], each["scores"]'
     usage = _USAGE.format(
         path=json.dumps(path),
@@ -118,6 +136,15 @@ def _usage(facts: Facts, path: str, example: str) -> str:
     return (
         f"{usage}\n\nAn image may be a path, the bytes of a file, a Pillow image or a uint8 array (height, width, 3). "
         f"On the command line:\n\n```sh\n{command}\n```"
+    )
+
+
+def _generation(path: str, example: str) -> str:
+    usage = _GENERATION.format(path=json.dumps(path), example=json.dumps(example, ensure_ascii=False))
+    command = shlex.join(["tledge", "predict", path, example, "--max-new-tokens", "40", "--stream"])
+    return (
+        f"{usage}\n\nWithout a temperature it takes the most likely token each time. On the command line:\n\n"
+        f"```sh\n{command}\n```"
     )
 
 
@@ -142,7 +169,8 @@ def _how_measured(facts: Facts) -> str:
         sentences.append(f"Always answering the {summary.baseline_name(facts)} gives {fmt.metric(least)}.")
     if variant is not None and variant.latency_ms is not None:
         at = f" at {escape(variant.latency_at)}" if variant.latency_at else ""
-        sentences.append(f"Latencies are medians{at}, measured interleaved on one machine; yours will differ.")
+        what = "Latencies of one token" if facts.language else "Latencies"
+        sentences.append(f"{what} are medians{at}, measured interleaved on one machine; yours will differ.")
     if facts.parity:
         passed = sum(case.passed for case in facts.parity)
         worst = max(case.max_abs_diff for case in facts.parity)
@@ -154,26 +182,37 @@ def _how_measured(facts: Facts) -> str:
 
 
 def _training(facts: Facts) -> list[str]:
-    training, rows = facts.training, facts.data.rows
+    training = facts.training
     found = [f"Task: {escape(facts.task)}"]
     if training.backbone:
-        found.append(
-            f"Backbone: {code(training.backbone)}" + (f", {training.pooling} pooling" * bool(training.pooling))
-        )
+        what = "Teacher" if facts.distillation else "Model" if facts.language else "Backbone"
+        found.append(f"{what}: {code(training.backbone)}" + (f", {training.pooling} pooling" * bool(training.pooling)))
     if training.strategy:
-        found.append(f"Strategy: {escape(training.strategy)}")
-    if training.parameters is not None:
-        trained = training.trained_parameters
-        of = f", {fmt.parameters(trained)} of them trained" if trained is not None else ""
-        found.append(f"Parameters: {fmt.parameters(training.parameters)}{of}")
+        found.append(f"Strategy: {'taken as it is' if training.strategy == 'none' else escape(training.strategy)}")
+    found += _parameters(facts)
     if training.augmentation:
         found.append(f"Augmentation: {escape(images.augmentation(training.augmentation))}")
     if training.max_length is not None:
-        found.append(f"Longest input: {fmt.count(training.max_length)} tokens; longer ones are cut")
-    if rows:
-        found.append("Rows: " + ", ".join(f"{fmt.count(number)} {name}" for name, number in rows.items()))
+        length = f"{fmt.count(training.max_length)} tokens"
+        found.append(f"Blocks: {length}" if facts.language else f"Longest input: {length}; longer ones are cut")
+    counts = facts.data.tokens if facts.language else facts.data.rows
+    if counts:
+        counted = ", ".join(f"{fmt.count(number)} {name}" for name, number in counts.items())
+        found.append(f"{fmt.capital(summary.unit(facts))}: {counted}")
     if training.seed is not None:
         found.append(f"Seed: {training.seed}")
+    return found
+
+
+def _parameters(facts: Facts) -> list[str]:
+    training, student = facts.training, facts.distillation
+    found = []
+    if training.parameters is not None:
+        of = f", {fmt.parameters(training.trained_parameters)} of them trained" if training.trained_parameters else ""
+        whose = "Parameters of the teacher" if student else "Parameters"
+        found.append(f"{whose}: {fmt.parameters(training.parameters)}{of}")
+    if student is not None:
+        found.append(f"Student: {escape(student.student)}, {fmt.parameters(student.parameters)} parameters")
     return found
 
 
@@ -195,6 +234,8 @@ def _limits(facts: Facts) -> list[str]:
 
 
 def _scope(facts: Facts) -> str:
+    if facts.language:
+        return "It goes on with any text in the way that is likely after its training texts; what it says may be false."
     if not facts.numeric:
         other = "may get some of them" if facts.many_labels else "gets one of them"
         return f"It knows only the labels below: an input that fits none {other} all the same."

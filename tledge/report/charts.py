@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tledge.artifacts import Variant
 from tledge.report import format as fmt
 from tledge.report.facts import Epoch, Facts, RateFinder
 from tledge.report.labels import LINE, Circle, Frame, Label, place
-from tledge.report.summary import Quality, quality
+from tledge.report.summary import Quality, quality, unit
 
 WIDTH, HEIGHT = 360, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 352, 16, 220
@@ -117,18 +117,49 @@ class Scatter:
 
 def learning_curves(facts: Facts) -> tuple[Lines, ...]:
     """The losses and the validation metric by epoch; nothing for what has fewer than two epochs."""
-    epochs, borders = _line_up(facts.training.curve)
-    metric = fmt.metric_name(facts.metric)
-    losses = {
-        "training": _points(epochs, [each.train_loss for each in facts.training.curve]),
-        "validation": _points(epochs, [each.validation_loss for each in facts.training.curve]),
-    }
-    metrics = {"validation": _points(epochs, [each.validation_metric for each in facts.training.curve])}
+    curve = facts.training.curve
+    epochs, borders = _line_up(curve)
+    metrics = {"validation": _points(epochs, [each.validation_metric for each in curve])}
+    if facts.metric == "loss":  # it is drawn already
+        metrics = {}
     found = (
-        _lines("Loss", losses, borders, number=fmt.number),
-        _lines(fmt.capital(metric), metrics, borders, number=fmt.metric, mark_best=True),
+        _losses("Loss", curve),
+        _lines(fmt.capital(fmt.metric_name(facts.metric)), metrics, borders, number=fmt.metric, best=_best(facts)),
     )
     return tuple(plot for plot in found if plot is not None)
+
+
+def student_curves(facts: Facts) -> tuple[Lines, ...]:
+    """The validation metric of the students with and without a teacher in one plot, and the losses of each by epoch."""
+    found = facts.distillation
+    if found is None:
+        return ()
+    curves = {"with teacher": found.curve, "alone": found.alone_curve}
+    metrics = {
+        name: _points(_line_up(curve)[0], [each.validation_metric for each in curve]) for name, curve in curves.items()
+    }
+    title = f"{fmt.capital(fmt.metric_name(facts.metric))} on validation {unit(facts)}"
+    plots = (
+        _lines(title, metrics, _line_up(found.curve)[1], number=fmt.metric, best=_best(facts)),
+        _losses("Loss with the teacher", found.curve),
+        _losses("Loss of the student alone", found.alone_curve),
+    )
+    return tuple(plot for plot in plots if plot is not None)
+
+
+def _losses(title: str, curve: Sequence[Epoch]) -> Lines | None:
+    epochs, borders = _line_up(curve)
+    losses = {
+        "training": _points(epochs, [each.train_loss for each in curve]),
+        "validation": _points(epochs, [each.validation_loss for each in curve]),
+    }
+    return _lines(title, losses, borders, number=fmt.number)
+
+
+def _best(facts: Facts) -> Callable[[Iterable[Point]], Point]:
+    """Picks the best point of a line of the metric."""
+    pick = min if facts.lower_is_better else max
+    return lambda points: pick(points, key=lambda point: point[1])
 
 
 def rate_finders(facts: Facts) -> tuple[Lines, ...]:
@@ -189,12 +220,12 @@ def tradeoff(facts: Facts) -> Dots | None:
     metric = fmt.metric_name(facts.metric)
     return Dots(
         description="; ".join(
-            f"{variant.name}: {fmt.milliseconds(ms)} ms, {metric} {fmt.metric(found.value)}, "
+            f"{variant.name}: {fmt.milliseconds(ms)} ms, {metric} {fmt.score(facts.metric, found.value)}, "
             f"{fmt.size(variant.graph.size_bytes)}"
             for variant, ms, found in placed
         ),
         x_title=f"median latency, ms{f' ({at})' if at else ''}",
-        y_title=f"{fmt.capital(metric)} on {' or '.join(splits)} rows",
+        y_title=f"{fmt.capital(metric)} on {' or '.join(splits)} {unit(facts)}",
         x_ticks=x_scale.ticks(6),
         y_ticks=y_scale.ticks(5),
         dots=_labelled(dots),
@@ -287,8 +318,9 @@ def _lines(
     borders: Sequence[tuple[float, str]],
     *,
     number: Callable[[float], str],
-    mark_best: bool = False,
+    best: Callable[[Iterable[Point]], Point] | None = None,
 ) -> Lines | None:
+    """A plot of lines; `best` picks the point of the first one that is marked."""
     drawn = {name: points for name, points in series.items() if len({x for x, _ in points}) > 1}
     if not drawn:
         return None
@@ -298,13 +330,13 @@ def _lines(
     x_scale = Scale(min(x for x, _ in every), max(x for x, _ in every), _LEFT, LINES_RIGHT)
     y_scale = Scale(max(0.0, low - margin) if low >= 0 else low - margin, high + margin, _BOTTOM, _TOP)
     label_ys = _apart([y_scale(points[-1][1]) for points in drawn.values()])
-    best = max(next(iter(drawn.values())), key=lambda point: point[1]) if mark_best else None
+    marked = None if best is None else best(next(iter(drawn.values())))
     told = [
         f"{name} from {number(points[0][1])} at epoch {points[0][0]:g} to {number(points[-1][1])} at {points[-1][0]:g}"
         for name, points in drawn.items()
     ]
-    if best is not None:
-        told.append(f"best {number(best[1])} at epoch {best[0]:g}")
+    if marked is not None:
+        told.append(f"best {number(marked[1])} at epoch {marked[0]:g}")
     return Lines(
         title=title,
         description=f"{title} by epoch: {'; '.join(told)}",
@@ -315,7 +347,7 @@ def _lines(
             for (name, points), label_y in zip(drawn.items(), label_ys, strict=True)
         ),
         phases=tuple(Tick(x_scale(max(at, x_scale.low)), name) for at, name in borders),
-        best=_mark(x_scale(best[0]), y_scale(best[1]), f"best {number(best[1])}") if best else None,
+        best=_mark(x_scale(marked[0]), y_scale(marked[1]), f"best {number(marked[1])}") if marked else None,
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tledge.artifacts import BenchResult, LatencyRatio, ParityCase, Variant
+from tledge.artifacts import BenchResult, Contender, Gain, LatencyRatio, ParityCase, StudentCandidate, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class DataFacts:
     then by label. `skipped` counts the rows left out, by reason. `duplicates` counts rows dropped because the same
     input with the same label was there before, and `conflicts` rows dropped because it was there with another label.
     `image_sides` has quantiles of the shorter side of the training images, in pixels, and `target_quantiles` by split
-    those of the numbers that a regression learns, both by name (`p0`, `p50` ...).
+    those of the numbers that a regression learns, both by name (`p0`, `p50` ...). A language model's rows are blocks of
+    tokens: `tokens` counts those of each split, and `bytes` the UTF-8 bytes of their text.
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -31,6 +32,8 @@ class DataFacts:
     conflicts: int | None = None
     image_sides: Mapping[str, float] = field(default_factory=dict)
     target_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +146,42 @@ class Transfer:
 
 
 @dataclass(frozen=True, slots=True)
+class Distillation:
+    """What a student learnt from its teacher, beside the same student without one.
+
+    `student` says what the student is, `layers` which of the teacher's blocks it started from, counted from 0. The test
+    metrics of teacher and students are in `contenders`, and what the teacher gave in `gains`; `ladder` has the students
+    that were weighed against a budget. `losses` are weights by name. `curve` is of the student that ships,
+    `alone_curve` of the one without a teacher with the same seed. `teacher_cache` tells that the teacher saw each row
+    once, unchanged.
+    """
+
+    student: str
+    teacher_parameters: int
+    parameters: int
+    contenders: tuple[Contender, ...]
+    gains: tuple[Gain, ...] = ()
+    layers: tuple[int, ...] = ()
+    ladder: tuple[StudentCandidate, ...] = ()
+    losses: Mapping[str, float] = field(default_factory=dict)
+    temperature: float | None = None
+    layer_map: tuple[int, ...] = ()
+    teacher_cache: bool = False
+    curve: tuple[Epoch, ...] = ()
+    alone_curve: tuple[Epoch, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """How the chosen variant of a language model went on with a prompt, one most likely token after another."""
+
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Regression:
     """How the chosen variant estimated numbers: `points` of truth and estimate, and quantiles of their difference.
 
@@ -194,10 +233,12 @@ class Facts:
         created: When the report was made: UTC, ISO 8601.
         task: The task's name.
         version: tledge's version.
-        metric: The metric that picked the variant, a key of `Variant.metrics`; higher is better.
+        metric: The metric that picked the variant, a key of `Variant.metrics`.
         labels: In the order of the model's outputs.
         many_labels: Whether a row may have any number of labels instead of exactly one.
         numeric: Whether a number is estimated; `labels` then has its name alone.
+        language: Whether a text is gone on with; there are no labels then.
+        lower_is_better: Whether a smaller value of `metric` is the better one.
         input_kind: `text` or `image`.
         pipeline_tag: The ecosystem's name of the task, such as `text-classification`.
         recipe_yaml: The resolved recipe.
@@ -207,6 +248,8 @@ class Facts:
         baseline: The metrics, on the test rows, of always giving the most frequent answer of the training rows, or
             their mean where numbers are estimated.
         transfer: What the pretrained weights gave.
+        distillation: What the student learnt from its teacher, where there is one.
+        samples: How a language model goes on with a few prompts.
         candidates: What schemes with a choice of settings tried.
         preprocessing: What became of images before the model.
         regression: The estimates, where numbers are estimated.
@@ -228,6 +271,8 @@ class Facts:
     labels: tuple[str, ...] = ()
     many_labels: bool = False
     numeric: bool = False
+    language: bool = False
+    lower_is_better: bool = False
     input_kind: str = "text"
     pipeline_tag: str = ""
     recipe_yaml: str = ""
@@ -236,6 +281,8 @@ class Facts:
     variants: tuple[Variant, ...] = ()
     baseline: Mapping[str, float] = field(default_factory=dict)
     transfer: Transfer | None = None
+    distillation: Distillation | None = None
+    samples: tuple[Sample, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     preprocessing: PreprocessingFacts | None = None
     regression: Regression | None = None

@@ -22,9 +22,10 @@ _METRIC_NAMES = {
     "pearson": "Pearson correlation",
     "mae": "mean absolute error",
     "rmse": "root mean squared error",
+    "next_token_accuracy": "next-token accuracy",
 }
-_IN_UNITS = frozenset({"mae", "rmse"})
-"""Metrics in the unit of what is estimated, so that they can have any size."""
+_IN_UNITS = frozenset({"mae", "rmse", "perplexity"})
+"""Metrics that can have any size, such as those in the unit of what is estimated."""
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -49,6 +50,18 @@ def score(name: str, value: float | None) -> str:
 def gain(value: float) -> str:
     """A difference of two metrics with its sign: `+0.057`, `-0.012`."""
     return f"{round(value, 3) + 0.0:+.3f}"
+
+
+def change(name: str, value: float) -> str:
+    """A difference of two values of a metric, with its sign and as many digits as `score` gives: `+0.057`, `-12.3`."""
+    if name not in _IN_UNITS:
+        return gain(value)
+    return f"{'+' if value > 0 else '-' if value < 0 else ''}{quantity(abs(value))}"
+
+
+def relative(value: float, reference: float) -> str:
+    """How much more or less a value is than a positive reference, in percent: `+0.3 %`, `-12.0 %`."""
+    return f"{round(100 * (value / reference - 1), 1) + 0.0:+.1f} %"
 
 
 def metric_name(name: str) -> str:
@@ -177,14 +190,22 @@ def times_interval(value: LatencyRatio) -> str:
     return f"{_factor(low, factor)} to {_factor(high, factor)}"
 
 
+def reference(name: str) -> str:
+    """What a candidate is compared with, in a sentence: `torch eager`, `the teacher in torch eager`."""
+    return f"the {name}" if name.startswith("teacher") else name
+
+
 def speed(value: LatencyRatio) -> str:
     """`4.2 times as fast (3.9 to 4.4)`: the ratio with its 95 % interval."""
     return f"{times(value)} ({times_interval(value)})"
 
 
-def setting(batch: int, sequence: int | None, threads: int) -> str:
-    """A setting of a benchmark in words: `batch 1, length 32, 1 thread`, without a length where inputs have none."""
-    length = "" if sequence is None else f" length {sequence},"
+def setting(batch: int, sequence: int | None, threads: int, *, decoding: bool = False) -> str:
+    """A setting of a benchmark in words: `batch 1, length 32, 1 thread`, without a length where inputs have none.
+
+    For one token of a language model's, `decoding`, it is `batch 1, one token after 32, 1 thread`.
+    """
+    length = "" if sequence is None else f" one token after {sequence}," if decoding else f" length {sequence},"
     return f"batch {batch},{length} {threads} {'thread' if threads == 1 else 'threads'}"
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tledge.artifacts import BenchResult, Comparison, EndToEnd, Footprint, LatencyRatio, ServerLoad, Throughput
+from tledge.artifacts import (
+    BenchResult,
+    Comparison,
+    EndToEnd,
+    Footprint,
+    Generation,
+    LatencyRatio,
+    ServerLoad,
+    Throughput,
+)
 from tledge.report import format as fmt
+from tledge.report import language
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +37,11 @@ class Section:
 def sections(result: BenchResult) -> tuple[Section, ...]:
     """The tables for what was measured beside latencies and footprints; none for what was not."""
     found = (
-        _comparisons(result.comparisons),
+        _comparisons(result.comparisons, decoding=result.decoding),
+        _generations(result.generations),
         _end_to_end(result.end_to_end),
-        _throughput(result.throughput),
-        _server(result.server),
+        _throughput(result.throughput, decoding=result.decoding),
+        _server(result.server, decoding=result.decoding),
         _operators(result.footprints),
     )
     return tuple(section for section in found if section.rows)
@@ -38,7 +49,7 @@ def sections(result: BenchResult) -> tuple[Section, ...]:
 
 def percentiles(rows: Iterable[EndToEnd | ServerLoad]) -> tuple[str, ...]:
     """The names of the percentiles that any row has, from low to high."""
-    return tuple(sorted({name for row in rows for name in row.percentiles_ms}, key=percent))
+    return _names(row.percentiles_ms for row in rows)
 
 
 def percent(name: str) -> float:
@@ -46,12 +57,12 @@ def percent(name: str) -> float:
     return float(name.removeprefix("p"))
 
 
-def _comparisons(comparisons: Sequence[Comparison]) -> Section:
+def _comparisons(comparisons: Sequence[Comparison], *, decoding: bool) -> Section:
     rows = [
         (
             each.candidate,
             each.reference,
-            f"{fmt.setting(each.batch, each.sequence, each.threads)}, {each.provider}",
+            f"{fmt.setting(each.batch, each.sequence, each.threads, decoding=decoding)}, {each.provider}",
             each.answer,
             _ratio(each.ratio),
             _ratio(each.noise),
@@ -76,6 +87,40 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Section:
     )
 
 
+def _names(rows: Iterable[Mapping[str, float]]) -> tuple[str, ...]:
+    return tuple(sorted({name for row in rows for name in row}, key=percent))
+
+
+def _generations(measured: Sequence[Generation]) -> Section:
+    """Tokens of language models; a percentile of a token's time that no row has is left out without a word."""
+    first = _names(row.first_token_ms for row in measured)
+    token = _names(row.token_ms for row in measured)
+    references = {row.against.reference for row in measured if row.against}
+    reference = fmt.reference(references.pop()) if len(references) == 1 else "the reference"
+    rows = [
+        (
+            each.candidate,
+            language.setting(each),
+            *(_cell(each.first_token_ms, each.missing, name) for name in first),
+            *(_cell(each.token_ms, each.token_missing, name) for name in token),
+            fmt.quantity(each.tokens_per_second),
+            f"{fmt.quantity(each.low)} to {fmt.quantity(each.high)}",
+            "reference" if each.against is None else fmt.speed(each.against),
+            fmt.count(each.samples),
+        )
+        for each in measured
+    ]
+    times = (*(f"first token {name}, ms" for name in first), *(f"further {name}, ms" for name in token))
+    against = f"against {reference}"
+    return Section(
+        "Generation, one token at a time",
+        ("candidate", "setting", *times, "tokens/s", "95 % interval", against, "generations"),
+        tuple(rows),
+        ("setting", against),
+        _needed([(each.missing, each.samples) for each in measured], first),
+    )
+
+
 def _end_to_end(measured: Sequence[EndToEnd]) -> Section:
     names = percentiles(measured)
     rows = [
@@ -97,11 +142,11 @@ def _end_to_end(measured: Sequence[EndToEnd]) -> Section:
     )
 
 
-def _throughput(measured: Sequence[Throughput]) -> Section:
+def _throughput(measured: Sequence[Throughput], *, decoding: bool) -> Section:
     rows = [
         (
             each.candidate,
-            fmt.setting(each.batch, each.sequence, each.threads),
+            fmt.setting(each.batch, each.sequence, each.threads, decoding=decoding),
             fmt.quantity(each.rows_per_second),
             f"{fmt.quantity(each.low)} to {fmt.quantity(each.high)}",
             fmt.count(each.runs),
@@ -109,16 +154,19 @@ def _throughput(measured: Sequence[Throughput]) -> Section:
         for each in measured
     ]
     return Section(
-        "Throughput", ("candidate", "setting", "rows a second", "95 % interval", "runs"), tuple(rows), ("setting",)
+        "Throughput",
+        ("candidate", "setting", f"{'tokens' if decoding else 'rows'} a second", "95 % interval", "runs"),
+        tuple(rows),
+        ("setting",),
     )
 
 
-def _server(loads: Sequence[ServerLoad]) -> Section:
+def _server(loads: Sequence[ServerLoad], *, decoding: bool) -> Section:
     names = percentiles(loads)
     rows = [
         (
             each.candidate,
-            fmt.setting(each.batch, each.sequence, each.threads),
+            fmt.setting(each.batch, each.sequence, each.threads, decoding=decoding),
             f"{each.rate:g}",
             fmt.quantity(each.achieved_rate),
             f"{100 * each.utilization:.0f} %",
@@ -163,20 +211,26 @@ def _operators(footprints: Sequence[Footprint]) -> Section:
 
 
 def _percentile_cells(row: EndToEnd | ServerLoad, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(
-        fmt.milliseconds(row.percentiles_ms[name])
-        if name in row.percentiles_ms
-        else f"needs {fmt.count(row.missing[name])} samples"
-        if name in row.missing
-        else fmt.NOT_MEASURED
-        for name in names
-    )
+    return tuple(_cell(row.percentiles_ms, row.missing, name) for name in names)
+
+
+def _cell(found: Mapping[str, float], missing: Mapping[str, int], name: str) -> str:
+    if name in found:
+        return fmt.milliseconds(found[name])
+    return f"needs {fmt.count(missing[name])} samples" if name in missing else fmt.NOT_MEASURED
 
 
 def _missing(measured: Sequence[EndToEnd | ServerLoad]) -> tuple[str, ...]:
-    shown = percentiles(measured)
-    needed = {name: count for row in measured for name, count in row.missing.items() if name not in shown}
-    most = max((row.samples if isinstance(row, EndToEnd) else row.requests for row in measured), default=0)
+    return _needed(
+        [(row.missing, row.samples if isinstance(row, EndToEnd) else row.requests) for row in measured],
+        percentiles(measured),
+    )
+
+
+def _needed(measured: Sequence[tuple[Mapping[str, int], int]], shown: Sequence[str]) -> tuple[str, ...]:
+    """A sentence for each percentile that no row has; `measured` are missing ones and samples of each row."""
+    needed = {name: count for missing, _ in measured for name, count in missing.items() if name not in shown}
+    most = max((samples for _, samples in measured), default=0)
     return tuple(
         f"{name} needs {fmt.count(needed[name])} samples; there are {fmt.count(most)}."
         for name in sorted(needed, key=percent)

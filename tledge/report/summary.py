@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 
 from tledge.artifacts import Footprint, Latency, LatencyRatio, Variant
+from tledge.report import distillation, language
 from tledge.report import format as fmt
 from tledge.report.facts import Facts
+from tledge.report.figure import Figure
 
 _SHARES = frozenset({"accuracy", "exact_match"})
 """Metrics that are a share of rows, so that the Wilson interval holds for them."""
@@ -24,15 +26,6 @@ class Quality:
     rows: int | None
     low: float | None = None
     high: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One key figure: what it is, its value, and a line or two that say how sure and where."""
-
-    name: str
-    value: str
-    details: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +82,17 @@ def quality(facts: Facts, variant: Variant) -> Quality | None:
     """The variant's metric on the test rows, or on the validation rows where there is none of the test."""
     for split, metrics in (("test", variant.test_metrics), ("validation", variant.metrics)):
         if facts.metric in metrics:
-            value, rows = metrics[facts.metric], facts.data.rows.get(split)
+            value = metrics[facts.metric]
+            rows = None if facts.language else facts.data.rows.get(split)  # a language model's rows are blocks
             if rows and facts.metric in _SHARES and 0 <= value <= 1:
                 return Quality(value, split, rows, *wilson(value, rows))
             return Quality(value, split, rows)
     return None
+
+
+def unit(facts: Facts) -> str:
+    """What is counted in a split, in words."""
+    return "tokens" if facts.language else "rows"
 
 
 def baseline(facts: Facts) -> float | None:
@@ -142,7 +141,7 @@ def footprint(facts: Facts, name: str) -> Footprint | None:
 
 def speed(facts: Facts, variant: Variant) -> LatencyRatio | None:
     """The variant against the benchmark's reference, else against fp32."""
-    row = latency(facts, variant.name)
+    row = language.generation(facts, variant.name) if facts.language else latency(facts, variant.name)
     for ratio in (row.against if row else None, variant.against_fp32):
         if ratio is not None and ratio.reference != variant.name:
             return ratio
@@ -154,14 +153,10 @@ def verdict(facts: Facts) -> str:
     variant = chosen(facts)
     if variant is None:
         return "No variant ships: none was chosen."
-    found, ratio = quality(facts, variant), speed(facts, variant)
-    metric = fmt.metric_name(facts.metric)
-    parts = [f"{metric} {fmt.NOT_MEASURED}"]
-    if found is not None:
-        where = f"{fmt.rows(found.rows).replace(' ', f' {found.split} ')}" if found.rows else f"{found.split} rows"
-        parts = [f"{fmt.metric(found.value)} {metric} on {where}"]
+    parts = language.headline(facts, variant) if facts.language else [_headline(facts, variant)]
+    ratio = speed(facts, variant)
     if ratio is not None:
-        parts.append(f"{fmt.times(ratio)} as {ratio.reference}")
+        parts.append(f"{fmt.times(ratio)} as {fmt.reference(ratio.reference)}")
     parts.append(fmt.size(variant.graph.size_bytes))
     return f"{variant.name} ships: {', '.join(parts)}."
 
@@ -171,10 +166,14 @@ def key_figures(facts: Facts) -> tuple[Figure, ...]:
     variant = chosen(facts)
     if variant is None:
         return ()
+    own = (
+        language.figures(facts, variant)
+        if facts.language
+        else (_quality_figure(facts, variant), _second_figure(facts, variant), _latency_figure(facts, variant))
+    )
     found = (
-        _quality_figure(facts, variant),
-        _second_figure(facts, variant),
-        *_latency_figures(facts, variant),
+        *own,
+        _speed_figure(facts, variant),
         _size_figure(facts, variant),
         _agreement_figure(facts, variant),
         _parity_figure(facts),
@@ -189,7 +188,8 @@ def warnings(facts: Facts) -> tuple[str, ...]:
     variant = chosen(facts)
     got = quality(facts, variant) if variant else None
     if got is not None and got.split != "test":
-        found.append("There is no figure of test rows: the validation rows also picked the epoch and the variant.")
+        what = unit(facts)
+        found.append(f"There is no figure of test {what}: the validation {what} also picked the epoch and the variant.")
     least = baseline(facts)
     if got is not None and got.split == "test" and least is not None:
         sure = got.value if got.low is None else got.low
@@ -201,6 +201,8 @@ def warnings(facts: Facts) -> tuple[str, ...]:
     gained = gain(facts)
     if gained is not None and not gained.sure:
         found.append("The pretrained weights are not clearly better than random ones on these rows.")
+    if facts.distillation is not None and not distillation.helped(facts):
+        found.append(distillation.gain_sentence(facts, facts.distillation))
     failed = sum(not case.passed for case in facts.parity)
     if failed:
         found.append(f"{failed} of {len(facts.parity)} parity cases failed: the graph differs from torch.")
@@ -228,6 +230,14 @@ def confusions(facts: Facts, limit: int) -> tuple[Confusion, ...]:
         if i != j and number
     ]
     return tuple(sorted(pairs, key=lambda pair: (-pair.count, -pair.count / pair.rows))[:limit])
+
+
+def _headline(facts: Facts, variant: Variant) -> str:
+    found, metric = quality(facts, variant), fmt.metric_name(facts.metric)
+    if found is None:
+        return f"{metric} {fmt.NOT_MEASURED}"
+    where = f"{fmt.rows(found.rows).replace(' ', f' {found.split} ')}" if found.rows else f"{found.split} rows"
+    return f"{fmt.metric(found.value)} {metric} on {where}"
 
 
 def _quality_figure(facts: Facts, variant: Variant) -> Figure:
@@ -262,21 +272,23 @@ def _second_figure(facts: Facts, variant: Variant) -> Figure | None:
     return Figure(fmt.capital(title), fmt.score(name, variant.test_metrics[name]), tuple(details))
 
 
-def _latency_figures(facts: Facts, variant: Variant) -> list[Figure]:
-    row, ratio = latency(facts, variant.name), speed(facts, variant)
-    found = []
+def _latency_figure(facts: Facts, variant: Variant) -> Figure:
+    row = latency(facts, variant.name)
     if row is not None and "p50" in row.percentiles_ms:
         at = fmt.setting(row.batch, row.sequence, row.threads)
-        found.append(Figure("Median latency", f"{fmt.milliseconds(row.percentiles_ms['p50'])} ms", (at,)))
-    elif variant.latency_ms is not None:
+        return Figure("Median latency", f"{fmt.milliseconds(row.percentiles_ms['p50'])} ms", (at,))
+    if variant.latency_ms is not None:
         details = (variant.latency_at,) if variant.latency_at else ()
-        found.append(Figure("Median latency", f"{fmt.milliseconds(variant.latency_ms)} ms", details))
-    else:
-        found.append(Figure("Median latency", fmt.NOT_MEASURED))
-    if ratio is not None:
-        interval = f"95 % interval {fmt.times_interval(ratio)}, {fmt.count(ratio.samples)} pairs"
-        found.append(Figure(f"Against {ratio.reference}", fmt.times(ratio), (interval,)))
-    return found
+        return Figure("Median latency", f"{fmt.milliseconds(variant.latency_ms)} ms", details)
+    return Figure("Median latency", fmt.NOT_MEASURED)
+
+
+def _speed_figure(facts: Facts, variant: Variant) -> Figure | None:
+    ratio = speed(facts, variant)
+    if ratio is None:
+        return None
+    interval = f"95 % interval {fmt.times_interval(ratio)}, {fmt.count(ratio.samples)} pairs"
+    return Figure(f"Against {fmt.reference(ratio.reference)}", fmt.times(ratio), (interval,))
 
 
 def _size_figure(facts: Facts, variant: Variant) -> Figure:
@@ -287,9 +299,9 @@ def _size_figure(facts: Facts, variant: Variant) -> Figure:
 def _agreement_figure(facts: Facts, variant: Variant) -> Figure | None:
     if variant.agreement is None or variant.scheme == "fp32":
         return None
-    rows = facts.data.rows.get("validation")
+    rows = None if facts.language else facts.data.rows.get("validation")
     return Figure(
-        "Same answer as fp32",
+        "Same next token as fp32" if facts.language else "Same answer as fp32",
         fmt.metric(variant.agreement),
         (f"of {fmt.count(rows)} validation rows",) if rows else (),
     )

@@ -7,9 +7,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from tledge.artifacts import BenchResult, Variant
-from tledge.report import benchmark, images, quantized, sections, summary, transfer
+from tledge.report import benchmark, images, language, quantized, sections, summary, transfer
+from tledge.report import distillation as learnt
 from tledge.report import format as fmt
 from tledge.report.facts import Facts, LabelScore, WrongPrediction
+from tledge.report.figure import Figure
 
 _LONGEST = 160
 _WEAKEST = 5
@@ -25,11 +27,11 @@ def markdown(facts: Facts) -> str:
         "### Variants",
         variants_table(facts),
         *(_candidates(facts, group) for group in quantized.groups(facts)),
+        distillation_section(facts, "###"),
         transfer_section(facts, "###"),
         "### Latency",
         bench_markdown(facts.bench, heading=False) if facts.bench else "Not measured.",
-        "### Errors",
-        _estimates(facts) if facts.numeric else _errors(facts),
+        *(("### Texts", _texts(facts)) if facts.language else ("### Errors", _mistakes(facts))),
         *(("### Preprocessing", preprocessing_text(facts)) if facts.preprocessing else ()),
         _provenance(facts),
     ]
@@ -55,7 +57,7 @@ def bench_markdown(result: BenchResult, *, heading: bool = True) -> str:
     machine = ", ".join(f"{name}: {value}" for name, value in benchmark.machine_facts(result.machine))
     blocks = [
         "## Benchmark" if heading else "",
-        table((*header, against, "samples"), rows) if rows else "No latency was measured.",
+        table((*header, against, "samples"), rows) if rows else _without_latencies(result),
         bullets(escape(text) for text in latencies.missing),
         table(footprint_header, [(code(name), *map(escape, rest)) for name, *rest in footprints]) if footprints else "",
         *map(_section, sections.sections(result)),
@@ -67,12 +69,17 @@ def bench_markdown(result: BenchResult, *, heading: bool = True) -> str:
     return "\n\n".join(block for block in blocks if block) + ("\n" if heading else "")
 
 
+def _without_latencies(result: BenchResult) -> str:
+    return "" if result.generations or result.comparisons else "No latency was measured."
+
+
 def variants_table(facts: Facts) -> str:
     """Every variant with its figures and the reason for its verdict."""
     if not facts.variants:
         return "No variant was made."
     metric = fmt.metric_name(facts.metric)
-    header = ("variant", f"test {metric}", f"validation {metric}", "latency", "against fp32", "size", "verdict")
+    latency = "one token" if facts.language else "latency"
+    header = ("variant", f"test {metric}", f"validation {metric}", latency, "against fp32", "size", "verdict")
     return table(header, [_variant_row(facts, variant) for variant in facts.variants])
 
 
@@ -84,6 +91,43 @@ def transfer_section(facts: Facts, level: str) -> str:
     rows = [(escape(name), *cells) for name, cells in found.rows]
     blocks = (f"{level} What transfer gave", escape(found.sentence), table(("model, test rows", *found.header), rows))
     return "\n\n".join(block for block in blocks if block)
+
+
+def distillation_section(facts: Facts, level: str) -> str:
+    """What the student learnt, under a heading of that level; empty where nothing was distilled."""
+    found = learnt.table(facts)
+    if facts.distillation is None or found is None:
+        return ""
+    rows = [(escape(name), *cells) for name, cells in found.rows]
+    blocks = [
+        f"{level} Distillation",
+        escape(" ".join(learnt.sentences(facts))),
+        table((f"on the test {summary.unit(facts)}", *found.header), rows),
+        bullets(f"{escape(fmt.capital(name))}: {escape(value)}" for name, value in learnt.facts_of(facts) if value),
+    ]
+    if found.others:
+        names, others = found.others
+        rows = [(escape(name), *cells) for name, cells in others]
+        blocks.append(_folded("Other metrics", table(("mean over seeds", *names), rows)))
+    steps = learnt.ladder(facts)
+    if steps:
+        at = learnt.measured_at(facts)
+        rows = [
+            (*map(escape, step.cells), f"{'**chosen**: ' if step.chosen else ''}{escape(step.reason)}")
+            for step in steps
+        ]
+        ladder = table((*learnt.ladder_header(facts), "why, or why not"), rows)
+        blocks.append(_folded("What the budget allowed", f"{ladder}\n\nMeasured at {escape(at)}." if at else ladder))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def predictions_table(facts: Facts) -> str:
+    """How well each variant of a language model predicts texts."""
+    found = language.table(facts)
+    if found is None:
+        return "How well it predicts: not measured."
+    rows = [(block.split, code(name), *cells) for block in found.blocks for name, cells in block.rows]
+    return table(("tokens of", "variant", *found.header), rows)
 
 
 def preprocessing_text(facts: Facts) -> str:
@@ -160,7 +204,7 @@ def _notes(texts: Sequence[str]) -> str:
     return "\n".join(["> [!NOTE]", *(f"> - {escape(fmt.capital(text))}" for text in texts)]) if texts else ""
 
 
-def _figure(figure: summary.Figure) -> str:
+def _figure(figure: Figure) -> str:
     details = f" ({escape('; '.join(figure.details))})" if figure.details else ""
     return f"{escape(figure.name)}: **{escape(figure.value)}**{details}"
 
@@ -170,13 +214,25 @@ def _variant_row(facts: Facts, variant: Variant) -> tuple[str, ...]:
     name = code(variant.name)
     return (
         f"**{name}**" if variant.chosen else name,
-        fmt.metric(variant.test_metrics.get(facts.metric)),
-        fmt.metric(variant.metrics.get(facts.metric)),
+        fmt.score(facts.metric, variant.test_metrics.get(facts.metric)),
+        fmt.score(facts.metric, variant.metrics.get(facts.metric)),
         fmt.NOT_MEASURED if variant.latency_ms is None else f"{fmt.milliseconds(variant.latency_ms)} ms",
         "-" if ratio is None else fmt.speed(ratio),
         fmt.size(variant.graph.size_bytes),
         f"{'**ships**' if variant.chosen else 'not chosen'}{': ' * bool(variant.reason)}{escape(variant.reason)}",
     )
+
+
+def _texts(facts: Facts) -> str:
+    blocks = [predictions_table(facts)]
+    if facts.samples:
+        rows = [(code(sample.prompt), code(sample.text)) for sample in facts.samples]
+        blocks.append(_folded("How it goes on", table(("prompt", "most likely text"), rows)))
+    return "\n\n".join(blocks)
+
+
+def _mistakes(facts: Facts) -> str:
+    return _estimates(facts) if facts.numeric else _errors(facts)
 
 
 def _errors(facts: Facts) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tledge.report import benchmark, charts, images, quantized, sections, summary, transfer
+from tledge.report import benchmark, charts, images, language, quantized, sections, strips, summary, transfer
+from tledge.report import distillation as learnt
 from tledge.report import format as fmt
 from tledge.report.facts import Facts, LabelScore
 
@@ -40,6 +41,10 @@ def html(facts: Facts) -> str:
             test_metrics=summary.test_metrics(facts),
             targets=summary.targets(facts),
             transfer=transfer.table(facts),
+            distillation=_distillation(facts),
+            predictions=language.table(facts) if facts.language else None,
+            generated=bool(facts.bench and facts.bench.generations),
+            unit=summary.unit(facts),
             candidates=quantized.groups(facts),
             comparison=images.comparison(facts.preprocessing) if facts.preprocessing else (),
             image=images,
@@ -52,7 +57,10 @@ def html(facts: Facts) -> str:
             footprints=benchmark.footprints(facts.bench) if facts.bench else ((), []),
             measured=sections.sections(facts.bench) if facts.bench else (),
             machine=benchmark.machine_facts(facts.bench.machine) if facts.bench else (),
-            skipped=[(reason, fmt.rows(number)) for reason, number in facts.data.skipped.items()],
+            skipped=[
+                (reason, fmt.count(number) if facts.language else fmt.rows(number))
+                for reason, number in facts.data.skipped.items()
+            ],
             stages=[(name, fmt.duration(seconds)) for name, seconds in facts.stage_seconds.items()],
             fmt=fmt,
             width=charts.WIDTH,
@@ -62,6 +70,23 @@ def html(facts: Facts) -> str:
         )
     )
     return printable(page)
+
+
+def _distillation(facts: Facts) -> dict[str, Any] | None:
+    """What the section about the student shows; `None` where nothing was distilled."""
+    if facts.distillation is None:
+        return None
+    return {
+        "sentences": learnt.sentences(facts),
+        "table": learnt.table(facts),
+        "facts": learnt.facts_of(facts),
+        "strips": strips.contenders(facts),
+        "curves": charts.student_curves(facts),
+        "ladder": learnt.ladder(facts),
+        "ladder_header": learnt.ladder_header(facts),
+        "ladder_numbers": learnt.ladder_header(facts)[1:4] + learnt.ladder_header(facts)[-1:],
+        "measured_at": learnt.measured_at(facts),
+    }
 
 
 @functools.cache
