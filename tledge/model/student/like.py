@@ -47,7 +47,7 @@ def like(
         ModelError: no such model can be built.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         try:
             made = _made(teacher, config, target_scale)
         except (ValueError, RuntimeError, AssertionError, TypeError) as error:
