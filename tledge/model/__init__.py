@@ -10,6 +10,9 @@ from tledge.model.classifier import TextClassifier
 from tledge.model.freeze import Freeze, Part, describe, freeze
 from tledge.model.image_classifier import ImageClassifier
 from tledge.model.ladder import Phase, phases
+from tledge.model.language import Language, context_length, load_language, save_language
+from tledge.model.language_tokenizer import load_tokenizer, vocabulary_size
+from tledge.model.lora import merged, with_lora
 from tledge.model.rows import Rows
 from tledge.model.settle import settle
 
@@ -19,21 +22,29 @@ __all__ = [
     "Freeze",
     "ImageBackbone",
     "ImageClassifier",
+    "Language",
     "Part",
     "Phase",
     "Rows",
     "TextClassifier",
     "build",
+    "context_length",
     "describe",
     "freeze",
     "kind_of",
     "levels",
     "load",
     "load_backbone",
+    "load_language",
+    "load_tokenizer",
+    "merged",
     "phases",
     "save",
     "save_inputs",
+    "save_language",
     "settle",
     "student",
+    "vocabulary_size",
     "weights_digest",
+    "with_lora",
 ]
