@@ -7,6 +7,7 @@ with one whole pass over the same tokens, rows of a padded batch with each row a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -261,8 +262,11 @@ def _padded(prompts: Sequence[Sequence[int]]) -> tuple[Array, Array]:
 def _pieces(first: int, length: int) -> list[int]:
     """Sizes that add up to `length`: `first`, where it is one, then those of `PIECES` in turns."""
     sizes = [first] if first else []
-    while (left := length - sum(sizes)) > 0:
-        sizes.append(min(PIECES[len(sizes) % len(PIECES)], left))
+    for size in itertools.cycle(PIECES):
+        left = length - sum(sizes)
+        if left == 0:
+            return sizes
+        sizes.append(min(size, left))
     return sizes
 
 
