@@ -3,18 +3,22 @@
 from pathlib import Path
 
 from tledge.bundle import checksum
-from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, Provenance, find, load
+from tledge.bundle.decoding import Decoding, read_decoding
+from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, Provenance, find, find_variant, load
 from tledge.bundle.write import replace_readme, write
 
 __all__ = [
     "FORMAT_VERSION",
+    "Decoding",
     "Golden",
     "InputSpec",
     "Manifest",
     "Provenance",
     "check_files",
     "find",
+    "find_variant",
     "load",
+    "read_decoding",
     "replace_readme",
     "write",
 ]

@@ -10,7 +10,8 @@ from typing import Any
 
 from tledge import artifacts
 from tledge.artifacts import TensorSpec, Variant
-from tledge.errors import BundleError
+from tledge.bundle.decoding import Decoding
+from tledge.errors import BundleError, InputError, did_you_mean
 
 FORMAT_VERSION = 1
 FILE = "bundle.json"
@@ -68,7 +69,7 @@ class Manifest:
     `labels` are in the order of the outputs. Paths of graphs are relative to the bundle. `chosen` names the variant
     that runs unless another is asked for, and `metrics` are its test metrics. `opset` and `ir_version` are the
     largest among the graphs: what an onnxruntime must be able to read. `files` has the SHA-256 of every file but
-    the manifest.
+    the manifest. `generation` is what only language models have; they have no labels.
     """
 
     format_version: int
@@ -86,10 +87,23 @@ class Manifest:
     golden: Golden
     provenance: Provenance
     files: Mapping[str, str]
+    generation: Decoding | None = None
 
     def variant(self, name: str) -> Variant:
         """The variant of that name, which must exist."""
         return next(variant for variant in self.variants if variant.name == name)
+
+
+def find_variant(manifest: Manifest, name: str | None, folder: Path) -> Variant:
+    """The variant of that name, by default the one that was chosen when it was bundled; `folder` is for the error.
+
+    Raises:
+        InputError: there is no such variant; the message lists those that there are.
+    """
+    known = [variant.name for variant in manifest.variants]
+    if name is not None and name not in known:
+        raise InputError(f"{folder} has no variant {name!r}; it has {', '.join(known)}{did_you_mean(name, known)}")
+    return manifest.variant(manifest.chosen if name is None else name)
 
 
 def load(path: str | Path) -> Manifest:
@@ -152,12 +166,10 @@ def parse(data: Any, where: str) -> Manifest:
 
 
 def _require_sound(manifest: Manifest) -> None:
-    if not manifest.labels or not all(isinstance(label, str) for label in manifest.labels):
-        raise ValueError("labels must be a list of names")
-    for spec in manifest.outputs:
-        width = spec.shape[-1] if spec.shape else 0
-        if spec.name == "logits" and isinstance(width, int) and width != len(manifest.labels):
-            raise ValueError(f"there are {len(manifest.labels)} labels for {width} outputs")
+    if manifest.generation is None:
+        _require_labels(manifest)
+    elif manifest.generation.context_length < 2:
+        raise ValueError(f"generation.context_length must be 2 or more, got {manifest.generation.context_length}")
     names = [variant.name for variant in manifest.variants]
     if manifest.chosen not in names:
         raise ValueError(f"the chosen variant {manifest.chosen!r} is not among {', '.join(names)}")
@@ -165,6 +177,15 @@ def _require_sound(manifest: Manifest) -> None:
     for path in paths:
         if not _is_inside(path):
             raise ValueError(f"the path {path!r} leads out of the bundle")
+
+
+def _require_labels(manifest: Manifest) -> None:
+    if not manifest.labels or not all(isinstance(label, str) for label in manifest.labels):
+        raise ValueError("labels must be a list of names")
+    for spec in manifest.outputs:
+        width = spec.shape[-1] if spec.shape else 0
+        if spec.name == "logits" and isinstance(width, int) and width != len(manifest.labels):
+            raise ValueError(f"there are {len(manifest.labels)} labels for {width} outputs")
 
 
 def _is_inside(path: str) -> bool:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime as ort
 
 from tledge import bundle, inputs, tasks
 from tledge.bundle import Manifest
-from tledge.errors import BundleError, InputError, RecipeError, did_you_mean
-from tledge.evaluate import Run
+from tledge.errors import BundleError, InputError, RecipeError
+from tledge.inputs.text import TextInput
+from tledge.runtime.generate import Generated, Generator
 from tledge.runtime.session import open_session, session_run
 
 
@@ -25,22 +27,27 @@ class Predictor:
     `predictor.predict("a text")`                 one answer: `{"label": ..., "score": ..., ...}`
     `predictor.predict(["a text", "more"])`       a list of answers, in order
     `predictor.predict("photo.jpg")`              the same for images: a path, bytes, a PIL image or an array
+    `predictor.predict("Once upon")`              of a language model: `{"generated": ..., "tokens": ..., ...}`
     `predictor.predict_iter(lines)`               answers as they come, for long streams
     `predictor.labels`, `.task`, `.variant`       the label names in order, and what is running
     `predictor.manifest`                          everything else that the bundle says of itself
+    `predictor.generator`                         a language model's `Generator`, which streams; else `None`
     ============================================  =====================================================
 
     One predictor serves many threads.
     """
 
-    def __init__(self, manifest: Manifest, variant: str, encoder: inputs.Input, run: Run) -> None:
+    def __init__(self, manifest: Manifest, variant: str, encoder: inputs.Input, session: ort.InferenceSession) -> None:
         self.manifest = manifest
         self.variant = variant
         self.task = manifest.task
         self.labels = manifest.labels
+        self.generator: Generator | None = None
         self._task = _task(manifest)
         self._encoder = encoder
-        self._run = run
+        self._run = session_run(session)
+        if manifest.generation is not None and isinstance(encoder, TextInput):
+            self.generator = Generator(session, encoder, manifest.generation)
 
     @classmethod
     def load(
@@ -65,15 +72,12 @@ class Predictor:
         """
         folder = Path(path)
         manifest = bundle.load(folder)
-        name = manifest.chosen if variant is None else variant
-        known = [each.name for each in manifest.variants]
-        if name not in known:
-            raise InputError(f"{folder} has no variant {name!r}; it has {', '.join(known)}{did_you_mean(name, known)}")
+        opened = bundle.find_variant(manifest, variant, folder)
         encoder = inputs.load(manifest.input.kind, folder)
-        session = open_session(folder / manifest.variant(name).graph.path, provider=provider, threads=threads)
-        return cls(manifest, name, encoder, session_run(session))
+        session = open_session(folder / opened.graph.path, provider=provider, threads=threads)
+        return cls(manifest, opened.name, encoder, session)
 
-    def predict(self, values: Any, *, batch_size: int = 1) -> Any:
+    def predict(self, values: Any, *, batch_size: int = 1, **options: Any) -> Any:
         """The answer for one value, or a list of answers for several; an answer is a dict of plain JSON types.
 
         Args:
@@ -83,23 +87,25 @@ class Predictor:
             batch_size: Values in one run. The default of 1 is what the stored metrics were measured with, and it
                 matters: a dynamically quantized graph takes its scales from the whole batch, so that an answer can
                 depend on its neighbours; and a CPU gains little from a batch that it must pad.
+            options: For a language model those of `Generator.generate`, such as `max_new_tokens`; else none.
 
         Raises:
-            InputError: a value is no text, or no image that can be read; the message names it.
+            InputError: a value is no text, or no image that can be read, and the message names it; or an option is
+                not for this bundle.
         """
         if _is_one(values):
-            return next(self.predict_iter([values]))
+            return next(self.predict_iter([values], **options))
         listed = list(values)
         for i, value in enumerate(listed):
             _named(i, self._encoder.check, value)
         try:
-            return list(self.predict_iter(listed, batch_size=batch_size))
+            return list(self.predict_iter(listed, batch_size=batch_size, **options))
         except InputError:
-            for i, value in enumerate(listed):  # a file can be damaged behind its header
-                _named(i, self._encoder.encode, [value])
+            for i, value in enumerate(listed):  # a file can be damaged behind its header, and a prompt too long
+                _named(i, self._refuse, value)
             raise
 
-    def predict_iter(self, values: Iterable[Any], *, batch_size: int = 1) -> Iterator[dict[str, Any]]:
+    def predict_iter(self, values: Iterable[Any], *, batch_size: int = 1, **options: Any) -> Iterator[dict[str, Any]]:
         """Answers one after another, without holding more than one batch of values.
 
         Raises:
@@ -107,11 +113,27 @@ class Predictor:
         """
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, got {batch_size}")
+        if options and self.generator is None:
+            raise InputError(f"{', '.join(options)} is for language models; the task of this bundle is {self.task}")
         if not self._encoder.batches:
             batch_size = 1
         rest = iter(values)
         while batch := list(islice(rest, batch_size)):
-            yield from self._task.decode(self._run(self._encoder.encode(batch)), self.labels)
+            if self.generator is None:
+                yield from self._task.decode(self._run(self._encoder.encode(batch)), self.labels)
+            else:
+                yield from map(_answer, self.generator.generate(batch, batch_size=batch_size, **options))
+
+    def _refuse(self, value: Any) -> None:
+        """Raise what is wrong with a value, if anything is."""
+        if self.generator is None:
+            self._encoder.encode([value])
+        else:
+            self.generator.prompt_ids(value)
+
+
+def _answer(generated: Generated) -> dict[str, Any]:
+    return {"generated": generated.text, "tokens": generated.tokens, "finish_reason": generated.finish_reason}
 
 
 def _named(i: int, function: Callable[[Any], object], argument: object) -> None:

@@ -65,7 +65,7 @@ def probabilities(logits: Array, sampling: Sampling) -> Array:
     if 0 < sampling.top_k < len(scores):
         kth = np.partition(scores, -sampling.top_k)[-sampling.top_k]
         scores[scores < kth] = -np.inf
-    chances = np.exp(scores)
+    chances: Array = np.exp(scores)
     chances /= chances.sum()
     if sampling.top_p < 1:
         chances[_outside_nucleus(chances, sampling.top_p)] = 0
