@@ -41,8 +41,8 @@ def file_of(reference: str, key: str = "model.backbone") -> Path:
     return path
 
 
-def load(path: Path) -> tuple[Any, Any]:
-    """The config and the module of a file, in eval mode, float32.
+def load(path: Path) -> Any:
+    """The language model in a file, in eval mode, float32.
 
     Raises:
         ModelError: it is no GGUF file, it is damaged, or transformers does not read its architecture.
@@ -59,7 +59,7 @@ def load(path: Path) -> tuple[Any, Any]:
         )
     except Exception as error:  # the reader of the format raises whatever a damaged file leads to
         raise ModelError(f"model.backbone: {path} cannot be read as GGUF: {_first_line(error)}") from error
-    return module.config, module.eval()
+    return module.eval()
 
 
 def load_tokenizer(path: Path) -> Any:

@@ -72,12 +72,13 @@ def load_language(
     transformers_logging.disable_progress_bar()
     tokens = load_tokenizer(reference, revision=revision, tokenizer=tokenizer)
     if reference.startswith(FRESH):
-        config = _fresh_config(reference, shape, vocabulary_size(tokens), max_length)
-        module = _with_random_weights(config, reference, seed)
+        fresh = _fresh_config(reference, shape, vocabulary_size(tokens), max_length)
+        module = _with_random_weights(fresh, reference, seed)
     elif gguf.is_gguf(reference):
-        config, module = gguf.load(gguf.file_of(reference))
+        module = gguf.load(gguf.file_of(reference))
     else:
-        config, module = _pretrained(reference, revision)
+        module = _pretrained(reference, revision)
+    config = module.config
     _check_vocabulary(module, tokens, tokenizer or reference, reference)
     _check_causal(module, reference)
     context_length(config)  # raises where nothing tells it
@@ -125,7 +126,7 @@ def context_length(config: Any) -> int:
     )
 
 
-def _pretrained(reference: str, revision: str | None) -> tuple[Any, Any]:
+def _pretrained(reference: str, revision: str | None) -> Any:
     place = place_of(reference)
     options = loading_options(revision)
     try:
@@ -142,7 +143,7 @@ def _pretrained(reference: str, revision: str | None) -> tuple[Any, Any]:
             f"model.backbone: {reference!r} is no language model: it lacks {len(missing)} weights, such as "
             f"{missing[-1]!r}; {_EXPECTED}"
         )
-    return config, module.eval()
+    return module.eval()
 
 
 def _check_decoder(config: Any, reference: str) -> None:

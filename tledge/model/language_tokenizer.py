@@ -50,6 +50,8 @@ def load_tokenizer(reference: str, *, revision: str | None = None, tokenizer: st
             f"{key}: {name!r} has no tokenizer.json and none can be made from its files: "
             "a device needs a fast tokenizer; convert it with transformers' convert_slow_tokenizer"
         )
+    if loaded.backend_tokenizer.get_vocab_size(with_added_tokens=False) == 0:  # what transformers makes of no files
+        raise ModelError(f"{key}: {name!r} has no tokenizer files; expected tokenizer.json, or name a model.tokenizer")
     if loaded.eos_token_id is None:
         raise ModelError(
             f"{key}: the tokenizer of {name!r} has no token that ends a text; set eos_token in tokenizer_config.json"
