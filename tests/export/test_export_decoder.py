@@ -59,9 +59,9 @@ def test_the_graph_has_the_form_that_every_graph_has(kind):
     assert (model.ir_version, model.producer_name) == (10, "tledge")
     assert not any(node.metadata_props for node in model.graph.node)
     makers = {output: node.op_type for node in model.graph.node for output in node.output}
-    norms = [node for node in model.graph.node if node.op_type == "LayerNormalization"]
-    assert len(norms) == (5 if kind == "gpt2" else 0)
-    assert all(makers[node.input[0]] != "Add" for node in norms[1:])
+    norms = [node for node in model.graph.node if node.op_type == ("LayerNormalization" if kind == "gpt2" else "Div")]
+    assert [makers[node.input[0]] for node in norms] == ["Sum" if kind == "gpt2" else "Gather", *["Sum"] * 4]
+    assert "Reciprocal" not in makers.values()
 
 
 @pytest.mark.parametrize(("kind", "changes"), [("gpt2", {}), ("llama", {}), ("llama", {"tie_word_embeddings": True})])

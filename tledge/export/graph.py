@@ -50,6 +50,7 @@ def finish(
         )
     name_dimensions(program, dimensions or {})
     keep_add_before_norm(program)
+    norm_by_division(program)
     mean_as_pool(program)
     clean(program)
     save(program, path, external_data=external_data)
@@ -86,6 +87,33 @@ def keep_add_before_norm(program: onnx_ir.Model) -> int:
         if before is not None and before.op_type == "Add" and before.domain == "":
             before.op_type = "Sum"
             changed += 1
+    return changed
+
+
+def norm_by_division(program: onnx_ir.Model) -> int:
+    """Spell each product with the reciprocal of a root as a division by the root; gives how many there were.
+
+    This is how runtimes know the root-mean-square norm (Zhang and Sennrich 2019) and compute it as one operator. The
+    addition in front of it becomes a `Sum`, as for layer norms.
+    """
+    changed = 0
+    for node in list(program.graph):
+        root = node.inputs[0].producer() if node.op_type == "Reciprocal" else None
+        if root is None or root.op_type != "Sqrt":
+            continue
+        for product, place in node.outputs[0].uses():
+            if product.op_type != "Mul":
+                continue
+            whole = product.inputs[1 - place]
+            product.op_type = "Div"
+            product.replace_input_with(0, whole)
+            product.replace_input_with(1, root.outputs[0])
+            before = whole.producer()
+            if before is not None and before.op_type == "Add" and before.domain == "":
+                before.op_type = "Sum"
+            changed += 1
+        if not node.outputs[0].uses():
+            program.graph.remove(node, safe=True)
     return changed
 
 
