@@ -5,7 +5,7 @@ from tledge.model.backbones import Backbone, ImageBackbone, kind_of
 from tledge.model.backbones import load as load_backbone
 from tledge.model.backbones.transformers import weights_digest
 from tledge.model.blocks import Block, levels
-from tledge.model.checkpoint import build, load, save, save_inputs
+from tledge.model.checkpoint import build, load, save, save_beside, save_inputs, whole
 from tledge.model.classifier import TextClassifier
 from tledge.model.freeze import Freeze, Part, describe, freeze
 from tledge.model.image_classifier import ImageClassifier
@@ -13,6 +13,7 @@ from tledge.model.ladder import Phase, phases
 from tledge.model.language import Language, context_length, load_language, save_language
 from tledge.model.language_tokenizer import load_tokenizer, vocabulary_size
 from tledge.model.lora import merged, with_lora
+from tledge.model.parameter_groups import groups_of
 from tledge.model.rows import Rows
 from tledge.model.settle import settle
 
@@ -31,6 +32,7 @@ __all__ = [
     "context_length",
     "describe",
     "freeze",
+    "groups_of",
     "kind_of",
     "levels",
     "load",
@@ -40,11 +42,13 @@ __all__ = [
     "merged",
     "phases",
     "save",
+    "save_beside",
     "save_inputs",
     "save_language",
     "settle",
     "student",
     "vocabulary_size",
     "weights_digest",
+    "whole",
     "with_lora",
 ]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from tledge import artifacts, tasks
 from tledge.artifacts import Contender, Gain, StudentCandidate, read_json, write_json
-from tledge.recipe.schema import Distill
+from tledge.bench.compare import Setting
+from tledge.recipe.schema import Distill, Shape, Student
+from tledge.stages import ladder
 from tledge.stages.contenders import contender, gain
 from tledge.stages.job import Job
 
@@ -19,22 +22,34 @@ TEACHER, ALONE = "teacher", "student alone"
 TAUGHT, TAUGHT_FROM_CACHE = "student with teacher", "student with cached teacher"
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What a student is before its training: some of the teacher's layers, a shape, or another architecture."""
+
+    name: str
+    layers: tuple[int, ...] | None = None
+    shape: Shape | None = None
+    backbone: str | None = None
+
+
 class Course(Protocol):
     """What differs between kinds of tasks: how a student begins, learns, is tested and kept."""
 
     teacher: Any
+    start: Start
+    encoder: Any
 
-    def choose(self, folder: Path) -> tuple[StudentCandidate, ...]:
-        """Settle what the student is; where a budget does, the ladder of candidates, else nothing."""
+    def export_graph(self) -> Any:
+        """Writes the graph of an untrained student, for the ladder; `None` for that of a classifier."""
 
-    def facts(self) -> Mapping[str, Any]:
-        """What `distill.json` says of the student and of what it learns."""
-
-    def start(self, seed: int) -> Any:
-        """A student before its training; the same one for the same seed."""
+    def make(self, seed: int) -> Any:
+        """The student of `start` before its training; the same one for the same seed."""
 
     def teach(self, student: Any, *, with_teacher: bool, seed: int, folder: Path, phase: str) -> Any:
         """Train a student in place and give the `Fitted`; resumes in `folder`."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """The losses with their weights, and the layer map, as `distill.json` has them."""
 
     def test(self, model: Any, who: str) -> dict[str, float]:
         """Metrics on the test rows, in torch."""
@@ -63,15 +78,15 @@ def lead(job: Job, folder: Path, course: Course) -> str:
     settings = job.recipe.distill
     assert settings is not None
     started = time.monotonic()
-    ladder = course.choose(folder)
+    rungs = climb(job, folder, course) if settings.student.budget is not None else ()
     seeds = [job.recipe.seed + i for i in range(settings.seeds)]
     taught, alone = _Trainings(), _Trainings()
     parameters = 0
     for i, seed in enumerate(seeds):
         for trainings in (taught, alone) if settings.baseline else (taught,):
-            student = course.start(seed)
+            student = course.make(seed)
             parameters = _parameters(student)
-            own = folder / f"seed_{seed}{'_alone' if trainings is alone else ''}"
+            own = _own(folder, course.start, seed, alone=trainings is alone)
             phase = _phase(trainings is taught, i, len(seeds))
             fitted = course.teach(student, with_teacher=trainings is taught, seed=seed, folder=own, phase=phase)
             trainings.fitted.append(fitted)
@@ -92,11 +107,13 @@ def lead(job: Job, folder: Path, course: Course) -> str:
     write_json(
         folder / "distill.json",
         {
+            "student": course.start.name,
+            "layers": course.start.layers,
             "teacher_parameters": _parameters(course.teacher),
             "parameters": parameters,
             "contenders": [artifacts.to_dict(row) for row in rows],
             "gains": [artifacts.to_dict(each) for each in gains],
-            "ladder": [artifacts.to_dict(each) for each in ladder],
+            "ladder": [artifacts.to_dict(each) for each in rungs],
             "temperature": settings.temperature,
             "teacher_cache": settings.teacher_cache,
             "phases": [artifacts.to_dict(taught.fitted[0])],
@@ -110,6 +127,90 @@ def lead(job: Job, folder: Path, course: Course) -> str:
         if each.is_dir() and each.name != "checkpoint":
             shutil.rmtree(each)
     return _line(job.metric, rows, settings)
+
+
+def start_of(student: Student, n_teacher: int) -> Start:
+    """What a recipe says of its student; with a budget nothing is settled yet.
+
+    Args:
+        student: the recipe's `distill.student`.
+        n_teacher: the teacher's blocks.
+
+    Raises:
+        ModelError: a layer is out of range.
+    """
+    from tledge import model
+
+    if student.backbone is not None:
+        return Start(student.backbone, backbone=student.backbone)
+    if student.shape is not None:
+        sizes = student.shape.model_dump(exclude_none=True)
+        return Start(", ".join(f"{key} {value}" for key, value in sizes.items()), shape=student.shape)
+    layers = model.student.choose_layers(student.layers, n_teacher) if student.budget is None else ()
+    return Start(f"layers {', '.join(map(str, layers))} of the teacher's {n_teacher}", layers=layers)
+
+
+def climb(job: Job, folder: Path, course: Course) -> tuple[StudentCandidate, ...]:
+    """Time the candidates of a budget untrained, and settle on the best one of those that fit.
+
+    Where several are trained, that is the best one on the validation rows; its training is not done twice.
+
+    Raises:
+        TrainError: no candidate fits.
+    """
+    from tledge import model
+
+    settings, at = job.recipe.distill, job.recipe.bench
+    assert settings is not None
+    budget = settings.student.budget
+    assert budget is not None
+    plans = model.student.candidates(course.teacher, budget, seed=job.recipe.seed)
+    measured = ladder.measure(
+        plans,
+        budget,
+        export_to=folder,
+        schemes=job.recipe.schemes,
+        at=Setting(at.batch[0], job.recipe.bench_lengths[0], at.threads[0]),
+        export_graph=course.export_graph(),
+        duration_s=at.duration_s,
+        progress=job.progress,
+    )
+    fitting = ladder.fitting(measured, budget)
+    starts = {plan.name: Start(plan.name, plan.layers, plan.shape, plan.backbone) for plan in plans}
+    metrics: dict[str, float] = {}
+    for each in fitting if len(fitting) > 1 else ():
+        course.start = starts[each.name]
+        own = _own(folder, course.start, job.recipe.seed, alone=False)
+        student = course.make(job.recipe.seed)
+        fitted = course.teach(
+            student, with_teacher=True, seed=job.recipe.seed, folder=own, phase=f"distill {each.name}"
+        )
+        metrics[each.name] = fitted.best_metric
+    better = min if tasks.lower_is_better(job.task, job.metric) else max
+    chosen = better(metrics, key=lambda name: metrics[name]) if metrics else fitting[0].name
+    course.start = starts[chosen]
+    return tuple(_told(each, chosen, {f.name for f in fitting}, metrics) for each in measured)
+
+
+def _told(
+    candidate: StudentCandidate, chosen: str, trained: Collection[str], metrics: Mapping[str, float]
+) -> StudentCandidate:
+    """A candidate with what became of it."""
+    name = candidate.name
+    reason = candidate.reason
+    if name == chosen:
+        reason += "; the best one on the validation rows" if len(metrics) > 1 else "; the largest one that does"
+    elif candidate.fits and name not in trained:
+        reason += "; not trained, since larger ones do too"
+    elif candidate.fits:
+        reason += "; not the best one on the validation rows"
+    return replace(candidate, trained=name in trained, chosen=name == chosen, metric=metrics.get(name), reason=reason)
+
+
+def _own(folder: Path, start: Start, seed: int, *, alone: bool) -> Path:
+    """Where one training of one student is kept until the stage is whole."""
+    name = re.sub(r"[^A-Za-z0-9]+", "_", start.name).strip("_")
+    return folder / f"{name}_seed_{seed}{'_alone' * alone}"
 
 
 def _phase(taught: bool, number: int, count: int) -> str:

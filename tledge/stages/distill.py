@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tledge import inputs, losses, plugins
-from tledge.artifacts import StudentCandidate
 from tledge.evaluate import score
 from tledge.inputs import Input
 from tledge.recipe.schema import Distill
-from tledge.stages.course import lead
+from tledge.stages.course import lead, start_of
 from tledge.stages.job import Job
 from tledge.stages.train import fresh_classifier
 
@@ -44,32 +42,26 @@ class ClassifierCourse:
         self.teacher = model.load(self.checkpoint).requires_grad_(False)
         self.teacher_encoder = inputs.load(job.task.INPUT, self.checkpoint)
         self.encoder: Input = self.teacher_encoder
-        self.layers: tuple[int, ...] | None = None
-        self.reference = self.settings.student.backbone
+        self.start = start_of(self.settings.student, len(self.teacher.blocks()))
         self.backbone: Any = None
 
-    def choose(self, folder: Path) -> tuple[StudentCandidate, ...]:
-        """Nothing where the recipe names the student."""
-        from tledge import model
+    def export_graph(self) -> Any:
+        """The ladder's own: that of a classifier."""
+        return None
 
-        student = self.settings.student
-        if student.shape is None and student.backbone is None:
-            self.layers = model.choose_layers(student.layers, len(self.teacher.blocks()))
-        return ()
-
-    def start(self, seed: int) -> Any:
+    def make(self, seed: int) -> Any:
         """The student before its training."""
         from tledge import model, train
 
+        if self.start.layers is not None:
+            return model.student.from_layers(self.teacher, self.start.layers)
+        if self.start.shape is not None:
+            return model.student.of_shape(self.teacher, self.start.shape, seed)
+        assert self.start.backbone is not None
         student = self.settings.student
-        if self.layers is not None:
-            return model.from_layers(self.teacher, self.layers)
-        if student.shape is not None:
-            return model.of_shape(self.teacher, student.shape, seed)
-        assert self.reference is not None
         train.seed(seed)
         self.backbone = model.load_backbone(
-            self.reference,
+            self.start.backbone,
             kind=self.job.task.INPUT,
             revision=student.revision,
             weights=student.weights,
@@ -135,7 +127,7 @@ class ClassifierCourse:
         """Write the student's checkpoint, with the tokenizer or image size that it reads with."""
         from tledge import model
 
-        if self.backbone is None:
+        if self.start.backbone is None:
             model.save_beside(student, folder, self.checkpoint)
         else:
             model.save(student, folder, self.backbone)
@@ -144,8 +136,8 @@ class ClassifierCourse:
         """What `distill.json` says of the student and of what it learns."""
         return {}
 
-    @functools.cache  # noqa: B019, one course lives as long as its stage
     def _lessons(self) -> Any:
+        """The batches, made anew for each student, since each may read with its own tokenizer or image size."""
         from tledge import data, model, train
 
         settings = self.settings
@@ -173,7 +165,11 @@ class ClassifierCourse:
         from tledge import model, train
 
         ours, theirs = ([block.modules[-1] for block in each.blocks()] for each in (student, self.teacher))
-        chosen = model.layer_map(self.settings.layer_map, len(ours), len(theirs), self.layers)
+        asked = self.settings.layer_map
+        if asked is None:
+            chosen = model.student.default_layer_map(len(ours), len(theirs))
+        else:
+            chosen = model.student.check_layer_map(asked, len(ours), len(theirs))
         return train.Pairing(tuple(ours), tuple(theirs), chosen)
 
     def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
@@ -181,11 +177,11 @@ class ClassifierCourse:
         from tledge import model
 
         asked, decay = self.settings.learning_rate, self.settings.weight_decay
-        random = self.settings.student.shape is not None or self.settings.student.weights == "none"
+        random = self.start.shape is not None or self.settings.student.weights == "none"
         usual = RANDOM_LEARNING_RATE if random else COPIED_LEARNING_RATE
         rate = asked if isinstance(asked, float) else usual
         base_rate = rate if asked == "auto" else None
-        if self.backbone is None or random:
+        if self.start.backbone is None or random:
             return model.groups_of(student.parameters(), rate, decay), base_rate
         groups = model.groups_of(student.backbone.parameters(), rate, decay)
         return groups + model.groups_of(student.classifier.parameters(), rate * FRESH_HEAD_FACTOR, decay), base_rate
