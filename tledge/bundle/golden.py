@@ -3,7 +3,7 @@
 The values, sentences or pictures, are the same for every bundle and nobody's data. Each goes through the model alone,
 as on a device, and once all of them in one batch (padded, for sentences), unless the graph takes one image at a time.
 Stored are the pictures, the input tensors, each variant's outputs on the machine that made the bundle, and torch's
-outputs where they are known.
+outputs where they are known. Language models go on with the first sentences too; see `golden_language`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from tledge.bundle.golden_language import CONTINUATION
 from tledge.bundle.manifest import Golden
 from tledge.errors import BundleError, InputError
 from tledge.inputs import Input
@@ -35,6 +36,13 @@ _QUANTIZED_TOLERANCE = 5e-2
 _FLOOR = 1e-4  # what parity allows by default where outputs are near zero
 _PIXEL_TOLERANCE = 1e-5  # processors add and multiply float32 in their own ways; integers are the same everywhere
 _BATCH = "batch"
+_GOES_ON = "-continued"
+_CONTINUED = 3
+"""Sentences that a language model goes on with."""
+
+
+Outputs = Mapping[str, Mapping[str, Array]]
+"""Output tensors by case and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,12 @@ def has_reference(vectors: Vectors) -> bool:
 
 
 def make(
-    path: Path, encoder: Input, runs: Mapping[str, Run], reference: Run | None, schemes: Mapping[str, str]
+    path: Path,
+    encoder: Input,
+    runs: Mapping[str, Run],
+    reference: Run | None,
+    schemes: Mapping[str, str],
+    go_on: Callable[[Run, Mapping[str, Array]], Array] | None = None,
 ) -> Golden:
     """Run the preprocessing's examples through every variant and write the golden vectors to a file.
 
@@ -68,6 +81,7 @@ def make(
         runs: One pass of each variant, by the variant's name.
         reference: One pass of the torch model, if there is one.
         schemes: The scheme of each variant, by the variant's name.
+        go_on: For language models: the tokens that a run goes on with after one sentence's tensors.
 
     Raises:
         BundleError: a variant gives something that is not a number, or fp32 is not what torch gives.
@@ -75,17 +89,22 @@ def make(
     accepted = [value for value in encoder.examples() if _is_accepted(encoder, value)]
     pictures = [value for value in accepted if isinstance(value, np.ndarray)]
     sentences = () if pictures else tuple(accepted)
-    cases = _cases(accepted, batch=encoder.batches)
+    continued = 0 if go_on is None else min(_CONTINUED, len(sentences))
+    cases = _cases(accepted, batch=encoder.batches, continued=continued)
     inputs = {case: encoder.encode(values) for case, values in cases.items()}
     sources = dict(runs) if reference is None else {REFERENCE: reference, **runs}
+    for case, tensors in inputs.items():
+        if go_on is not None and case.endswith(_GOES_ON):
+            tensors[CONTINUATION] = go_on(next(iter(sources.values())), tensors)
     outputs = {case: {name: run(tensors) for name, run in sources.items()} for case, tensors in inputs.items()}
     vectors = Vectors(cases, inputs, outputs)
     shares = {name: tolerance(scheme) for name, scheme in schemes.items()}
-    golden = Golden(path.name, sentences, shares, images=len(pictures))
+    golden = Golden(path.name, sentences, shares, images=len(pictures), continued=continued)
     for name, scheme in schemes.items():
-        problems = _compare(vectors, name, {case: outputs[case][name] for case in outputs}, name, golden)
+        got = {case: outputs[case][name] for case in outputs}
+        problems = check_outputs(vectors, golden, name, got)
         if reference is not None and scheme == "fp32":
-            problems += check_outputs(vectors, golden, name, runs[name], source=REFERENCE)
+            problems += check_outputs(vectors, golden, name, got, source=REFERENCE)
         if problems:
             raise BundleError(f"the variant {name} fails its own golden vectors: {problems[0]}")
     save_file({key: np.ascontiguousarray(tensor) for key, tensor in _to_file(vectors, golden).items()}, str(path))
@@ -117,7 +136,7 @@ def check_inputs(vectors: Vectors, encoder: Input) -> list[str]:
         except InputError as error:
             problems.append(f"{_shown(case, values)}: {error}")
             continue
-        stored = vectors.inputs[case]
+        stored = {name: tensor for name, tensor in vectors.inputs[case].items() if name != CONTINUATION}
         if stored.keys() != tensors.keys():
             problems.append(f"{_shown(case, values)}: expected {', '.join(stored)}, got {', '.join(tensors)}")
             continue
@@ -126,28 +145,31 @@ def check_inputs(vectors: Vectors, encoder: Input) -> list[str]:
     return problems
 
 
-def check_outputs(vectors: Vectors, golden: Golden, variant: str, run: Run, *, source: str | None = None) -> list[str]:
+def outputs_of(vectors: Vectors, run: Run) -> Outputs:
+    """What a variant gives here and now in every case.
+
+    Raises:
+        BundleError, InputError: it cannot run.
+    """
+    return {case: run(tensors) for case, tensors in vectors.inputs.items()}
+
+
+def check_outputs(
+    vectors: Vectors, golden: Golden, variant: str, got: Outputs, *, source: str | None = None
+) -> list[str]:
     """Where a variant is further from the stored outputs than its tolerance, one line a case; empty when nowhere.
 
-    A decision can then differ only where the model itself was undecided: within twice the tolerance.
+    A decision can then differ only where the model itself was undecided: within twice the tolerance. So whole numbers,
+    which are the decisions of language models, are not compared.
 
     Args:
         vectors: The stored tensors.
         golden: The tolerances.
         variant: The variant's name.
-        run: One pass of the variant, here and now.
+        got: The variant's outputs here and now.
         source: Whose stored outputs to compare with: by default the variant's own, or `torch`.
     """
-    try:
-        got = {case: run(tensors) for case, tensors in vectors.inputs.items()}
-    except (BundleError, InputError) as error:
-        return [str(error)]
-    return _compare(vectors, variant, got, source or variant, golden)
-
-
-def _compare(
-    vectors: Vectors, variant: str, got: Mapping[str, Mapping[str, Array]], source: str, golden: Golden
-) -> list[str]:
+    source = source or variant
     if any(source not in vectors.outputs[case] for case in got):
         return [f"no golden outputs of {source} are stored"]
     if variant not in golden.tolerance:
@@ -155,6 +177,8 @@ def _compare(
     share, problems = golden.tolerance[variant], []
     for name in vectors.outputs[next(iter(got))][source]:
         expected = {case: vectors.outputs[case][source].get(name) for case in got}
+        if all(array is not None and np.issubdtype(array.dtype, np.integer) for array in expected.values()):
+            continue
         scale = max(float(np.abs(array).max(initial=0)) for array in expected.values() if array is not None)
         allowed = share * scale + _FLOOR
         for case, array in expected.items():
@@ -162,6 +186,16 @@ def _compare(
             if problem:
                 problems.append(f"{_shown(case, vectors.values[case])}: {name} {problem}")
     return problems
+
+
+def same_decisions(vectors: Vectors, variant: str, got: Outputs) -> str:
+    """How many stored decisions are the same here, such as `57 of 58 tokens the same`; empty if none are stored."""
+    same = total = 0
+    for case, outputs in got.items():
+        for name, stored in vectors.outputs[case].get(variant, {}).items():
+            if np.issubdtype(stored.dtype, np.integer) and stored.shape == outputs[name].shape:
+                same, total = same + int((stored == outputs[name]).sum()), total + stored.size
+    return f"{same} of {total} tokens the same" if total else ""
 
 
 def _distance(expected: Array | None, got: Array | None, allowed: float) -> str:
@@ -197,8 +231,9 @@ def _to_file(vectors: Vectors, golden: Golden) -> dict[str, Array]:
 
 def _from_file(tensors: Mapping[str, Array], golden: Golden, path: Path) -> Vectors:
     known = [str(i) for i in range(golden.images or len(golden.sentences))]
+    cases = [] if golden.images else list(_cases(golden.sentences, batch=True, continued=golden.continued))
     pictures: dict[str, Array] = {}
-    inputs: dict[str, dict[str, Array]] = {case: {} for case in [*known, _BATCH]}
+    inputs: dict[str, dict[str, Array]] = {case: {} for case in cases or [*known, _BATCH]}
     outputs: dict[str, dict[str, dict[str, Array]]] = {case: {} for case in inputs}
     for key, tensor in tensors.items():
         case, _, rest = key.partition(".")
@@ -213,7 +248,7 @@ def _from_file(tensors: Mapping[str, Array], golden: Golden, path: Path) -> Vect
             source, _, output = name.partition(".")
             outputs[case].setdefault(source, {})[output] = tensor
     if not golden.images:
-        return Vectors(_cases(golden.sentences, batch=True), inputs, outputs)
+        return Vectors(_cases(golden.sentences, batch=True, continued=golden.continued), inputs, outputs)
     missing = [case for case in known if case not in pictures or not inputs[case]]
     if missing:
         raise BundleError(f"{path} is damaged: it lacks the image {missing[0]} or its tensors")
@@ -225,10 +260,12 @@ def _from_file(tensors: Mapping[str, Array], golden: Golden, path: Path) -> Vect
     return Vectors(_cases([pictures[case] for case in known], batch=batch), inputs, outputs)
 
 
-def _cases(values: Sequence[Any], *, batch: bool) -> dict[str, list[Any]]:
-    """Each value alone, under its number, and all of them together."""
-    alone: dict[str, list[Any]] = {str(i): [value] for i, value in enumerate(values)}
-    return {**alone, _BATCH: list(values)} if batch else alone
+def _cases(values: Sequence[Any], *, batch: bool, continued: int = 0) -> dict[str, list[Any]]:
+    """Each value alone, under its number, all of them together, and the first ones again, to go on with."""
+    cases: dict[str, list[Any]] = {str(i): [value] for i, value in enumerate(values)}
+    if batch:
+        cases[_BATCH] = list(values)
+    return cases | {f"{i}{_GOES_ON}": [value] for i, value in enumerate(values[:continued])}
 
 
 def _is_accepted(encoder: Input, value: object) -> bool:
@@ -245,4 +282,5 @@ def _shown(case: str, values: Sequence[Any]) -> str:
     if case == _BATCH:
         return "all sentences together"
     text = repr(values[0])
-    return f"sentence {case} ({text if len(text) <= 32 else text[:29] + '...'})"
+    what = f"sentence {case.removesuffix(_GOES_ON)}{' continued' if case.endswith(_GOES_ON) else ''}"
+    return f"{what} ({text if len(text) <= 32 else text[:29] + '...'})"

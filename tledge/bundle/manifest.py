@@ -34,12 +34,14 @@ class Golden:
     """The self-test: the file of golden vectors, the sentences or the number of images in it, and the tolerances.
 
     A tolerance is a share of the largest absolute value among a variant's golden outputs. Images are in the file.
+    `continued` is the number of sentences, from the first on, that a language model went on with.
     """
 
     file: str
     sentences: tuple[str, ...]
     tolerance: Mapping[str, float]
     images: int = 0
+    continued: int = 0
 
 
 @dataclass(frozen=True, slots=True)

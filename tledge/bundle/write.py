@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +12,8 @@ from pathlib import Path, PurePath
 
 from tledge import inputs
 from tledge.artifacts import Variant, read_json, write_json
-from tledge.bundle import checksum, golden, manifest
+from tledge.bundle import checksum, golden, golden_language, manifest
+from tledge.bundle.decoding import Decoding, read_decoding
 from tledge.bundle.golden import Run
 from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, Provenance
 from tledge.errors import BundleError
@@ -20,9 +22,12 @@ _OF_KIND = {
     "text": ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
     "image": ("preprocessor_config.json",),
 }
-_OPTIONAL = "special_tokens_map.json"
-ECOSYSTEM_FILES = ("config.json", *(name for names in _OF_KIND.values() for name in names))
+_OPTIONAL = ("special_tokens_map.json", "generation_config.json")
+ECOSYSTEM_FILES = ("config.json", "generation_config.json", *(name for names in _OF_KIND.values() for name in names))
 """What bundles take over from their checkpoints, each those of its kind of input."""
+
+LANGUAGE_MODEL = "causal_lm"
+"""The `problem_type` of bundles that generate text."""
 
 _PRIVATE = (
     "_name_or_path",
@@ -59,12 +64,13 @@ def write(
             `chosen`. In the bundle a graph is `onnx/` and the name in `Variant.graph.path`.
         task: The task's name.
         problem_type: The ecosystem's name of the kind of problem.
-        labels: Label names in the order of the outputs.
+        labels: Label names in the order of the outputs; none for a language model.
         open_run: Opens a graph's file for running, to compute the golden vectors.
         provenance: Where it comes from.
         readme: The model card, Markdown.
         input_kind: The module of `tledge.inputs`.
-        reference: One pass of the torch model, for the golden vectors.
+        reference: One pass of the torch model, for the golden vectors; of a language model over whole texts, without
+            a past.
         only_chosen: Leave the other variants out.
 
     Raises:
@@ -79,7 +85,8 @@ def write(
         _copy_ecosystem_files(checkpoint, aside, input_kind, chosen[0])
         (aside / "README.md").write_text(readme, encoding="utf-8")
         placed = tuple(_place(variant, file, aside) for variant, file in included)
-        vectors = _golden(aside, placed, input_kind, open_run, reference)
+        generation = read_decoding(aside) if problem_type == LANGUAGE_MODEL else None
+        vectors = _golden(aside, placed, input_kind, open_run, reference, generation)
         result = _manifest(
             aside,
             name=name,
@@ -90,6 +97,7 @@ def write(
             variants=placed,
             vectors=vectors,
             provenance=provenance,
+            generation=generation,
         )
         write_json(aside / manifest.FILE, result)
         _move(aside, folder)
@@ -119,14 +127,14 @@ def replace_readme(folder: Path, text: str) -> Manifest:
 
 def _copy_ecosystem_files(checkpoint: Path, target: Path, input_kind: str, chosen: Variant) -> None:
     target.mkdir(parents=True)
-    names = ("config.json", *_OF_KIND[input_kind])
+    names = ("config.json", "generation_config.json", *_OF_KIND[input_kind])
     for name in names:
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, target / name)
-        elif name != _OPTIONAL:
+        elif name not in _OPTIONAL:
             raise BundleError(f"{checkpoint} has no {name}; expected a checkpoint")
     for name in names:
-        if not name.endswith("config.json"):
+        if not name.endswith("config.json") or not (target / name).exists():
             continue
         facts = {key: value for key, value in read_json(target / name).items() if key not in _PRIVATE}
         if name == "config.json":
@@ -157,10 +165,16 @@ def _golden(
     input_kind: str,
     open_run: Callable[[Path], Run],
     reference: Run | None,
+    generation: Decoding | None,
 ) -> Golden:
     runs = {variant.name: open_run(folder / variant.graph.path) for variant in variants}
     schemes = {variant.name: variant.scheme for variant in variants}
-    return golden.make(folder / golden.FILE, inputs.load(input_kind, folder), runs, reference, schemes)
+    go_on = None
+    if generation is not None:
+        runs = {each.name: golden_language.graph_run(runs[each.name], each.graph.inputs) for each in variants}
+        reference = None if reference is None else golden_language.whole_run(reference)
+        go_on = functools.partial(golden_language.continuation, context_length=generation.context_length)
+    return golden.make(folder / golden.FILE, inputs.load(input_kind, folder), runs, reference, schemes, go_on)
 
 
 def _manifest(
@@ -174,6 +188,7 @@ def _manifest(
     variants: tuple[Variant, ...],
     vectors: Golden,
     provenance: Provenance,
+    generation: Decoding | None,
 ) -> Manifest:
     chosen = next(variant for variant in variants if variant.chosen)
     max_length = inputs.load(input_kind, folder).max_length
@@ -193,6 +208,7 @@ def _manifest(
         golden=vectors,
         provenance=provenance,
         files=checksum.hashes(folder),
+        generation=generation,
     )
 
 

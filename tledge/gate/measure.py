@@ -15,7 +15,7 @@ from tledge.bench import latency, machine, memory, stats
 from tledge.bench.compare import DURATION_S, Setting, compare
 from tledge.bench.notes import notes
 from tledge.bench.targets import Target
-from tledge.bundle import golden
+from tledge.bundle import golden, golden_language
 from tledge.errors import RecipeError, did_you_mean
 from tledge.gate import rows as rows_
 from tledge.gate.budget import Budget, RowsFile, Scope, percentile_of
@@ -252,6 +252,8 @@ class _Work:
             )
             return None
         run = session_run(open_session(self.new.graph(variant), provider=provider))
+        if self.new.manifest.generation is not None:
+            run = golden_language.graph_run(run, self.new.manifest.variant(variant).graph.inputs)
         return self.once(("parity", variant, provider), lambda: parity(vectors, run))
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tledge import bundle, inputs
 from tledge.artifacts import Variant
-from tledge.bundle import Manifest, checksum, golden
-from tledge.bundle.golden import Vectors
-from tledge.errors import BundleError
+from tledge.bundle import Manifest, checksum, golden, golden_language
+from tledge.bundle.golden import Run, Vectors
+from tledge.errors import BundleError, InputError
 from tledge.runtime.session import open_session, session_run
 
 
@@ -86,12 +86,24 @@ def _variant(folder: Path, manifest: Manifest, variant: Variant, vectors: Vector
         return [Check(f"opens {variant.name}", False, str(error))]
     checks = [Check(f"opens {variant.name}", True, f"opset {graph.opset}, IR version {graph.ir_version}")]
     if vectors is not None:
-        problems = golden.check_outputs(vectors, manifest.golden, variant.name, run)
-        if variant.scheme == "fp32" and golden.has_reference(vectors):
-            problems += golden.check_outputs(vectors, manifest.golden, variant.name, run, source=golden.REFERENCE)
-        share = manifest.golden.tolerance.get(variant.name, 0)
-        checks.append(_check(f"golden {variant.name}", problems, f"within {share:.1%} of the largest output"))
+        if manifest.generation is not None:
+            run = golden_language.graph_run(run, graph.inputs)
+        checks.append(_golden(manifest, variant, vectors, run))
     return checks
+
+
+def _golden(manifest: Manifest, variant: Variant, vectors: Vectors, run: Run) -> Check:
+    name, facts = f"golden {variant.name}", manifest.golden
+    try:
+        got = golden.outputs_of(vectors, run)
+    except (BundleError, InputError) as error:
+        return Check(name, False, str(error))
+    problems = golden.check_outputs(vectors, facts, variant.name, got)
+    if variant.scheme == "fp32" and golden.has_reference(vectors):
+        problems += golden.check_outputs(vectors, facts, variant.name, got, source=golden.REFERENCE)
+    same = golden.same_decisions(vectors, variant.name, got)
+    within = f"within {facts.tolerance.get(variant.name, 0):.1%} of the largest output"
+    return _check(name, problems, f"{within}, {same}" if same else within)
 
 
 def _check(name: str, problems: list[str], otherwise: str) -> Check:
