@@ -9,17 +9,29 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tledge.artifacts import BenchResult, Footprint, Latency, ServerLoad, Throughput
-from tledge.bench import compare, latency, machine, memory, offline, server
+from tledge.artifacts import BenchResult, Footprint, Generation, Latency, ServerLoad, Throughput
+from tledge.bench import compare, generation, latency, machine, memory, offline, server
 from tledge.bench.compare import Setting
+from tledge.bench.generation import Generate
 from tledge.bench.latency import setting
 from tledge.bench.notes import notes
 from tledge.bench.targets import Feeds, Target
 from tledge.evaluate import Array, Run
 from tledge.progress import Progress, silent
+from tledge.runtime.decoder import Decoder
 from tledge.runtime.session import bound_run, open_session, session_run
 
-__all__ = ["Feeds", "Load", "compared", "run", "run_offline", "run_server", "setting"]
+__all__ = [
+    "Feeds",
+    "Generate",
+    "Load",
+    "compared",
+    "run",
+    "run_generation",
+    "run_offline",
+    "run_server",
+    "setting",
+]
 
 DURATION_S = 120.0
 
@@ -102,6 +114,85 @@ def run(
     return replace(result, latencies=tuple(rows), footprints=footprints, notes=told)
 
 
+def run_generation(
+    graphs: Mapping[str, Path],
+    make_feeds: Feeds,
+    *,
+    context_length: int,
+    reference: str,
+    batches: Sequence[int] = (1,),
+    prompts: Sequence[int] = generation.PROMPTS,
+    new_tokens: int = generation.NEW_TOKENS,
+    threads: Sequence[int] = (1,),
+    percentile: float = 90,
+    duration_s: float = DURATION_S,
+    provider: str = "cpu",
+    strict: bool = False,
+    extra: Mapping[str, Callable[[int], Generate]] | None = None,
+    repeats: int = memory.REPEATS,
+    progress: Progress = silent,
+) -> BenchResult:
+    """Language models that go on with random prompts, generation by generation in turn, and each graph's footprint.
+
+    Rows come by threads, then batch, then prompt, then candidate. Arguments and errors are those of `run`, and further:
+
+    Args:
+        graphs: Decoders' graphs by candidate name.
+        make_feeds: Gives the input tensors of one step, for the footprint.
+        context_length: Tokens that the models can read.
+        reference: The candidate that the others are compared with.
+        batches: Prompts in one generation.
+        prompts: Tokens of a prompt.
+        new_tokens: Tokens after each prompt.
+        threads: Threads of one run.
+        percentile: The percentile to take enough samples for, in percent.
+        duration_s: Time limit for one setting, in seconds.
+        provider: Execution provider of the graphs.
+        strict: Make a node that the provider leaves to the CPU an error.
+        extra: Candidates that are no graphs, by name: given the number of threads, each gives what generates.
+        repeats: Fresh processes for one footprint; 0 takes none.
+        progress: Shows the work.
+    """
+    others = extra or {}
+    assert not graphs.keys() & others.keys(), "candidates need different names"
+    latency.check_reference(reference, {**graphs, **others})
+    result = _begin(provider)
+    costs = functools.partial(memory.footprint, threads=threads[0], provider=provider, strict=strict, repeats=repeats)
+    feeds = make_feeds(batches[0], prompts[0])
+    footprints = _footprints(graphs, functools.partial(costs, feeds=feeds), progress) if repeats else ()
+    rows: list[Generation] = []
+    for count in threads:
+        opened = functools.partial(open_session, provider=provider, threads=count, strict=strict)
+        decoders = {name: Decoder(opened(path), context_length=context_length) for name, path in graphs.items()}
+        vocab_size = min(each.vocab_size for each in decoders.values())
+        candidates = {name: generation.decoder_generate(each) for name, each in decoders.items()}
+        candidates |= {name: open_extra(count) for name, open_extra in others.items()}
+        for batch, prompt in itertools.product(batches, prompts):
+            paces = generation.measure(
+                candidates,
+                generation.random_prompts(vocab_size, batch, prompt),
+                new_tokens=new_tokens,
+                reference=reference,
+                percentile=percentile,
+                duration_s=duration_s,
+                description=f"Generating {generation.setting(batch, prompt, new_tokens, count)}",
+                progress=progress,
+            )
+            row = functools.partial(
+                generation.summarize,
+                paces,
+                reference=reference,
+                batch=batch,
+                prompt=prompt,
+                new_tokens=new_tokens,
+                threads=count,
+                percentile=percentile,
+            )
+            rows.extend(row(candidate=name) for name in paces)
+    told = notes(result.machine, (), percentile, generations=rows, footprints=footprints, provider=provider)
+    return replace(result, generations=tuple(rows), footprints=footprints, notes=told, decoding=True)
+
+
 def run_offline(
     graphs: Mapping[str, Path],
     make_feeds: Feeds,
@@ -180,7 +271,8 @@ def compared(
     )
     found = tuple(timed(setting=each) for each in settings)
     name = new.name if new.manifest is None else new.manifest.name
-    return replace(result, name=name, comparisons=found, notes=notes(result.machine, (), 50, provider=result.provider))
+    told = notes(result.machine, (), 50, provider=result.provider)
+    return replace(result, name=name, comparisons=found, notes=told, decoding=new.decoding)
 
 
 def _begin(provider: str) -> BenchResult:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from tledge import bench, tasks
+from tledge import bench, bundle, tasks
 from tledge.artifacts import BenchResult, EndToEnd
-from tledge.bench import Load, end_to_end, targets
+from tledge.bench import Generate, Load, end_to_end, generation, targets
 from tledge.bench.targets import Target
+from tledge.errors import InputError
 from tledge.evaluate import Run
 from tledge.progress import Progress, silent
 from tledge.runtime.session import open_session, provider_name, session_run
@@ -46,7 +47,7 @@ def run_bundle(
     result = bench.run(
         graphs,
         found[0].feeds,
-        reference=next(iter(extra or ()), "fp32" if "fp32" in graphs else found[0].name),
+        reference=_reference(found, graphs, extra),
         batches=batches,
         lengths=sizes,
         threads=threads,
@@ -66,7 +67,64 @@ def run_bundle(
         duration_s=duration_s,
         progress=progress,
     )
-    return replace(result, name=_name(path, found), end_to_end=whole)
+    return replace(result, name=_name(path, found), end_to_end=whole, decoding=found[0].decoding)
+
+
+def generates(path: Path) -> bool:
+    """Whether there is a bundle of a language model at a path.
+
+    Raises:
+        BundleError: there is no bundle and no graph.
+    """
+    return path.suffix != ".onnx" and bundle.load(bundle.find(path)).generation is not None
+
+
+def run_language(
+    path: Path,
+    *,
+    variants: Sequence[str] | None = None,
+    batches: Sequence[int] = (1,),
+    lengths: Sequence[int] | None = None,
+    new_tokens: int = generation.NEW_TOKENS,
+    threads: Sequence[int] = (1,),
+    percentile: float = 90,
+    duration_s: float = bench.DURATION_S,
+    provider: str = "cpu",
+    strict: bool = False,
+    extra: Mapping[str, Callable[[int], Generate]] | None = None,
+    progress: Progress = silent,
+) -> BenchResult:
+    """How fast the variants of a language model's bundle write; the arguments are those of `bench.run_generation`.
+
+    Prompts have 16 and 128 tokens unless `lengths` says otherwise or the context has no room for them. The reference is
+    as for `run_bundle`.
+
+    Raises:
+        BundleError: there is no bundle, or a graph cannot be loaded.
+        InputError: an unknown variant, a provider that is not there, or more tokens than the context takes.
+    """
+    found, graphs, _ = _open(path, variants, None, provider, None)
+    manifest = found[0].manifest
+    assert manifest is not None
+    assert manifest.generation is not None, "the bundle of a language model"
+    context_length = manifest.generation.context_length
+    result = bench.run_generation(
+        graphs,
+        found[0].feeds,
+        context_length=context_length,
+        reference=_reference(found, graphs, extra),
+        batches=batches,
+        prompts=_prompts(lengths, new_tokens, context_length),
+        new_tokens=new_tokens,
+        threads=threads,
+        percentile=percentile,
+        duration_s=duration_s,
+        provider=provider,
+        strict=strict,
+        extra=extra,
+        progress=progress,
+    )
+    return replace(result, name=_name(path, found))
 
 
 def run_offline(
@@ -95,7 +153,7 @@ def run_offline(
         strict=strict,
         progress=progress,
     )
-    return replace(result, name=_name(path, found))
+    return replace(result, name=_name(path, found), decoding=found[0].decoding)
 
 
 def run_server(
@@ -128,7 +186,7 @@ def run_server(
         strict=strict,
         progress=progress,
     )
-    return replace(result, name=_name(path, found))
+    return replace(result, name=_name(path, found), decoding=found[0].decoding)
 
 
 def _open(
@@ -141,6 +199,27 @@ def _open(
     provider_name(provider)
     found = targets.variants(path, variants or (), dims=dims)
     return found, {each.name: each.graph for each in found}, [found[0].length(n) for n in lengths or (None,)]
+
+
+def _reference(found: Sequence[Target], graphs: Mapping[str, Path], extra: Mapping[str, object] | None) -> str:
+    """The first candidate of `extra` (torch eager), else fp32, else the first variant asked for."""
+    return next(iter(extra or ()), "fp32" if "fp32" in graphs else found[0].name)
+
+
+def _prompts(asked: Sequence[int] | None, new_tokens: int, context_length: int) -> list[int]:
+    most = context_length - new_tokens
+    if new_tokens < 2 or most < 1:
+        raise InputError(
+            f"--new-tokens: expected 2 to {context_length - 1}, since the context has {context_length} tokens with the "
+            f"prompt's, got {new_tokens}"
+        )
+    for length in asked or ():
+        if length > most:
+            raise InputError(
+                f"--length: a prompt of {length} tokens and {new_tokens} new ones are more than the context of "
+                f"{context_length}; ask for {most} or fewer, or for fewer new tokens (--new-tokens)"
+            )
+    return list(asked or sorted({min(length, most) for length in generation.PROMPTS}))
 
 
 def _name(path: Path, found: Sequence[Target]) -> str:
@@ -157,9 +236,9 @@ def _end_to_end(
     duration_s: float,
     progress: Progress,
 ) -> tuple[EndToEnd, ...]:
-    """Of a bundle's variants, one example after another; a plain graph has no preprocessing."""
+    """Of a bundle's variants, one example after another; none of plain graphs and of single tokens."""
     manifest, encoder = found[0].manifest, found[0].encoder
-    if manifest is None or encoder is None:
+    if manifest is None or encoder is None or found[0].decoding:
         return ()
     task = tasks.load(manifest.task)
     chains = {each.name: end_to_end.chain(encoder, open_run(each), task, manifest.labels) for each in found}

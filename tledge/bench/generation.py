@@ -13,6 +13,7 @@ from tledge.artifacts import Generation
 from tledge.bench import latency, stats
 from tledge.evaluate import Array
 from tledge.progress import Progress, silent
+from tledge.runtime.decoder import Decoder
 
 PROMPTS = (16, 128)
 """Tokens of the prompts unless others are asked for or the context is shorter."""
@@ -151,6 +152,22 @@ def summarize(
         token_missing=token_missing,
         against=None if candidate == reference else stats.paired_ratio(whole, against, name=reference),
     )
+
+
+def decoder_generate(decoder: Decoder) -> Generate:
+    """A decoder's graph, as `runtime.generate.Generator` runs it: the prompt in one or two passes, then token by token.
+
+    The logits of each step are in numpy, where the likeliest token is taken.
+    """
+
+    def generate(input_ids: Array, new_tokens: int) -> Iterator[object]:
+        tokens = decoder.prefill(input_ids, room=new_tokens).argmax(axis=1)
+        yield tokens
+        for _ in range(new_tokens - 1):
+            tokens = decoder.step(tokens).argmax(axis=1)
+            yield tokens
+
+    return generate
 
 
 def setting(batch: int, prompt: int, new_tokens: int, threads: int) -> str:

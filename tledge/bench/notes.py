@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tledge.artifacts import Footprint, Latency, Machine, ServerLoad
+from tledge.artifacts import Footprint, Generation, Latency, Machine, ServerLoad
+from tledge.bench import generation
 from tledge.bench.latency import key, setting
 from tledge.bench.server import overloaded
 from tledge.runtime.session import PROVIDERS
@@ -28,6 +29,7 @@ def notes(
     *,
     footprints: Iterable[Footprint] = (),
     server: Iterable[ServerLoad] = (),
+    generations: Iterable[Generation] = (),
     provider: str = "cpu",
 ) -> tuple[str, ...]:
     """One sentence for each thing that makes figures less sure; empty when there is none.
@@ -38,13 +40,15 @@ def notes(
         percentile: The percentile that was asked for.
         footprints: Of the candidates.
         server: The loads that were tried.
+        generations: Of language models.
         provider: The execution provider that was asked for.
     """
-    rows, loads = list(latencies), list(server)
-    pools = {row.threads for row in rows} | {load.threads for load in loads}
+    rows, loads, generated = list(latencies), list(server), list(generations)
+    pools = {row.threads for row in rows} | {load.threads for load in loads} | {row.threads for row in generated}
     found = [_threads(machine, threads) for threads in sorted(pools)]
     found += [_load(machine), _frequency(machine), _temperature(machine)]
     found.extend(_missing(rows, percentile))
+    found.extend(_missing_generations(generated, percentile))
     for footprint in footprints:
         found += [_elsewhere(footprint, provider), _idle(footprint), _own_threads(footprint)]
     for load in loads:
@@ -101,6 +105,20 @@ def _missing(rows: list[Latency], percentile: float) -> list[str]:
     }
     return [
         f"{name} is not given at {where}: {got} of {needed} samples fitted into the time limit; raise duration_s"
+        for where, (got, needed) in settings.items()
+    ]
+
+
+def _missing_generations(rows: list[Generation], percentile: float) -> list[str]:
+    name = key(percentile)
+    settings = {
+        generation.setting(row.batch, row.prompt, row.new_tokens, row.threads): (row.samples, row.missing[name])
+        for row in rows
+        if name in row.missing
+    }
+    return [
+        f"{name} of the first token is not given at {where}: {got} of {needed} generations fitted into the time limit; "
+        "raise duration_s"
         for where, (got, needed) in settings.items()
     ]
 

@@ -11,14 +11,15 @@ def rows(result: BenchResult) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """The header and one row for each candidate and setting; the median has its 95 % interval beside it.
 
     A percentile that no row has is left out; where some lack it, their cells say how many samples it needs. The length
-    is left out where no row has one.
+    is left out where no row has one; for a language model it is called `after`: so many tokens before the timed one.
     """
     with_length = any(row.sequence is not None for row in result.latencies)
+    length = "after" if result.decoding else "length"
     names = sorted({name for row in result.latencies for name in row.percentiles_ms}, key=_percent)
     references = {row.against.reference for row in result.latencies if row.against}
     against = f"ratio to {references.pop()}" if len(references) == 1 else "ratio to reference"
     header = (
-        *("candidate", "batch", *(("length",) if with_length else ()), "threads", "samples"),
+        *("candidate", "batch", *((length,) if with_length else ()), "threads", "samples"),
         *(f"{name} ms" for name in names),
         against,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from tledge import bundle, inputs, tasks
+from tledge import bundle, inputs, past, tasks
+from tledge.artifacts import TensorSpec
 from tledge.bundle import Manifest
 from tledge.errors import BundleError, InputError, did_you_mean
 from tledge.evaluate import Array
+from tledge.runtime.decoder import step_feeds, tensor_specs
 from tledge.runtime.session import open_session
 
 Feeds = Callable[[int, int | None], Mapping[str, Array]]
@@ -35,7 +38,8 @@ class Target:
     """One graph to time.
 
     `name` is what results call it, `feeds` gives its inputs, and `max_length` is the most tokens it takes: `None` where
-    its inputs have no length. `manifest` and `encoder` are those of its bundle, if it is in one.
+    its inputs have no length. `manifest` and `encoder` are those of its bundle, if it is in one. A run of a language
+    model, which is `decoding`, is one token after so many as the length says.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Target:
     max_length: int | None
     manifest: Manifest | None = None
     encoder: inputs.Input | None = None
+    decoding: bool = False
 
     def length(self, asked: int | None = None) -> int | None:
         """The tokens of a row: those asked for, or the usual number, or `None` where there is no length.
@@ -57,7 +62,8 @@ class Target:
                 raise InputError(f"--length: {self.name} takes {what}; leave --length out")
             return None
         if asked is not None and asked > self.max_length:
-            raise InputError(f"--length: {self.name} takes at most {self.max_length} tokens, got {asked}")
+            before = " before the one that is timed" if self.decoding else ""
+            raise InputError(f"--length: {self.name} takes at most {self.max_length} tokens{before}, got {asked}")
         return min(LENGTH, self.max_length) if asked is None else asked
 
 
@@ -89,9 +95,18 @@ def resolve(path: Path, variant: str | None = None, *, dims: Mapping[str, int] |
         raise InputError(
             f"--variant: {name!r} is not in {path}; known are {', '.join(known)}{did_you_mean(name, known)}"
         )
-    encoder = inputs.load(tasks.load(manifest.task).INPUT, folder)
-    graph = folder / manifest.variant(name).graph.path
-    return Target(name, graph, encoder.dummy, encoder.max_length, manifest, encoder)
+    return of_bundle(folder, manifest, inputs.load(tasks.load(manifest.task).INPUT, folder), name)
+
+
+def of_bundle(
+    folder: Path, manifest: Manifest, encoder: inputs.Input, variant: str, *, name: str | None = None
+) -> Target:
+    """A variant of a bundle that is opened already; results call it `name`, by default as the variant is called."""
+    graph = manifest.variant(variant).graph
+    target = functools.partial(Target, name or variant, folder / graph.path, manifest=manifest, encoder=encoder)
+    if manifest.generation is None:
+        return target(encoder.dummy, encoder.max_length)
+    return target(_steps(graph.inputs, graph.outputs), manifest.generation.context_length - 1, decoding=True)
 
 
 def variants(path: Path, asked: Sequence[str] = (), *, dims: Mapping[str, int] | None = None) -> list[Target]:
@@ -116,9 +131,25 @@ def is_accepted(encoder: inputs.Input, value: object) -> bool:
     return True
 
 
+def _steps(taken: Sequence[TensorSpec], given: Sequence[TensorSpec]) -> Feeds:
+    """Gives what a decoder's graph takes for one token in each row, after a past of so many."""
+    vocab_size = next(int(spec.shape[-1]) for spec in given if spec.name == "logits")
+    return lambda batch, length: step_feeds(taken, batch, length or 0, vocab_size=vocab_size)
+
+
+def _is_decoder(taken: Sequence[TensorSpec], given: Sequence[TensorSpec]) -> bool:
+    """Whether a graph takes a past and gives logits, all of known sizes."""
+    sizes = [spec.shape[axis] for spec in past.past_specs(taken) for axis in (1, 3)]
+    vocabulary = [spec.shape[-1] for spec in given if spec.name == "logits"]
+    return bool(sizes and vocabulary) and all(isinstance(size, int) for size in (*sizes, *vocabulary))
+
+
 def _plain(path: Path, dims: Mapping[str, int]) -> Target:
     session = open_session(path, threads=1)
     tensors = session.get_inputs()
+    specs, outputs = (tensor_specs(each) for each in (tensors, session.get_outputs()))
+    if _is_decoder(specs, outputs) and not dims:
+        return Target(path.stem, path, _steps(specs, outputs), np.iinfo(np.int64).max, decoding=True)
     named = {d for t in tensors for d in t.shape if isinstance(d, str)}
     unknown = sorted(dims.keys() - named)
     if unknown:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +19,7 @@ from tledge.errors import InputError
 
 if TYPE_CHECKING:
     from tledge.bench.targets import Target
-    from tledge.evaluate import Run
+    from tledge.report.sections import Section
 
 _LONG_FACTS = ("packages", "onnxruntime build")
 SINGLE, OFFLINE, SERVER = "single-stream", "offline", "server"
@@ -60,7 +60,16 @@ def command(
         str | None, typer.Option("--batch", help="Rows of one run, such as 1,8; 1 by default, offline 1,2,4,8,16.")
     ] = None,
     length: Annotated[
-        str | None, typer.Option("--length", help="Tokens of a text, such as 32,128; 32 by default. Images have none.")
+        str | None,
+        typer.Option(
+            "--length",
+            help="Tokens of a text, such as 32,128; 32 by default. Images have none. For a language model those of the "
+            "prompt, 16,128 by default; offline, server and --against time one token after so many.",
+        ),
+    ] = None,
+    new_tokens: Annotated[
+        int | None,
+        typer.Option("--new-tokens", min=2, help="Tokens that a language model writes after a prompt; 32 by default."),
     ] = None,
     threads: Annotated[str, typer.Option("--threads", help="Threads of one run, such as 1,2.")] = "1",
     percentile: Annotated[
@@ -124,6 +133,7 @@ def command(
         variants=tuple(variant or ()),
         batches=None if batch is None else options.numbers("--batch", batch),
         lengths=None if length is None else options.numbers("--length", length),
+        new_tokens=new_tokens,
         threads=options.numbers("--threads", threads),
         percentile=None if percentile is None else options.percentile(percentile),
         duration_s=duration,
@@ -132,11 +142,12 @@ def command(
         dims=options.dims(dim or ()),
     )
     _check(scenario, against, rate, bound_ms)
+    _check_new_tokens(asked, scenario, against)
     if device is not None:
         given = _arguments(
             against=against, variant=variant, scenario=scenario, batch=batch, length=length, threads=threads,
-            for_=percentile, duration=duration, rate=rate, bound_ms=bound_ms, within=within, isolate=isolate,
-            provider=provider, strict_provider=strict, dim=dim,
+            new_tokens=new_tokens, for_=percentile, duration=duration, rate=rate, bound_ms=bound_ms, within=within,
+            isolate=isolate, provider=provider, strict_provider=strict, dim=dim,
         )  # fmt: skip
         result = _on_device(device, bundle, given, device_python, device_timeout, ssh_option or ())
     elif against is not None:
@@ -164,6 +175,7 @@ class _Asked:
     variants: tuple[str, ...]
     batches: list[int] | None
     lengths: list[int] | None
+    new_tokens: int | None
     threads: list[int]
     percentile: float | None
     duration_s: float | None
@@ -183,8 +195,10 @@ class _Asked:
         return common | ({} if self.duration_s is None else {"duration_s": self.duration_s})
 
     def single_stream(self, *, no_torch: bool) -> BenchResult:
-        from tledge.bench.bundled import run_bundle
+        from tledge.bench.bundled import generates, run_bundle
 
+        if generates(self.path):
+            return self._language(no_torch=no_torch)
         return run_bundle(
             self.path,
             batches=self.batches or [1],
@@ -192,6 +206,23 @@ class _Asked:
             percentile=self.percentile or 90,
             extra={} if no_torch else _torch_eager(self.path),
             **self._common(),  # type: ignore[arg-type]
+        )
+
+    def _language(self, *, no_torch: bool) -> BenchResult:
+        from tledge.bench.bundled import run_language
+        from tledge.bench.generation import NEW_TOKENS
+
+        common = self._common()
+        if common.pop("dims"):
+            raise InputError(f"--dim: {self.path} is a bundle, which knows its inputs; leave --dim out")
+        return run_language(
+            self.path,
+            batches=self.batches or [1],
+            lengths=self.lengths,
+            new_tokens=self.new_tokens or NEW_TOKENS,
+            percentile=self.percentile or 90,
+            extra={} if no_torch else _torch_eager(self.path, language=True),
+            **common,  # type: ignore[arg-type]
         )
 
     def offline(self) -> BenchResult:
@@ -262,6 +293,20 @@ def _check(scenario: str, against: str | None, rate: float | None, bound_ms: flo
         raise InputError("--rate and --bound-ms belong to --scenario server")
 
 
+def _check_new_tokens(asked: _Asked, scenario: str, against: str | None) -> None:
+    if asked.new_tokens is None:
+        return
+    from tledge.bench.bundled import generates
+
+    if against is not None or scenario != SINGLE:
+        what = "--against" if against is not None else f"--scenario {scenario}"
+        raise InputError(f"--new-tokens: {what} times one token of a language model at a time; leave it out")
+    if not generates(asked.path):
+        raise InputError(
+            f"--new-tokens: {asked.path} is not a language model's bundle and writes no text; leave it out"
+        )
+
+
 def _on_device(
     url: str, bundle: Path, arguments: Sequence[str | Path], python: str, timeout_s: float, ssh_options: Sequence[str]
 ) -> BenchResult:
@@ -315,33 +360,44 @@ def _show(result: BenchResult, *, as_json: bool, markdown: bool, operators: bool
         return
     if result.latencies:
         screen.table(*rows(result))
+    shown = [section for section in sections(result) if operators or not section.long]
+    for section in shown:
+        if section.leads:
+            _show_section(section)
     for line in lines(result):
         typer.echo(line)
-    for section in sections(result):
-        if section.long and not operators:
-            continue
-        typer.echo(f"\n{section.title}")
-        screen.table(section.header, section.rows, section.words)
-        for note in section.notes:
-            typer.echo(note)
+    for section in shown:
+        if not section.leads:
+            typer.echo("")
+            _show_section(section)
     facts = "; ".join(f"{name}: {value}" for name, value in machine_facts(result.machine) if name not in _LONG_FACTS)
     for line in (f"on {facts}", *(f"note: {note}" for note in result.notes)):
         typer.echo(line)
 
 
-def _torch_eager(path: Path) -> dict[str, Callable[[int], Run]]:
-    """Torch eager as a candidate, where a bundle lies in its run and torch is installed."""
+def _show_section(section: Section) -> None:
+    typer.echo(section.title)
+    screen.table(section.header, section.rows, section.words)
+    for note in section.notes:
+        typer.echo(note)
+
+
+def _torch_eager(path: Path, *, language: bool = False) -> Mapping[str, Callable[[int], Any]]:
+    """Torch eager as a candidate, the teacher's before it, where a bundle lies in its run and torch is installed."""
     if path.suffix == ".onnx":
         return {}
     from tledge.bundle import find
 
     folder = find(path)
-    checkpoint = folder.parent / "train" / "checkpoint"
-    if not checkpoint.exists():
+    if not (folder.parent / "train" / "checkpoint").exists():
         return {}
     if importlib.util.find_spec("torch") is None:
         screen.say("torch is not installed, so torch eager is left out")
         return {}
-    from tledge.stages.bench import torch_reference
+    if language:
+        from tledge.stages.language.bench import references as of_language
 
-    return {"torch eager": torch_reference(checkpoint, folder)}
+        return of_language(folder.parent)
+    from tledge.stages.bench import references
+
+    return references(folder.parent, folder)

@@ -140,7 +140,7 @@ def student_curves(facts: Facts) -> tuple[Lines, ...]:
     }
     title = f"{fmt.capital(fmt.metric_name(facts.metric))} on validation {unit(facts)}"
     plots = (
-        _lines(title, metrics, _line_up(found.curve)[1], number=fmt.metric, best=_best(facts)),
+        _lines(title, metrics, _line_up(found.curve)[1], number=fmt.metric),
         _losses("Loss with the teacher", found.curve),
         _losses("Loss of the student alone", found.alone_curve),
     )

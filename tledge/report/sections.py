@@ -23,7 +23,7 @@ from tledge.report import language
 class Section:
     """One table; `words` names the columns that are not figures, beside the first, and `notes` are sentences below it.
 
-    `long` tells that it is for those who look closer, and may be folded.
+    `long` tells that it is for those who look closer, and may be folded; `leads` that it stands where latencies would.
     """
 
     title: str
@@ -32,6 +32,7 @@ class Section:
     words: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     long: bool = False
+    leads: bool = False
 
 
 def sections(result: BenchResult) -> tuple[Section, ...]:
@@ -92,33 +93,36 @@ def _names(rows: Iterable[Mapping[str, float]]) -> tuple[str, ...]:
 
 
 def _generations(measured: Sequence[Generation]) -> Section:
-    """Tokens of language models; a percentile of a token's time that no row has is left out without a word."""
-    first = _names(row.first_token_ms for row in measured)
-    token = _names(row.token_ms for row in measured)
+    """Tokens of language models, with the percentiles that there are for the first token."""
+    names = _names(row.first_token_ms for row in measured)
     references = {row.against.reference for row in measured if row.against}
     reference = fmt.reference(references.pop()) if len(references) == 1 else "the reference"
     rows = [
         (
             each.candidate,
             language.setting(each),
-            *(_cell(each.first_token_ms, each.missing, name) for name in first),
-            *(_cell(each.token_ms, each.token_missing, name) for name in token),
-            fmt.quantity(each.tokens_per_second),
-            f"{fmt.quantity(each.low)} to {fmt.quantity(each.high)}",
+            _times(each.first_token_ms, names),
+            _times(each.token_ms, names),
+            f"{fmt.quantity(each.tokens_per_second)} ({fmt.quantity(each.low)} to {fmt.quantity(each.high)})",
             "reference" if each.against is None else fmt.speed(each.against),
             fmt.count(each.samples),
         )
         for each in measured
     ]
-    times = (*(f"first token {name}, ms" for name in first), *(f"further {name}, ms" for name in token))
-    against = f"against {reference}"
+    unit, against = f"ms ({' / '.join(names)})" if names else "ms", f"against {reference}"
     return Section(
-        "Generation, one token at a time",
-        ("candidate", "setting", *times, "tokens/s", "95 % interval", against, "generations"),
+        "Generation, one token after another",
+        ("candidate", "setting", f"first token, {unit}", f"further token, {unit}", "tokens/s", against, "runs"),
         tuple(rows),
         ("setting", against),
-        _needed([(each.missing, each.samples) for each in measured], first),
+        _needed([(each.missing, each.samples) for each in measured], names),
+        leads=True,
     )
+
+
+def _times(found: Mapping[str, float], names: Sequence[str]) -> str:
+    """Percentiles beside each other, `14.2 / 14.9`, and a dash for one that there are too few samples for."""
+    return " / ".join(fmt.milliseconds(found[name]) if name in found else "–" for name in names) or "–"
 
 
 def _end_to_end(measured: Sequence[EndToEnd]) -> Section:

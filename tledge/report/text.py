@@ -55,12 +55,14 @@ def bench_markdown(result: BenchResult, *, heading: bool = True) -> str:
     ]
     footprint_header, footprints = benchmark.footprints(result)
     machine = ", ".join(f"{name}: {value}" for name, value in benchmark.machine_facts(result.machine))
+    measured = sections.sections(result)
     blocks = [
         "## Benchmark" if heading else "",
         table((*header, against, "samples"), rows) if rows else _without_latencies(result),
         bullets(escape(text) for text in latencies.missing),
+        *(_section(each) for each in measured if each.leads),
         table(footprint_header, [(code(name), *map(escape, rest)) for name, *rest in footprints]) if footprints else "",
-        *map(_section, sections.sections(result)),
+        *(_section(each) for each in measured if not each.leads),
         bullets(escape(note) for note in result.notes) if heading else "",
         f"Measured {escape(fmt.moment(result.created))} on {escape(machine)}."
         if result.created
