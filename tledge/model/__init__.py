@@ -16,6 +16,7 @@ from tledge.model.lora import merged, with_lora
 from tledge.model.parameter_groups import groups_of
 from tledge.model.rows import Rows
 from tledge.model.settle import settle
+from tledge.model.student import choose_layers, from_layers, layer_map, of_shape
 
 __all__ = [
     "Backbone",
@@ -29,17 +30,21 @@ __all__ = [
     "Rows",
     "TextClassifier",
     "build",
+    "choose_layers",
     "context_length",
     "describe",
     "freeze",
+    "from_layers",
     "groups_of",
     "kind_of",
+    "layer_map",
     "levels",
     "load",
     "load_backbone",
     "load_language",
     "load_tokenizer",
     "merged",
+    "of_shape",
     "phases",
     "save",
     "save_beside",

@@ -5,7 +5,7 @@ a network's blocks are found as for freezing, and its config's words come from o
 """
 
 from tledge.model.student.candidates import Plan, candidates
-from tledge.model.student.layer_map import check_layer_map, default_layer_map
+from tledge.model.student.layer_map import check_layer_map, default_layer_map, layer_map
 from tledge.model.student.layers import choose_layers, from_layers, n_blocks
 from tledge.model.student.shape import of_shape
 from tledge.model.student.size import Size, describe
@@ -19,6 +19,7 @@ __all__ = [
     "default_layer_map",
     "describe",
     "from_layers",
+    "layer_map",
     "n_blocks",
     "of_shape",
 ]

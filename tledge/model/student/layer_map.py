@@ -7,6 +7,15 @@ from collections.abc import Sequence
 from tledge.errors import ModelError
 
 
+def layer_map(
+    asked: Sequence[int] | None, n_student: int, n_teacher: int, layers: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """A recipe's map where it has one, else the default one; arguments and errors as below."""
+    if asked is None:
+        return default_layer_map(n_student, n_teacher, layers)
+    return check_layer_map(asked, n_student, n_teacher)
+
+
 def default_layer_map(n_student: int, n_teacher: int, layers: Sequence[int] | None = None) -> tuple[int, ...]:
     """For each block of the student a block of the teacher, counted from 0.
 
@@ -23,23 +32,23 @@ def default_layer_map(n_student: int, n_teacher: int, layers: Sequence[int] | No
     return tuple(-(-(i + 1) * n_teacher // n_student) - 1 for i in range(n_student))
 
 
-def check_layer_map(layer_map: Sequence[int], n_student: int, n_teacher: int) -> tuple[int, ...]:
+def check_layer_map(asked: Sequence[int], n_student: int, n_teacher: int) -> tuple[int, ...]:
     """A recipe's map as it is, where it fits.
 
     Raises:
         ModelError: it has not one number for each block of the student, or names a block that the teacher has not.
     """
-    if len(layer_map) != n_student:
+    if len(asked) != n_student:
         raise ModelError(
-            f"distill.layer_map: got {_many(len(layer_map), 'number')}, but the student has "
+            f"distill.layer_map: got {_many(len(asked), 'number')}, but the student has "
             f"{_many(n_student, 'block')}; give one of the teacher's blocks, 0 to {n_teacher - 1}, for each"
         )
-    wrong = [number for number in layer_map if not 0 <= number < n_teacher]
+    wrong = [number for number in asked if not 0 <= number < n_teacher]
     if wrong:
         raise ModelError(
             f"distill.layer_map: got {wrong[0]}, but the teacher has {_many(n_teacher, 'block')}: 0 to {n_teacher - 1}"
         )
-    return tuple(layer_map)
+    return tuple(asked)
 
 
 def _many(count: int, noun: str) -> str:
