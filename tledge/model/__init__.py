@@ -12,6 +12,7 @@ from tledge.model.image_classifier import ImageClassifier
 from tledge.model.ladder import Phase, phases
 from tledge.model.language import Language, context_length, load_language, save_language
 from tledge.model.language_tokenizer import load_tokenizer, vocabulary_size
+from tledge.model.lessons import Lessons, lessons, with_teacher_logits
 from tledge.model.lora import merged, with_lora
 from tledge.model.parameter_groups import groups_of
 from tledge.model.rows import Rows
@@ -25,6 +26,7 @@ __all__ = [
     "ImageBackbone",
     "ImageClassifier",
     "Language",
+    "Lessons",
     "Part",
     "Phase",
     "Rows",
@@ -38,6 +40,7 @@ __all__ = [
     "groups_of",
     "kind_of",
     "layer_map",
+    "lessons",
     "levels",
     "load",
     "load_backbone",
@@ -56,4 +59,5 @@ __all__ = [
     "weights_digest",
     "whole",
     "with_lora",
+    "with_teacher_logits",
 ]

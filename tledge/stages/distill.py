@@ -151,8 +151,6 @@ class ClassifierCourse:
             teacher_encoder=self.teacher_encoder,
             unlabelled=None if unlabelled is None else unlabelled[self.job.task.INPUT_COLUMN],
             augment=augment,
-            settings=augmentation,
-            seed=self.job.recipe.seed,
             image=self.job.task.INPUT == "image",
         )
         if settings.teacher_cache:

@@ -30,7 +30,7 @@ class Encoder(Protocol):
 
 
 class Augment:
-    """Changes a training image at random, as a recipe's `finetune.augmentation` says.
+    """Changes a training image at random, as a recipe's `augmentation` says.
 
     augment = Augment(Augmentation(flip="horizontal", min_scale=0.6), encoder)
     image = augment(photo, seed=7)      # the same each time
@@ -40,6 +40,7 @@ class Augment:
     def __init__(self, settings: Augmentation, encoder: Any) -> None:
         """Prepare the changes; images get the size that `encoder`, an `ImageInput`, gives the model."""
         self.encoder: Encoder = encoder
+        self._settings = settings
         self._cuts = settings.min_scale < 1
         steps: list[Any] = []
         if self._cuts:
@@ -55,6 +56,10 @@ class Augment:
         if settings.randaugment:
             steps.append(v2.RandAugment(settings.randaugment, settings.randaugment_magnitude))
         self._changes = v2.Compose(steps or [v2.Identity()])
+
+    def at(self, encoder: Any) -> Augment:
+        """The same changes for another preprocessing: the same seed shows the same part of an image, changed alike."""
+        return Augment(self._settings, encoder)
 
     def __call__(self, value: Any, seed: int | None) -> Image.Image:
         """The changed image, RGB, of the size that the model takes.

@@ -13,7 +13,7 @@ from tledge.recipe.schema import Augmentation
 
 
 class Mix:
-    """Blends the images of a batch with one another, as a recipe's `finetune.augmentation` says.
+    """Blends the images of a batch with one another, as a recipe's `augmentation` says.
 
     mix = Mix(Augmentation(mixup=0.2, cutmix=1.0), n_labels=3)
     pixel_values, shares = mix(pixel_values, labels)
@@ -34,16 +34,45 @@ class Mix:
             pixel_values: `(batch, 3, height, width) float32`.
             labels: `(batch,) int64`, label indices.
         """
-        chosen = self._choices[int(torch.randint(len(self._choices), ()))]
-        images, shares = chosen(pixel_values, labels)
+        images, shares, _ = self._mixed(pixel_values, labels, None)
         return images, shares
+
+    def beside(
+        self, pixel_values: Tensor, labels: Tensor, teacher_pixel_values: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As a call gives them, and with the same parts of the same images mixed what a teacher sees.
+
+        Args:
+            pixel_values: `(batch, 3, height, width) float32`.
+            labels: `(batch,) int64`, label indices.
+            teacher_pixel_values: `(batch, 3, height, width) float32`; height and width may be others.
+        """
+        images, shares, theirs = self._mixed(pixel_values, labels, teacher_pixel_values)
+        assert theirs is not None
+        return images, shares, theirs
+
+    def _mixed(
+        self, pixel_values: Tensor, labels: Tensor, teacher_pixel_values: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        chosen = self._choices[int(torch.randint(len(self._choices), ()))]
+        how = {"labels": labels, "batch_size": len(labels), **chosen.make_params([pixel_values])}
+        images, shares = chosen.transform(pixel_values, how), chosen.transform(labels, how)
+        if teacher_pixel_values is None:
+            return images, shares, None
+        if "box" in how:
+            scale = [theirs / own for own, theirs in zip(pixel_values.shape, teacher_pixel_values.shape, strict=True)]
+            how["box"] = tuple(round(at * scale[3 - i % 2]) for i, at in enumerate(how["box"]))
+        return images, shares, chosen.transform(teacher_pixel_values, how)
 
 
 class Mixed(Dataset[Any]):
     """Training rows whose batches are mixed."""
 
     def __init__(self, rows: Any, mix: Mix) -> None:
-        """Wrap rows that come in ready batches with `pixel_values` and `labels`."""
+        """Wrap rows that come in ready batches with `pixel_values` and `labels`.
+
+        `teacher_pixel_values` are mixed alike; of a pair both must be `labelled` where a batch says so.
+        """
         self._rows, self._mix = rows, mix
 
     def __len__(self) -> int:
@@ -52,5 +81,11 @@ class Mixed(Dataset[Any]):
     def __getitems__(self, numbers: list[int]) -> dict[str, Tensor]:
         """The mixed batch of these rows."""
         batch = dict(self._rows.__getitems__(numbers))
-        batch["pixel_values"], batch["labels"] = self._mix(batch["pixel_values"], batch["labels"])
+        if "labelled" in batch:
+            batch["labelled"] = batch["labelled"] & batch["labelled"].roll(1)
+        if "teacher_pixel_values" not in batch:
+            batch["pixel_values"], batch["labels"] = self._mix(batch["pixel_values"], batch["labels"])
+            return batch
+        own, labels, theirs = self._mix.beside(batch["pixel_values"], batch["labels"], batch["teacher_pixel_values"])
+        batch |= {"pixel_values": own, "labels": labels, "teacher_pixel_values": theirs}
         return batch

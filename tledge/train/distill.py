@@ -1,0 +1,304 @@
+"""Train a student to be like its teacher (Hinton et al. 2015), or, for comparison, the same student alone."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from tledge import plugins
+from tledge.errors import TrainError
+from tledge.progress import Progress
+from tledge.recipe.schema import Distill
+from tledge.train.fit import Fitted, Score, fit
+from tledge.train.knowledge import (
+    LOSSES,
+    Inside,
+    Pairing,
+    Place,
+    compares_tokens,
+    eager_attention,
+    first_tensor,
+    listening,
+)
+from tledge.train.language_lesson import LanguageDistillation, language_lesson
+from tledge.train.lesson import HARD_LABELS, Distillation, lesson, own_inputs, teacher_inputs
+from tledge.train.mix import Mix
+from tledge.train.objective import Loss, Objective, supervised
+from tledge.train.teacher import Teacher
+
+DEFAULT_WEIGHTS = {"soft_targets": 1.0, HARD_LABELS: 0.5, "hidden_cosine": 1.0}
+"""What is learnt unless the recipe says otherwise; hidden states only where both models have them, of the same
+tokens."""
+
+SECTION = "distill"
+LANGUAGE = "causal_lm"
+
+
+def weights_for(
+    settings: Distill, *, has_hidden: bool, cached: bool, problem_type: str = "single_label_classification"
+) -> dict[str, float]:
+    """The losses of a distillation by name, each with its weight; those without weight are left out.
+
+    Args:
+        settings: the recipe's `distill`.
+        has_hidden: whether both models give hidden states of the same tokens; see `has_hidden`.
+        cached: whether the teacher's logits are all there is of it.
+        problem_type: of the task.
+
+    Raises:
+        TrainError: a loss that the recipe asks for cannot work here.
+    """
+    if cached and problem_type == LANGUAGE:
+        raise TrainError(
+            "distill.teacher_cache: a language model's logits, one for each word of the vocabulary at each token, are "
+            "too many to keep; set it to false"
+        )
+    if settings.losses is None:
+        return {
+            name: weight
+            for name, weight in DEFAULT_WEIGHTS.items()
+            if name != "hidden_cosine" or (has_hidden and not cached)
+        }
+    weights = {name: weight for name, weight in settings.losses.items() if weight}
+    for name in weights:
+        if name != HARD_LABELS:
+            _check_loss(name, has_hidden=has_hidden, cached=cached, problem_type=problem_type)
+    return weights
+
+
+def has_hidden(student: nn.Module, teacher: nn.Module, train: Dataset[Any], pairing: Pairing | None) -> bool:
+    """Whether the blocks of both models give hidden states of the same tokens, tried on a few rows of `train`.
+
+    Both models are left in eval mode.
+    """
+    return pairing is not None and _tokens_agree(student, teacher, pairing, _sample(train, student))
+
+
+def distill(
+    student: nn.Module,
+    teacher: nn.Module | None,
+    train: Dataset[Any],
+    validation: Dataset[Any],
+    *,
+    pairing: Pairing | None,
+    settings: Distill,
+    problem_type: str,
+    hard_loss: Loss | None,
+    score: Score,
+    metric: str,
+    lower_is_better: bool,
+    label_weights: Tensor | None,
+    groups: list[dict[str, Any]],
+    epochs: float,
+    random_seed: int,
+    folder: Path,
+    progress: Progress,
+    phase: str,
+    note: str,
+    base_rate: float | None = None,
+    decodes: bool = False,
+    mix: Mix | None = None,
+) -> Fitted:
+    """Train a student in place and leave it with the weights of its best epoch.
+
+    The teacher sees the very batch that the student sees, unless the batch holds its logits. The validation loss is
+    that of the labels alone.
+
+    Args:
+        student: its forward takes a batch's tensors and gives `{"logits": (batch, labels)}`; for language models a
+            causal one of transformers.
+        teacher: alike, and left as it is; `None` trains the student alone, on the same rows in the same steps, by their
+            labels.
+        train: as for `fit`; a batch may also hold inputs of the teacher's own (`teacher_input_ids`,
+            `teacher_pixel_values`, ...), `teacher_logits`, `(batch, labels) float32`, and `labelled`, `(batch,) bool`,
+            for rows without a label. Its attribute `labelled_share`, if there is one, is the share of rows that have
+            one.
+        validation: as for `fit`.
+        pairing: the blocks that are compared; `None` where only logits are.
+        settings: the recipe's `distill`.
+        problem_type: of the task.
+        hard_loss: a function of `tledge.losses`; language models have theirs, and need none.
+        score: as for `fit`; that of a language model takes `token_losses`, `(blocks, sequence - 1) float32`.
+        metric: as for `fit`.
+        lower_is_better: as for `fit`.
+        label_weights: `(labels,) float32`, or `None`; for a regression its scale, `(1,) float32`.
+        groups: parameter groups of the student with their learning rates.
+        epochs: passes over `train`.
+        random_seed: of the row order, of dropout and of projections.
+        folder: where checkpoints, logs and the result are kept, and training resumes.
+        progress: shown by optimizer steps.
+        phase: the name of this training.
+        note: a line about it for the report.
+        base_rate: as for `fit`.
+        decodes: as for `fit`.
+        mix: as for `fit`; the teacher sees the mixed images.
+
+    Raises:
+        TrainError: a loss cannot work with these models, they do not answer alike, or what `fit` raises.
+    """
+    sample = _sample(train, student)
+    with ExitStack() as stack:
+        weights: dict[str, float] = {HARD_LABELS: 1.0}
+        inside = None
+        if teacher is not None:
+            weights = _weights(student, teacher, pairing, settings, problem_type, sample, mix)
+            if "attention" in weights:
+                stack.enter_context(eager_attention(student, teacher))
+            inside = _inside(student, teacher, pairing, weights, sample, random_seed)
+        share = getattr(train, "labelled_share", 1.0)
+        module: nn.Module
+        objective: Objective
+        if problem_type == LANGUAGE:
+            module = LanguageDistillation(student, teacher, inside, weights, settings, sample)
+            objective, output = language_lesson, "token_losses"
+        else:
+            assert hard_loss is not None
+            module, output = Distillation(student, teacher, inside), "logits"
+            objective = lesson(
+                weights,
+                supervised(
+                    hard_loss,
+                    label_weights=label_weights,
+                    label_smoothing=settings.label_smoothing,
+                    mixed=mix is not None,
+                ),
+                temperature=settings.temperature,
+                problem_type=problem_type,
+                scale=label_weights if problem_type == "regression" else None,
+                labelled_share=share if mix is None else share**2,  # of a pair both need one
+            )
+        return fit(
+            module,
+            train,
+            validation,
+            phase=phase,
+            note=note,
+            objective=objective,
+            score=score,
+            metric=metric,
+            groups=groups + _groups_of(inside, groups, settings),
+            epochs=epochs,
+            settings=settings,
+            random_seed=random_seed,
+            folder=folder,
+            progress=progress,
+            section=SECTION,
+            lower_is_better=lower_is_better,
+            output=output,
+            base_rate=base_rate,
+            decodes=decodes,
+            mix=mix,
+        )
+
+
+def _check_loss(name: str, *, has_hidden: bool, cached: bool, problem_type: str) -> None:
+    module = plugins.load(LOSSES, name)
+    if module.NEEDS == "logits":
+        if problem_type not in module.PROBLEM_TYPES:
+            raise TrainError(
+                f"distill.losses: {name} is for {' and '.join(module.PROBLEM_TYPES)}, and the task is a "
+                f"{problem_type}; use soft_targets"
+            )
+        return
+    what = module.NEEDS.replace("_", " ")
+    if cached:
+        raise TrainError(
+            f"distill.losses: {name} compares {what}, and distill.teacher_cache keeps logits alone; set it to false, "
+            f"or remove {name}"
+        )
+    if module.NEEDS != "feature_maps" and not has_hidden:
+        raise TrainError(
+            f"distill.losses: {name} compares {what}, for which both must be transformers that read the same tokens; "
+            f"remove {name}, or take another student"
+        )
+
+
+def _sample(train: Any, student: nn.Module) -> dict[str, Tensor]:
+    """A batch of two rows, or of one where there is no more, on the student's device."""
+    device = next(student.parameters()).device
+    with torch.random.fork_rng(devices=[]):
+        batch = train.__getitems__(list(range(min(2, len(train)))))
+    return {name: each.to(device) for name, each in batch.items() if name != "labels"}
+
+
+def _weights(
+    student: nn.Module,
+    teacher: nn.Module,
+    pairing: Pairing | None,
+    settings: Distill,
+    problem_type: str,
+    sample: dict[str, Tensor],
+    mix: Mix | None,
+) -> dict[str, float]:
+    cached = "teacher_logits" in sample
+    if cached and mix is not None:
+        raise TrainError(
+            "distill.teacher_cache: the teacher's logits are those of single images, and distill.augmentation mixes "
+            "them; set teacher_cache to false"
+        )
+    hidden = pairing is not None and not cached and _tokens_agree(student, teacher, pairing, sample)
+    weights = weights_for(settings, has_hidden=hidden, cached=cached, problem_type=problem_type)
+    _check_answers(student, teacher, sample, problem_type)
+    return weights
+
+
+def _tokens_agree(student: nn.Module, teacher: nn.Module, pairing: Pairing, sample: dict[str, Tensor]) -> bool:
+    if any(name in sample for name in ("teacher_input_ids", "teacher_logits")):
+        return False
+    ours, theirs = ({"": [Place(block, first_tensor) for block in side]} for side in pairing.sides("all"))
+    with torch.no_grad(), listening(ours) as student_heard, listening(theirs) as teacher_heard:
+        student.eval()(**own_inputs(sample))
+        Teacher(teacher)(teacher_inputs(sample))
+    return all(compares_tokens(s, t) for s, t in zip(student_heard[""], teacher_heard[""], strict=True))
+
+
+def _check_answers(student: nn.Module, teacher: nn.Module, sample: dict[str, Tensor], problem_type: str) -> None:
+    """Raise where both models do not answer with as many numbers."""
+    with torch.no_grad():
+        ours = student.eval()(**own_inputs(sample))["logits"].shape[-1]
+    cached = sample.get("teacher_logits")
+    theirs = (Teacher(teacher)(teacher_inputs(sample))["logits"] if cached is None else cached).shape[-1]
+    if ours == theirs:
+        return
+    if problem_type == LANGUAGE:
+        raise TrainError(
+            f"distill: the student has a vocabulary of {ours} tokens and the teacher one of {theirs}; what is learnt "
+            "from the teacher is said word by word, so take a student with the teacher's tokenizer"
+        )
+    raise TrainError(f"distill: the student answers with {ours} numbers a row and the teacher with {theirs}")
+
+
+def _inside(
+    student: nn.Module,
+    teacher: nn.Module,
+    pairing: Pairing | None,
+    weights: dict[str, float],
+    sample: dict[str, Tensor],
+    random_seed: int,
+) -> Inside | None:
+    names = [name for name in weights if name != HARD_LABELS and plugins.load(LOSSES, name).NEEDS != "logits"]
+    if not names:
+        return None
+    if pairing is None:
+        raise TrainError(f"distill.losses: {names[0]} compares blocks, and these models have none in common; remove it")
+    return Inside(
+        names,
+        pairing,
+        lambda: student.eval()(**own_inputs(sample)),
+        lambda: Teacher(teacher)(teacher_inputs(sample)),
+        random_seed=random_seed,
+    )
+
+
+def _groups_of(inside: Inside | None, groups: list[dict[str, Any]], settings: Distill) -> list[dict[str, Any]]:
+    """The projections' own parameters, which learn as fast as the fastest of the student's."""
+    parameters = [] if inside is None else list(inside.parameters())
+    if not parameters:
+        return []
+    rate = max(group["lr"] for group in groups)
+    return [{"params": parameters, "lr": rate, "weight_decay": settings.weight_decay}]
