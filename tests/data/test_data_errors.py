@@ -235,7 +235,7 @@ def test_an_empty_file(write, complaint, tmp_path):
 def test_an_unknown_format(write, complaint, name, hint):
     assert complaint(write(name, HEAD + ROWS)) == (
         f"data.train: {name!r} is of no known format; expected a name ending in .npz, .csv, .tsv, .jsonl, .ndjson, "
-        f".parquet{hint}"
+        f".parquet, .txt, .md, .tokens{hint}"
     )
 
 

@@ -1,9 +1,23 @@
 """Labelled rows from the user's files to four disjoint splits on disk."""
 
+from tledge.data.language import Blocks, open_blocks, pack, tokenizer_digest
 from tledge.data.load import load
 from tledge.data.look import Preview, look
 from tledge.data.sources.image_folder import split_folders
 from tledge.data.stored import DataReport, Splits, open_splits
 from tledge.data.unlabelled import open_unlabelled
 
-__all__ = ["DataReport", "Preview", "Splits", "load", "look", "open_splits", "open_unlabelled", "split_folders"]
+__all__ = [
+    "Blocks",
+    "DataReport",
+    "Preview",
+    "Splits",
+    "load",
+    "look",
+    "open_blocks",
+    "open_splits",
+    "open_unlabelled",
+    "pack",
+    "split_folders",
+    "tokenizer_digest",
+]

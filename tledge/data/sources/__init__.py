@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tledge import package_files, plugins
-from tledge.data.sources import image_folder
+from tledge.data.sources import image_folder, text
 from tledge.data.sources.source import Options, Problem, Row, Source
 from tledge.errors import DataError, did_you_mean
 
@@ -84,7 +84,8 @@ def _check_file(path: Path, reference: str, key: str, prefixes: Sequence[str]) -
     if not path.is_file():
         raise DataError(f"{key}: {path} is no regular file; give a file with labelled rows")
     if path.stat().st_size == 0:
-        raise DataError(f"{key}: {path} is empty; expected labelled rows")
+        expected = "text" if _suffix(path) in text.SUFFIXES else "labelled rows"
+        raise DataError(f"{key}: {path} is empty; expected {expected}")
 
 
 def _missing(path: Path, reference: str, prefixes: Sequence[str]) -> str:

@@ -52,7 +52,8 @@ class Source:
     """Rows that can be read once, one after the other, in constant memory.
 
     `read(wanted)` gives the rows, with the wanted columns at least (`None`: all); `done()` tells how far it came, and
-    `size` where that ends: bytes of a text file, else rows. `path` is that of a local file or folder.
+    `size` where that ends: bytes of a text file, else rows. `path` is that of a local file or folder. `is_one_text`
+    tells that the rows are the lines of one document.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Source:
     size: int
     done: Callable[[], int]
     path: Path | None = None
+    is_one_text: bool = False
 
     @property
     def folder(self) -> Path | None:
