@@ -1,14 +1,18 @@
 """Generations timed with clocks that only fakes move, and torch's own tokens as what they are held to."""
 
+import decoder_graph
+import language_bundle
 import numpy as np
 import pytest
 import tiny_language
 import torch
 
-from tledge.bench import generation
+from tledge.artifacts import BenchResult, Footprint, from_dict, to_dict
+from tledge.bench import bundled, generation, memory
 from tledge.bench.generation import Pace
-from tledge.errors import RecipeError
+from tledge.errors import InputError, RecipeError
 from tledge.export import torch_generate
+from tledge.runtime.decoder import Decoder
 
 PROMPTS = generation.random_prompts(50, 2, 5)
 
@@ -140,3 +144,80 @@ def test_torch_eager_gives_the_tokens_of_transformers_own_generate(kind):
         pad_token_id=0,
     )
     np.testing.assert_array_equal(tokens, expected[:, 6:].numpy())
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+@pytest.mark.parametrize("length", [6, 40])  # the decoder reads a prompt of more than 32 tokens in two passes
+def test_the_graph_and_torch_eager_write_the_same_tokens(kind, length):
+    made = decoder_graph.decoder(kind)
+    prompts = generation.random_prompts(320, 2, length, seed=4)
+    decoder = Decoder.open(made.path, context_length=64, threads=1)
+    ours, theirs = generation.decoder_generate(decoder), torch_generate(made.module, threads=1)
+    for _ in range(2):  # the second time on buffers that are full of the first one's
+        np.testing.assert_array_equal(list(ours(prompts, 20)), list(theirs(prompts, 20)))
+
+
+def test_a_bundle_is_timed_beside_another_candidate_at_every_setting():
+    calls = []
+
+    def slow(threads):
+        def generate(prompts, new_tokens):
+            calls.append((threads, *prompts.shape, new_tokens))
+            yield from torch_generate(decoder_graph.decoder("gpt2").module, threads=threads)(prompts, new_tokens)
+
+        return generate
+
+    result = bundled.run_language(
+        language_bundle.shared(),
+        lengths=[4, 9],
+        new_tokens=3,
+        percentile=50,
+        duration_s=0.5,
+        extra={"torch eager": slow},
+    )
+    assert [(row.candidate, row.prompt) for row in result.generations] == [
+        (name, prompt) for prompt in (4, 9) for name in ("fp32", "int8", "torch eager")
+    ]
+    assert set(calls) == {(1, 1, 4, 3), (1, 1, 9, 3)}
+    assert {row.against.reference for row in result.generations if row.against} == {"torch eager"}
+    assert (result.name, result.decoding, result.latencies, result.end_to_end) == ("tiny-language", True, (), ())
+    assert [each.candidate for each in result.footprints] == ["fp32", "int8"]
+    assert all(row.low <= row.tokens_per_second <= row.high for row in result.generations)
+    assert from_dict(BenchResult, to_dict(result)) == result
+
+
+@pytest.fixture
+def unweighed(monkeypatch):
+    """Footprints are left out: each takes three processes."""
+    monkeypatch.setattr(memory, "footprint", lambda path, candidate, **_: Footprint(candidate, 1, 1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("new_tokens", "expected"),
+    [(32, [16, 32]), (60, [4]), (2, [16, 62])],  # of 64 tokens of context
+)
+def test_prompts_leave_room_for_what_is_written(new_tokens, expected, unweighed):
+    result = bundled.run_language(
+        language_bundle.shared(), variants=["fp32"], new_tokens=new_tokens, percentile=50, duration_s=0.1
+    )
+    assert [row.prompt for row in result.generations] == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"new_tokens": 64}, "--new-tokens: expected 2 to 63, .* got 64"),
+        ({"lengths": [16, 40], "new_tokens": 32}, "--length: a prompt of 40 tokens and 32 new ones .* ask for 32 or"),
+        ({"variants": ["int9"]}, "'int9' is not in"),
+    ],
+)
+def test_more_than_the_context_takes_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        bundled.run_language(language_bundle.shared(), **settings)
+
+
+def test_too_few_generations_for_the_percentile_are_told(unweighed):
+    result = bundled.run_language(
+        language_bundle.shared(), variants=["fp32"], lengths=[4], new_tokens=2, percentile=99, duration_s=0.05
+    )
+    assert any("p99 of the first token is not given at batch 1, 2 tokens after 4" in note for note in result.notes)

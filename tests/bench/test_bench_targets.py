@@ -1,5 +1,7 @@
 """What can be timed: variants of bundles, and ONNX files of others with what their inputs are made up of."""
 
+import decoder_graph
+import language_bundle
 import numpy as np
 import onnx
 import pytest
@@ -7,6 +9,7 @@ from onnx import TensorProto, helper
 
 from tledge.bench import targets
 from tledge.errors import BundleError, InputError
+from tledge.runtime import open_session, session_run
 
 
 def save(path, inputs):
@@ -99,3 +102,24 @@ def test_text_inputs_cannot_be_made_up(tmp_path):
     path = save(tmp_path / "strings.onnx", [("x", TensorProto.STRING, ["batch"])])
     with pytest.raises(InputError, match=r"'x' is a tensor\(string\), which cannot be made up"):
         targets.resolve(path)
+
+
+def test_a_run_of_a_language_model_is_one_token_after_a_past():
+    target = targets.resolve(language_bundle.shared(), "fp32")
+    assert (target.decoding, target.length(), target.length(63)) == (True, 32, 63)
+    feeds = target.feeds(2, 10)
+    assert {name: array.shape for name, array in feeds.items() if "." not in name} == {
+        "input_ids": (2, 1), "attention_mask": (2, 11), "position_ids": (2, 1)
+    }  # fmt: skip
+    assert feeds["past_key_values.1.value"].shape == (2, 2, 10, 16)
+    logits = session_run(open_session(target.graph, threads=1))(feeds)["logits"]
+    assert logits.shape == (2, 1, 320)
+    with pytest.raises(InputError, match="takes at most 63 tokens before the one that is timed, got 64"):
+        target.length(64)
+
+
+def test_a_decoder_that_is_no_bundle_is_known_by_its_past():
+    made = decoder_graph.decoder("llama")
+    target = targets.resolve(made.path)
+    assert (target.decoding, target.manifest) == (True, None)
+    assert target.feeds(3, 7)["past_key_values.0.key"].shape == (3, 1, 7, 16)
