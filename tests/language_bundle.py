@@ -37,21 +37,21 @@ def torch_reference(kind):
     return whole
 
 
-def save_rounded(source, target, step=0.02):
-    """A copy of a graph whose matrices are multiples of `step`, as if they were quantized."""
-    model = onnx.load(source)
+def change_weights(path, change, target=None):
+    """Change the matrices of a graph's file, or write it with changed ones to another."""
+    model = onnx.load(path)
     for tensor in model.graph.initializer:
         array = numpy_helper.to_array(tensor)
         if array.dtype == np.float32 and array.ndim == 2:
-            tensor.CopyFrom(numpy_helper.from_array(np.float32(np.round(array / step) * step), tensor.name))
-    onnx.save(model, target)
+            tensor.CopyFrom(numpy_helper.from_array(np.float32(change(array)), tensor.name))
+    onnx.save(model, target or path)
 
 
 def arguments(kind="gpt2", folder=None):
     """What `bundle.write` takes beside the folder."""
     decoder = decoder_graph.decoder(kind)
     rounded = (folder or decoder.path.parent) / "model_int8.onnx"
-    save_rounded(decoder.path, rounded)
+    change_weights(decoder.path, lambda array: np.round(array / 0.02) * 0.02, rounded)
     graph = dataclasses.replace(decoder.graph, path="model_int8.onnx")
     int8 = Variant("int8", "int8_dynamic", graph, metrics={"loss": 5.0}, test_metrics={"loss": 5.1}, chosen=True)
     return {

@@ -7,12 +7,15 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tledge.cli.places import bundle_of
 from tledge.errors import InputError
+
+if TYPE_CHECKING:
+    from tledge.runtime import Generator
 
 ProviderOption = Annotated[
     str,
@@ -44,8 +47,41 @@ def command(
     ] = None,
     provider: ProviderOption = "cpu",
     threads: Annotated[int | None, typer.Option("--threads", min=1, help="Threads of one run.")] = None,
+    stream: Annotated[
+        bool,
+        typer.Option("--stream", help="Language models: print the prompt and what follows as it comes, not JSON."),
+    ] = False,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option("--max-new-tokens", min=1, help="Language models: tokens to add at most.  [default: 64]"),
+    ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            help="Language models: draw tokens, 1 as likely as they are, less more surely; 0 takes the "
+            "likeliest.  [default: 0]",
+        ),
+    ] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", help="Language models: draw from the K likeliest tokens; 0 from all.")
+    ] = None,
+    top_p: Annotated[
+        float | None,
+        typer.Option("--top-p", help="Language models: draw from the likeliest tokens of this probability together."),
+    ] = None,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option("--stop", help="Language models: end before this text; may be given several times."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Language models: draw the same tokens as with the same seed before.")
+    ] = None,
 ) -> None:
-    """Print one JSON object for each text or image, as it comes: the text or the image's path, and the answer."""
+    """Print one JSON object for each text or image, as it comes: the text or the image's path, and the answer.
+
+    A language model goes on with each text: the answer is what it adds, how many tokens, and why it ends.
+    """
     from tledge.runtime import Predictor
 
     if not values and file is None:
@@ -54,13 +90,38 @@ def command(
         )
     predictor = Predictor.load(bundle_of(bundle), variant=variant, provider=provider, threads=threads)
     kind = predictor.manifest.input.kind
+    options = _given(
+        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop, seed=seed
+    )
+    if predictor.generator is None and (options or stream):
+        named = [f"--{name.replace('_', '-')}" for name in [*options, *(["stream"] if stream else [])]]
+        raise InputError(f"{', '.join(named)}: only for language models; the task of this bundle is {predictor.task}")
     found = _values(values or [], file, kind)
     for place, value, shown in _images(found) if kind == "image" else ((p, text, text) for p, text, _ in found):
         try:
-            answer = predictor.predict(value)
+            if stream and predictor.generator is not None:
+                _stream(predictor.generator, shown, options)
+                continue
+            answer = predictor.predict(value, **options)
         except InputError as error:
             raise InputError(f"{place}: {error}") from error
         typer.echo(json.dumps({kind: shown, **answer}, ensure_ascii=False))
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that are on the command line."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _stream(generator: Generator, prompt: str, options: dict[str, Any]) -> None:
+    """Print a prompt and what follows; a line is ended even where Ctrl-C ends the text."""
+    pieces = generator.stream(prompt, **options)
+    try:
+        typer.echo(prompt, nl=False)
+        for piece in pieces:
+            typer.echo(piece, nl=False)
+    finally:
+        typer.echo()
 
 
 def _values(arguments: Iterable[str], file: Path | None, kind: str) -> Iterator[tuple[str, str, Path]]:

@@ -17,12 +17,12 @@ Array = npt.NDArray[Any]
 class Sampling:
     """How a token is chosen, in the order in which transformers applies it.
 
-    `temperature` divides the logits; 0 takes the likeliest token, and then the rest has no meaning. `top_k` keeps the
-    k likeliest tokens, and what is as likely as the k-th; 0 keeps all. `top_p` keeps the fewest tokens whose
-    probabilities reach that sum (nucleus sampling, Holtzman et al. 2020); 1 keeps all.
+    `temperature` divides the logits; 0 takes the likeliest token. `top_k` keeps the k likeliest tokens, and what is as
+    likely as the k-th; 0 keeps all. `top_p` keeps the fewest tokens whose probabilities reach that sum (nucleus
+    sampling, Holtzman et al. 2020); 1 keeps all.
 
     Raises:
-        InputError: a value is out of its range.
+        InputError: a value is out of its range, or limits what is drawn from where nothing is drawn.
     """
 
     temperature: float = 0.0
@@ -36,6 +36,11 @@ class Sampling:
             raise InputError(f"top_k must be 0 (keep all tokens) or more, got {self.top_k}")
         if not 0 < self.top_p <= 1:
             raise InputError(f"top_p must be above 0 and at most 1 (keep all tokens), got {self.top_p}")
+        if self.temperature == 0 and (self.top_k or self.top_p < 1):
+            raise InputError(
+                f"top_k {self.top_k} and top_p {self.top_p} limit what is drawn from, but temperature 0 draws nothing; "
+                "set a temperature, such as 1"
+            )
 
 
 def choose(logits: Array, sampling: Sampling, generator: np.random.Generator) -> int:
