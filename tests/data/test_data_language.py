@@ -159,10 +159,9 @@ def test_other_formats_give_the_same_blocks(packed, tmp_path):
 
 
 def test_a_long_document_is_divided_where_no_other_begins_nearby(packed):
-    blocks = packed(
-        {"rows.csv": rows([STORY.replace("\n", " "), *documents(2)])}, train="rows.csv", validation=9, test=9
-    )
-    stream = np.array([token for text in (STORY.replace("\n", " "), *documents(2)) for token in (*encode(text), END)])
+    texts = [STORY.replace("\n", " "), *documents(2)]
+    blocks = packed({"rows.csv": rows(texts)}, train="rows.csv", validation=9, test=9)
+    stream = np.array([token for text in texts for token in (*encode(text), END)])
     test = stream[-9 * BLOCK :]
     assert blocks.test.reshape(-1).tolist() == test.tolist()
     assert blocks.validation.reshape(-1).tolist() == stream[-18 * BLOCK : -9 * BLOCK].tolist()
@@ -184,7 +183,7 @@ def test_broken_rows_are_named_or_counted(packed, complaint):
     lines[4:4] = ["{", json.dumps({"text": " "}), json.dumps({"text": 3}), json.dumps({"other": "x"})]
     content = "\n".join(lines)
     settings = {"train": "rows.jsonl", "validation": 3, "test": 3}
-    assert complaint({"rows.jsonl": content}, **settings).startswith("rows.jsonl:5: no JSON at column 2")
+    assert complaint({"rows.jsonl": content}, **settings).startswith("rows.jsonl:5: no JSON at column 1")
     blocks = packed({"rows.jsonl": content}, on_error="skip", **settings)
     assert blocks.report["skipped"] == {"malformed line": 1, "empty text": 1, "no text": 1, "missing column": 1}
     assert blocks.report["skipped_examples"][1] == "rows.jsonl:6: the column 'text' is empty"
@@ -320,5 +319,5 @@ def test_settings_that_a_language_model_has_no_use_for(complaint):
 
 def test_nothing_that_can_be_read(complaint):
     assert complaint({"rows.csv": 'text\n" "\n'}, train="rows.csv", on_error="skip") == (
-        "rows.csv has no usable text: 1 rows are broken, such as rows.csv:2: the column 'text' is empty"
+        "rows.csv has no usable text: 1 row is broken, such as rows.csv:2: the column 'text' is empty"
     )

@@ -184,5 +184,6 @@ def _take_back(files: tuple[BinaryIO, ...], start: int) -> None:
 def _nothing(stream: Stream, name: str) -> str:
     if stream.overlap:
         return f"no text of {stream.source} is left for {name}: each one is held out as validation or test text"
-    why = f": {stream.skipped.total()} rows are broken, such as {stream.examples[0]}" if stream.examples else ""
+    n = stream.skipped.total()
+    why = f": {n} {'row is' if n == 1 else 'rows are'} broken, such as {stream.examples[0]}" if n else ""
     return f"{stream.source} has no usable text{why}"
