@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from tledge import artifacts, tasks
+from tledge import artifacts, plugins, tasks
 from tledge.artifacts import Contender, Gain, StudentCandidate, read_json, write_json
 from tledge.bench.compare import Setting
+from tledge.recipe.contradictions import DISTILLATION_LOSSES, HARD_LABELS
 from tledge.recipe.schema import Distill, Shape, Student
 from tledge.stages import ladder
 from tledge.stages.contenders import contender, gain
@@ -211,6 +212,12 @@ def _own(folder: Path, start: Start, seed: int, *, alone: bool) -> Path:
     """Where one training of one student is kept until the stage is whole."""
     name = re.sub(r"[^A-Za-z0-9]+", "_", start.name).strip("_")
     return folder / f"{name}_seed_{seed}{'_alone' * alone}"
+
+
+def looks_inside(weights: Collection[str]) -> bool:
+    """Whether some of these losses compare more than logits."""
+    names = [name for name in weights if name != HARD_LABELS]
+    return any(plugins.load(DISTILLATION_LOSSES, name).NEEDS != "logits" for name in names)
 
 
 def _phase(taught: bool, number: int, count: int) -> str:

@@ -10,7 +10,7 @@ from tledge import inputs, losses, plugins
 from tledge.evaluate import score
 from tledge.inputs import Input
 from tledge.recipe.schema import Distill
-from tledge.stages.course import lead, start_of
+from tledge.stages.course import lead, looks_inside, start_of
 from tledge.stages.job import Job
 from tledge.stages.train import fresh_classifier
 
@@ -44,6 +44,8 @@ class ClassifierCourse:
         self.encoder: Input = self.teacher_encoder
         self.start = start_of(self.settings.student, len(self.teacher.blocks()))
         self.backbone: Any = None
+        self._facts: dict[str, Any] = {}
+        self._read_by: dict[str, Any] = {}
 
     def export_graph(self) -> Any:
         """The ladder's own: that of a classifier."""
@@ -77,7 +79,11 @@ class ClassifierCourse:
         from tledge import train
 
         task, settings, labels = self.job.task, self.settings, self.splits.labels
-        lessons = self._lessons()
+        lessons = self._read_by.get(self.encoder.identity) or self._lessons()
+        self._read_by[self.encoder.identity] = lessons
+        pairing = self._pairing(student)
+        if with_teacher and not self._facts:
+            self._facts = self._learnt(student, lessons, pairing)
         groups, base_rate = self._groups(student)
         mixes = settings.augmentation.mixes_images
         return train.distill(
@@ -85,7 +91,7 @@ class ClassifierCourse:
             self.teacher if with_teacher else None,
             lessons.train,
             lessons.validation,
-            pairing=self._pairing(student),
+            pairing=pairing,
             settings=settings,
             problem_type=task.PROBLEM_TYPE,
             hard_loss=plugins.load(losses.__name__, self.job.recipe.finetune.loss or task.LOSS).loss,
@@ -134,10 +140,10 @@ class ClassifierCourse:
 
     def facts(self) -> Mapping[str, Any]:
         """What `distill.json` says of the student and of what it learns."""
-        return {}
+        return dict(self._facts)
 
     def _lessons(self) -> Any:
-        """The batches, made anew for each student, since each may read with its own tokenizer or image size."""
+        """The batches of this student and the teacher, each of which may read with its own tokenizer or image size."""
         from tledge import data, model, train
 
         settings = self.settings
@@ -158,6 +164,17 @@ class ClassifierCourse:
                 lessons, self.teacher, batch_size=settings.batch_size, progress=self.job.progress
             )
         return lessons
+
+    def _learnt(self, student: Any, lessons: Any, pairing: Any) -> dict[str, Any]:
+        from tledge import train
+
+        weights = train.weights_for(
+            self.settings,
+            has_hidden=train.has_hidden(student, self.teacher, lessons.train, pairing),
+            cached=self.settings.teacher_cache,
+            problem_type=self.job.task.PROBLEM_TYPE,
+        )
+        return {"losses": weights, "layer_map": list(pairing.layer_map) if looks_inside(weights) else None}
 
     def _pairing(self, student: Any) -> Any:
         from tledge import model, train
