@@ -2,6 +2,7 @@ import dataclasses
 import json
 import shutil
 
+import language_bundle
 import numpy as np
 import pytest
 
@@ -367,3 +368,25 @@ def test_any_percentiles_are_summarised_side_by_side():
     assert row.missing["p99.9"] == 6636
     assert row.percentiles_low_ms["p93"] < np.quantile(samples, 0.93) < row.percentiles_ms["p93"]
     assert row.percentiles_low_ms["p97"] < row.percentiles_ms["p97"]
+
+
+def test_a_language_model_is_timed_one_token_at_a_time_and_its_texts_are_not_scored():
+    compare = Compare()
+    limits = {"p50_ms": 1000, "max_slowdown": 0.1, "max_parity_error": 0.001, "min_metric": 1, "load_ms": 500}
+    folder = language_bundle.shared()
+    measured, verdict = gate(folder, limits, compare=compare, against=folder)
+    [scope] = measured.scopes
+    assert (scope.sequence, scope.latency.sequence, measured.bench.decoding) == (32, 32, True)
+    new, old, *_ = compare.asked[0]
+    assert (new.decoding, new.feeds(1, 5)["input_ids"].shape, old.feeds(1, 5)["attention_mask"].shape) == (
+        True, (1, 1), (1, 6)
+    )  # fmt: skip
+    found = {finding.limit: finding for finding in verdict.findings}
+    assert found["min_metric"].verdict == INCONCLUSIVE
+    assert "the gate does not score a language model's texts" in found["min_metric"].reason
+    assert found["max_parity_error"].verdict == REGRESSION, "the tiny graph was rounded coarsely"
+
+
+def test_a_length_that_leaves_no_room_for_a_token_is_refused():
+    with pytest.raises(InputError, match="takes at most 63 tokens"):
+        gate(language_bundle.shared(), {}, scopes=(Scope({"p50_ms": 5}, length=64),))

@@ -15,7 +15,7 @@ from tledge.bench import latency, machine, memory, stats
 from tledge.bench.compare import DURATION_S, Setting, compare
 from tledge.bench.notes import notes
 from tledge.bench.targets import Target
-from tledge.bundle import golden, golden_language
+from tledge.bundle import Manifest, golden, golden_language
 from tledge.errors import RecipeError, did_you_mean
 from tledge.gate import rows as rows_
 from tledge.gate.budget import Budget, RowsFile, Scope, percentile_of
@@ -99,7 +99,7 @@ def measure(
         name=new.manifest.name,
         version=new.version,
         against="" if old is None else old.title,
-        bench=_bench(here, scopes, new.manifest.name, provider, created),
+        bench=_bench(here, scopes, new.manifest, provider, created),
         scopes=scopes,
         strict=strict,
         created=created,
@@ -114,8 +114,10 @@ def _metric(budget: Budget, task: Task) -> str:
 
 
 def _rows(side: Side, budget: Budget, given: Path | None) -> Rows | None:
-    """The labelled rows to evaluate on, where any limit asks for them."""
+    """The labelled rows to evaluate on, where any limit asks for them; there are none for a language model."""
     if not any(limit in _QUALITY for scope in budget.scopes for limit in scope.limits):
+        return None
+    if side.manifest.generation is not None:
         return None
     file = budget.evaluation
     if given is not None:
@@ -123,7 +125,7 @@ def _rows(side: Side, budget: Budget, given: Path | None) -> Rows | None:
     return None if file is None else rows_.read(file, side.manifest, side.encoder)
 
 
-def _bench(here: Machine, scopes: Sequence[Measured], name: str, provider: str, created: str) -> BenchResult:
+def _bench(here: Machine, scopes: Sequence[Measured], of: Manifest, provider: str, created: str) -> BenchResult:
     rows = _unique(scope.latency for scope in scopes)
     footprints = _unique(scope.footprint for scope in scopes)
     return BenchResult(
@@ -132,9 +134,10 @@ def _bench(here: Machine, scopes: Sequence[Measured], name: str, provider: str, 
         footprints=footprints,
         notes=notes(here, rows, 50, footprints=footprints, provider=provider),
         created=created,
-        name=name,
+        name=of.name,
         provider=provider,
         comparisons=_unique(scope.comparison for scope in scopes),
+        decoding=of.generation is not None,
     )
 
 
@@ -193,7 +196,7 @@ class _Work:
 
     def _timed(self, variant: str, setting: Setting, percents: tuple[float, ...]) -> Latency:
         session = open_session(self.new.graph(variant), provider=setting.provider, threads=setting.threads)
-        run = bound_run(session, self.new.encoder.dummy(setting.batch, setting.length))
+        run = bound_run(session, self.new.target(variant).feeds(setting.batch, setting.length))
         samples = latency.measure(
             {variant: run},
             reference=variant,
@@ -210,7 +213,7 @@ class _Work:
                 found = memory.footprint(
                     self.new.graph(variant),
                     candidate=variant,
-                    feeds=self.new.encoder.dummy(setting.batch, setting.length),
+                    feeds=self.new.target(variant).feeds(setting.batch, setting.length),
                     threads=setting.threads,
                     provider=setting.provider,
                 )

@@ -25,6 +25,11 @@ T = TypeVar("T")
 _FP32 = "fp32"
 _NO_ROWS = "there are no labelled rows: give --rows FILE, evaluation.rows in the budget"
 
+_NO_TEXTS = (
+    "the gate does not score a language model's texts; leave the limit out and see the run's report, which has its "
+    "metrics on the test tokens"
+)
+
 
 @dataclass
 class Scoring:
@@ -50,6 +55,9 @@ class Scoring:
             asked: The variant's name in the budget, which is then that of the old bundle's variant too.
             with_pair: Whether a comparison is asked for.
         """
+        if self.new.manifest.generation is not None:
+            missing.update(dict.fromkeys(("min_metric", "max_metric_drop"), _NO_TEXTS))
+            return None
         ours = self._answers(self.new, variant, provider)
         if ours is None:
             missing["max_metric_drop"] = f"{_NO_ROWS}, or run folders that have quantize/{rows_.ANSWERS}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tledge import bundle, inputs
-from tledge.bench.targets import LENGTH, Target
+from tledge.bench.targets import LENGTH, Target, of_bundle
 from tledge.bundle import Manifest, checksum
 from tledge.errors import InputError, did_you_mean
 from tledge.inputs import Input
@@ -54,7 +54,7 @@ class Side:
         Raises:
             InputError: the model cannot take that length.
         """
-        longest = self.encoder.max_length
+        longest = self.target(self.manifest.chosen).max_length
         if longest is None:
             if asked is not None:
                 raise InputError(
@@ -67,10 +67,7 @@ class Side:
 
     def target(self, variant: str) -> Target:
         """A variant, for timing."""
-        name = f"{variant} of {self.title}"
-        return Target(
-            name, self.graph(variant), self.encoder.dummy, self.encoder.max_length, self.manifest, self.encoder
-        )
+        return of_bundle(self.folder, self.manifest, self.encoder, variant, name=f"{variant} of {self.title}")
 
 
 def open_side(path: Path) -> Side:
