@@ -6,7 +6,7 @@ from tledge.export.image import export_image
 from tledge.export.library_pixels import LibraryPixels, compare_pixels
 from tledge.export.parity import cases, check, require
 from tledge.export.preprocessing import add_preprocessing, check_preprocessing
-from tledge.export.reference import torch_generate, torch_run
+from tledge.export.reference import torch_generate, torch_logits, torch_run
 from tledge.export.text import export
 
 __all__ = [
@@ -23,5 +23,6 @@ __all__ = [
     "last_logits",
     "require",
     "torch_generate",
+    "torch_logits",
     "torch_run",
 ]

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tledge.evaluate import Run
+from tledge.likelihood import LogitsRun
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +28,18 @@ def torch_run(model: nn.Module, *, threads: int | None = None) -> Run:
         with torch.inference_mode():
             outputs = model(**{name: torch.from_numpy(array) for name, array in feeds.items()})
         return {name: tensor.numpy() for name, tensor in outputs.items()}
+
+    return run
+
+
+def torch_logits(model: nn.Module) -> LogitsRun:
+    """One pass of a causal language model of transformers in torch eager, on the CPU: token ids to all logits."""
+    model = model.cpu().eval()
+
+    def run(input_ids: Array) -> Array:
+        with torch.inference_mode():
+            logits: Array = model(input_ids=torch.from_numpy(input_ids), use_cache=False).logits.numpy()
+        return logits
 
     return run
 

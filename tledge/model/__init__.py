@@ -4,13 +4,14 @@ from tledge.model import student
 from tledge.model.backbones import Backbone, ImageBackbone, kind_of
 from tledge.model.backbones import load as load_backbone
 from tledge.model.backbones.transformers import weights_digest
-from tledge.model.blocks import Block, levels
+from tledge.model.blocks import Block, block_list, levels
 from tledge.model.checkpoint import build, load, save, save_beside, save_inputs, whole
 from tledge.model.classifier import TextClassifier
 from tledge.model.freeze import Freeze, Part, describe, freeze
 from tledge.model.image_classifier import ImageClassifier
 from tledge.model.ladder import Phase, phases
-from tledge.model.language import Language, context_length, load_language, save_language
+from tledge.model.language import Language, check_length, context_length, load_language, save_language
+from tledge.model.language_phase import LanguagePhase, language_phase
 from tledge.model.language_tokenizer import load_tokenizer, vocabulary_size
 from tledge.model.lessons import Lessons, lessons, with_teacher_logits
 from tledge.model.lora import merged, with_lora
@@ -26,12 +27,15 @@ __all__ = [
     "ImageBackbone",
     "ImageClassifier",
     "Language",
+    "LanguagePhase",
     "Lessons",
     "Part",
     "Phase",
     "Rows",
     "TextClassifier",
+    "block_list",
     "build",
+    "check_length",
     "choose_layers",
     "context_length",
     "describe",
@@ -39,6 +43,7 @@ __all__ = [
     "from_layers",
     "groups_of",
     "kind_of",
+    "language_phase",
     "layer_map",
     "lessons",
     "levels",

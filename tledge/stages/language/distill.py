@@ -1,0 +1,172 @@
+"""The stage `distill` of a language model: a student that learns to write as its teacher does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tledge import likelihood
+from tledge.errors import ModelError
+from tledge.recipe.schema import Distill
+from tledge.stages.course import lead, looks_inside, start_of
+from tledge.stages.job import Job
+
+EPOCHS = 3
+COPIED_LEARNING_RATE = 1e-4
+RANDOM_LEARNING_RATE = 1e-3
+TEST_BLOCKS = 200
+"""At most so many test blocks are scored, evenly spaced, since several students are; a variant is scored on as many."""
+
+
+def stage(job: Job, folder: Path) -> str:
+    """Train students with the teacher and without it, and keep the first one that had it."""
+    return lead(job, folder, LanguageCourse(job))
+
+
+class LanguageCourse:
+    """The course of a language model: a `Course`."""
+
+    def __init__(self, job: Job) -> None:
+        from tledge import data, model
+
+        assert job.recipe.distill is not None
+        self.job = job
+        self.settings: Distill = job.recipe.distill
+        self.blocks = data.open_blocks(job.stage("data"))
+        self.language = model.load_language(str(job.stage("train") / "checkpoint"))
+        self.teacher = self.language.module.requires_grad_(False)
+        self.start = start_of(self.settings.student, model.student.n_blocks(self.teacher))
+        self._facts: dict[str, Any] = {}
+
+    def export_graph(self) -> Any:
+        """Writes a decoder's graph."""
+        from tledge import export
+
+        settings = self.job.recipe.export
+        return lambda student, path: export.export_decoder(student, path, opset=settings.opset, external_data=False)
+
+    def make(self, seed: int) -> Any:
+        """The student before its training."""
+        from tledge import model
+
+        if self.start.layers is not None:
+            return model.student.from_layers(self.teacher, self.start.layers)
+        if self.start.shape is not None:
+            return model.student.of_shape(self.teacher, self.start.shape, seed)
+        assert self.start.backbone is not None
+        found = model.load_language(self.start.backbone, revision=self.settings.student.revision, seed=seed)
+        ours, theirs = found.config.vocab_size, self.teacher.config.vocab_size
+        same = found.tokenizer.get_vocab() == self.language.tokenizer.get_vocab()
+        if ours != theirs or not same:
+            raise ModelError(
+                f"distill.student.backbone: {self.start.backbone!r} has another vocabulary ({ours:,} tokens) than the "
+                f"teacher ({theirs:,} tokens), whose probabilities of tokens it is to learn; take one with the "
+                "teacher's tokenizer, or distill.student.layers or shape"
+            )
+        return found.module
+
+    def teach(self, student: Any, *, with_teacher: bool, seed: int, folder: Path, phase: str) -> Any:
+        """Train a student in place."""
+        from tledge import tasks, train
+
+        task, settings, metric = self.job.task, self.settings, self.job.metric
+        rows = train.TokenBlocks(self.blocks.train)
+        pairing = self._pairing(student)
+        if with_teacher and not self._facts:
+            self._facts = self._learnt(student, rows, pairing)
+        groups, base_rate = self._groups(student)
+        return train.distill(
+            student,
+            self.teacher if with_teacher else None,
+            rows,
+            train.TokenBlocks(self.blocks.validation),
+            pairing=pairing,
+            settings=settings,
+            problem_type=task.PROBLEM_TYPE,
+            hard_loss=None,
+            score=self._score,
+            metric=metric,
+            lower_is_better=tasks.lower_is_better(task, metric),
+            label_weights=None,
+            groups=groups,
+            base_rate=base_rate,
+            epochs=settings.epochs or EPOCHS,
+            random_seed=seed,
+            folder=folder,
+            progress=self.job.progress,
+            phase=phase,
+            note=f"seed {seed}",
+        )
+
+    def test(self, model: Any, who: str) -> dict[str, float]:
+        """Metrics on the test blocks in torch eager."""
+        from tledge import export
+
+        return likelihood.score(
+            export.torch_logits(model),
+            some(self.blocks.test),
+            bytes_per_token=self.blocks.bytes_per_token["test"],
+            progress=self.job.progress,
+            description=f"Scoring the {who} on test blocks",
+        ).metrics
+
+    def save(self, student: Any, folder: Path) -> None:
+        """Write the student's checkpoint, with the teacher's tokenizer."""
+        from tledge import model
+
+        model.save_language(student, folder, self.language.tokenizer)
+
+    def facts(self) -> Mapping[str, Any]:
+        """What `distill.json` says of what the student learns."""
+        return dict(self._facts)
+
+    def _score(self, outputs: Mapping[str, Any], targets: Any) -> dict[str, float]:
+        """Metrics of the validation blocks, bits per byte included."""
+        found = self.job.task.score(outputs, targets)
+        rate = self.blocks.bytes_per_token["validation"]
+        return found | {"bits_per_byte": found["loss"] / math.log(2) / rate}
+
+    def _learnt(self, student: Any, rows: Any, pairing: Any) -> dict[str, Any]:
+        from tledge import train
+
+        weights = train.weights_for(
+            self.settings,
+            has_hidden=train.has_hidden(student, self.teacher, rows, pairing),
+            cached=self.settings.teacher_cache,
+            problem_type=self.job.task.PROBLEM_TYPE,
+        )
+        return {"losses": weights, "layer_map": list(pairing.layer_map) if looks_inside(weights) else None}
+
+    def _pairing(self, student: Any) -> Any:
+        from tledge import model, train
+
+        ours, theirs = (tuple(model.block_list(each)[1]) for each in (student, self.teacher))
+        asked = self.settings.layer_map
+        if asked is None:
+            chosen = model.student.default_layer_map(len(ours), len(theirs))
+        else:
+            chosen = model.student.check_layer_map(asked, len(ours), len(theirs))
+        return train.Pairing(ours, theirs, chosen)
+
+    def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
+        from tledge import model
+
+        asked = self.settings.learning_rate
+        rate = RANDOM_LEARNING_RATE if self.start.shape is not None else COPIED_LEARNING_RATE
+        rate = asked if isinstance(asked, float) else rate
+        return (
+            model.groups_of(student.parameters(), rate, self.settings.weight_decay),
+            rate if asked == "auto" else None,
+        )
+
+
+def some(blocks: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """At most `TEST_BLOCKS` blocks, evenly spaced."""
+    if len(blocks) <= TEST_BLOCKS:
+        return blocks
+    return np.asarray(blocks[np.linspace(0, len(blocks) - 1, TEST_BLOCKS).astype(int)])
