@@ -38,7 +38,6 @@ class Course(Protocol):
 
     teacher: Any
     start: Start
-    encoder: Any
 
     def export_graph(self) -> Any:
         """Writes the graph of an untrained student, for the ladder; `None` for that of a classifier."""
