@@ -1,6 +1,8 @@
 """Bundles of language models: layout, manifest, and golden vectors that a wrong graph or a wrong cache fails."""
 
+import dataclasses
 import json
+import shutil
 
 import language_bundle
 import numpy as np
@@ -205,3 +207,50 @@ def test_manifest_without_room_for_a_token_is_damaged(tmp_path):
     path.write_text(json.dumps(data))
     with pytest.raises(BundleError, match=r"damaged: generation.context_length must be 2 or more, got 1"):
         bundle.load(folder)
+
+
+RECIPE = """\
+name: tiny
+task: causal_lm
+data:
+  train: text.txt
+model:
+  backbone: checkpoint
+  max_length: 32
+finetune:
+  strategy: none
+"""
+
+
+def test_the_stage_puts_a_run_together(tmp_path, monkeypatch):
+    """The rooms before it left their files; the model card is another's business."""
+    from tledge import artifacts, recipe, report, stages
+    from tledge.stages import bundle as stage
+
+    arguments = language_bundle.arguments(folder=tmp_path)
+    (tmp_path / "text.txt").write_text("x")
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    for place in ("train/checkpoint", "export/inputs"):
+        shutil.copytree(arguments["checkpoint"], tmp_path / place)
+    (tmp_path / "data").mkdir()
+    artifacts.write_json(tmp_path / "data" / "data.json", {"rows": {"train": 7}, "label_counts": {}, "labels": []})
+    artifacts.write_json(tmp_path / "train" / "train.json", {"backbone_sha256": "ab" * 32})
+    (tmp_path / "quantize").mkdir()
+    for variant, file in arguments["variants"]:
+        shutil.copyfile(file, tmp_path / "quantize" / variant.graph.path)
+    variants = [artifacts.to_dict(variant) for variant, _ in arguments["variants"]]
+    artifacts.write_json(tmp_path / "quantize" / "variants.json", variants)
+    facts = dataclasses.make_dataclass("Facts", ["bench", "transfer"])(1, 1)
+    monkeypatch.setattr(stage.evidence, "facts", lambda recipe, folder: facts)
+    monkeypatch.setattr(report, "model_card", lambda facts: "# A card\n")
+    job = stages.Job(recipe.load_recipe(tmp_path / "recipe.yaml"), tmp_path)
+    line = stages.load("bundle", job).stage(job, tmp_path / "bundle")
+    assert line.startswith("2 variant(s), ")
+    assert line.endswith(" MB, int8 is chosen")
+    manifest = bundle.load(tmp_path / "bundle")
+    assert (manifest.name, manifest.task, manifest.generation.context_length) == ("tiny", "causal_lm", 64)
+    assert manifest.provenance.rows == {"train": 7}
+    assert manifest.provenance.calibration == ()
+    tensors = load_file(tmp_path / "bundle" / "golden.safetensors")
+    assert tensors["2-continued.output.torch.tokens"].tolist() == tensors["2-continued.input.continuation"][0].tolist()
+    assert verify(tmp_path / "bundle").passed

@@ -114,10 +114,11 @@ class Generator:
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, got {batch_size}")
         sampling = Sampling(temperature, top_k, top_p)
-        if isinstance(prompts, str):
-            rows = [self._row(prompts, None, max_new_tokens, sampling, stop, seed)]
-        else:
-            rows = [self._row(each, i, max_new_tokens, sampling, stop, seed) for i, each in enumerate(prompts)]
+        listed = [prompts] if isinstance(prompts, str) else list(prompts)
+        rows = [
+            self._row(prompt, i if len(listed) > 1 else None, max_new_tokens, sampling, stop, seed)
+            for i, prompt in enumerate(listed)
+        ]
         for start in range(0, len(rows), batch_size):
             for part in self._fitting(rows[start : start + batch_size]):
                 for _ in self._steps(part):

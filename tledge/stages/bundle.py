@@ -17,9 +17,24 @@ from tledge.stages.job import Job
 
 def stage(job: Job, folder: Path) -> str:
     """Assemble what is shipped, with golden vectors and the model card."""
-    from tledge import bundle, data, report
-    from tledge.bench import machine
+    from tledge import data
     from tledge.gate.rows import hashes_of, hexadecimal
+
+    rows = data.open_splits(job.stage("data")).calibration[job.task.INPUT_COLUMN]
+    return assemble(job, folder, reference=_reference(job), calibration=hexadecimal(hashes_of(rows)))
+
+
+def assemble(job: Job, folder: Path, *, reference: Run | None, calibration: tuple[str, ...]) -> str:
+    """Write the bundle of a run and say what it holds in one line.
+
+    Args:
+        job: The run.
+        folder: The bundle.
+        reference: Torch, for the golden vectors.
+        calibration: The rows that schemes were calibrated on, as in `Provenance`.
+    """
+    from tledge import bundle, report
+    from tledge.bench import machine
     from tledge.runtime import open_session, session_run
 
     recipe, task = job.recipe, job.task
@@ -34,7 +49,7 @@ def stage(job: Job, folder: Path) -> str:
         rows=rows["rows"],
         labels=rows["label_counts"],
         packages=machine.describe().packages,
-        calibration=hexadecimal(hashes_of(data.open_splits(job.stage("data")).calibration[task.INPUT_COLUMN])),
+        calibration=calibration,
     )
     variants = evidence.variants(graphs)
     facts = evidence.facts(
@@ -52,7 +67,7 @@ def stage(job: Job, folder: Path) -> str:
         provenance=provenance,
         readme=report.model_card(dataclasses.replace(facts, bench=None, transfer=None)),
         input_kind=task.INPUT,
-        reference=_reference(job),
+        reference=reference,
         only_chosen=recipe.bundle.variants == "chosen",
     )
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
