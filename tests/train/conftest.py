@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 
 from tledge import losses, plugins, tasks, train
 from tledge.progress import silent
-from tledge.recipe.schema import Finetune
+from tledge.recipe.schema import Distill, Finetune
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing is wrong
@@ -106,6 +106,43 @@ def fit(tmp_path):
             output=output,
             base_rate=base_rate,
             decodes=decodes,
+            mix=mix,
+        )
+
+    return run
+
+
+@pytest.fixture
+def distill(tmp_path):
+    """`distill(student, teacher, rows, ...)` trains and gives what `train.distill` gives."""
+    torch.set_num_threads(1)
+
+    def run(
+        student, teacher, rows, *, pairing=None, folder="run", task=None, lr=0.05, epochs=3, seed=0, mix=None,
+        label_weights=None, progress=silent, score=None, optimizer=None, **settings,
+    ):  # fmt: skip
+        task = task or tasks.load("text_classification")
+        language = task.PROBLEM_TYPE == "causal_lm"
+        optimizer = {} if optimizer is None else {"optimizer": optimizer}
+        return train.distill(
+            student,
+            teacher,
+            *rows,
+            pairing=pairing,
+            settings=Distill(**({"batch_size": 8, "report_to": []} | optimizer | settings)),
+            problem_type=task.PROBLEM_TYPE,
+            hard_loss=None if language else plugins.load(losses.__name__, task.LOSS).loss,
+            score=score or task.score,
+            metric=task.METRIC,
+            lower_is_better=language,
+            label_weights=label_weights,
+            groups=[{"params": list(student.parameters()), "lr": lr, "weight_decay": 0.01}],
+            epochs=epochs,
+            random_seed=seed,
+            folder=tmp_path / folder,
+            progress=progress,
+            phase="distill",
+            note="",
             mix=mix,
         )
 

@@ -66,3 +66,41 @@ def test_mixed_rows_come_in_batches_and_travel_to_other_processes():
     torch.manual_seed(1)
     again = pickle.loads(pickle.dumps(rows)).__getitems__([3, 0])
     assert torch.equal(again["pixel_values"], batch["pixel_values"])
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+@pytest.mark.parametrize("size", [8, 16, 20])
+def test_a_teacher_sees_the_same_mixture_in_its_own_size(kind, size):
+    mix = Mix(Augmentation(**{kind: 1.0}), n_labels=4)
+    larger = torch.nn.functional.interpolate(flat_images(), (size, size)) * 10
+    for seed in range(10):
+        torch.manual_seed(seed)
+        images, shares, theirs = mix.beside(flat_images(), LABELS, larger)
+        torch.manual_seed(seed)
+        alone = mix(flat_images(), LABELS)
+        assert torch.equal(images, alone[0])
+        assert torch.equal(shares, alone[1])
+        if size % 8 == 0:
+            torch.testing.assert_close(theirs, torch.nn.functional.interpolate(images, (size, size)) * 10)
+        # corners of the box lie on whole pixels
+        torch.testing.assert_close(theirs.mean((1, 2, 3)) / 10, images.mean((1, 2, 3)), atol=0.2, rtol=0)
+
+
+def test_batches_of_a_distillation_are_mixed_as_one():
+    class Lessons(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitems__(self, rows):
+            return {
+                "pixel_values": flat_images()[rows],
+                "teacher_pixel_values": flat_images()[rows] * 10,
+                "labels": LABELS[rows],
+                "labelled": torch.tensor([True, True, False, True])[rows],
+            }
+
+    torch.manual_seed(0)
+    batch = Mixed(Lessons(), Mix(Augmentation(mixup=1.0), n_labels=4)).__getitems__([0, 1, 2, 3])
+    torch.testing.assert_close(batch["teacher_pixel_values"], batch["pixel_values"] * 10)
+    assert batch["labels"].shape == (4, 4)
+    assert batch["labelled"].tolist() == [True, True, False, False]  # each is mixed with the one before it

@@ -53,7 +53,7 @@ def arguments(
         raise TrainError(f"{section}.precision: fp16 needs a GPU, and this machine has none; use bf16 or fp32")
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder / "tensorboard")
     with settings_at_fault(section):
-        return TrainingArguments(
+        made = TrainingArguments(
             output_dir=str(folder / "checkpoints"),
             num_train_epochs=epochs,
             per_device_train_batch_size=settings.batch_size,
@@ -85,6 +85,9 @@ def arguments(
             seed=random_seed,
             data_seed=random_seed,
         )
+    # One process trains on one GPU: copies of a module in threads would not be listened to, nor sum their losses.
+    made._n_gpu = min(made.n_gpu, 1)
+    return made
 
 
 def workers(settings: Training) -> int:
