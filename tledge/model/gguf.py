@@ -47,9 +47,8 @@ def load(path: Path) -> Any:
     Raises:
         ModelError: it is no GGUF file, it is damaged, or transformers does not read its architecture.
     """
-    _check(path)
+    config = config_of(path)
     try:
-        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
         module = AutoModelForCausalLM.from_pretrained(
             path.parent,
             gguf_file=path.name,
@@ -60,6 +59,19 @@ def load(path: Path) -> Any:
     except Exception as error:  # the reader of the format raises whatever a damaged file leads to
         raise ModelError(f"model.backbone: {path} cannot be read as GGUF: {_first_line(error)}") from error
     return module.eval()
+
+
+def config_of(path: Path) -> Any:
+    """The config in a file.
+
+    Raises:
+        ModelError: it is no GGUF file, it is damaged, or transformers does not read its architecture.
+    """
+    _check(path)
+    try:
+        return AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    except Exception as error:
+        raise ModelError(f"model.backbone: {path} cannot be read as GGUF: {_first_line(error)}") from error
 
 
 def load_tokenizer(path: Path) -> Any:

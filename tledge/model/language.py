@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from tledge.artifacts import read_json, write_json
 from tledge.errors import ModelError, did_you_mean
 from tledge.model import gguf
-from tledge.model.backbones.transformers import explain, loading_options, place_of
+from tledge.model.backbones.transformers import config_of, explain, loading_options, place_of
 from tledge.model.language_tokenizer import FRESH, load_tokenizer, vocabulary_size
 from tledge.model.student.config import fields_of, with_shape
 from tledge.recipe.distillation import Shape
@@ -62,12 +62,12 @@ def load_language(
         shape: the sizes of a fresh one, where they differ from the architecture's defaults.
         tokenizer: as for `load_tokenizer`; a fresh one needs it.
         seed: of random weights; `None` takes torch's random state as it is.
-        max_length: the context of a fresh one in tokens, since positions that it never trains on would be worth
-            nothing; by default the architecture's own.
+        max_length: tokens that it will be given. A fresh one gets it as its context, since positions that it never
+            trains on would be worth nothing; another one must be able to read so many.
 
     Raises:
-        ModelError: nothing loadable is there, it is no decoder, it has no output layer, or tokenizer and embedding do
-            not fit together.
+        ModelError: nothing loadable is there, it is no decoder, it has no output layer, tokenizer and embedding do not
+            fit together, or `max_length` is more than it can read.
     """
     transformers_logging.disable_progress_bar()
     tokens = load_tokenizer(reference, revision=revision, tokenizer=tokenizer)
@@ -81,7 +81,7 @@ def load_language(
     config = module.config
     _check_vocabulary(module, tokens, tokenizer or reference, reference)
     _check_causal(module, reference)
-    context_length(config)  # raises where nothing tells it
+    _check_length(config, reference, max_length)
     own_ids = tokenizer is None and not reference.startswith(FRESH)
     _set_special_tokens(module, tokens, keep=own_ids)
     config.dtype = torch.float32  # what is in memory and will be stored
@@ -124,6 +124,26 @@ def context_length(config: Any) -> int:
         f"model.backbone: the config of this {config.model_type} names no context length; set max_position_embeddings "
         "in its config.json"
     )
+
+
+def check_length(reference: str, max_length: int, *, revision: str | None = None) -> None:
+    """Nothing, where the language model of a reference can read so many tokens; its weights are not loaded.
+
+    Raises:
+        ModelError: it cannot, or no config is there.
+    """
+    if reference.startswith(FRESH):
+        return
+    config = (
+        gguf.config_of(gguf.file_of(reference)) if gguf.is_gguf(reference) else config_of(reference, revision=revision)
+    )
+    _check_length(config, reference, max_length)
+
+
+def _check_length(config: Any, reference: str, max_length: int | None) -> None:
+    limit = context_length(config)
+    if max_length is not None and max_length > limit:
+        raise ModelError(f"model.max_length: got {max_length}, but {reference!r} reads at most {limit} tokens")
 
 
 def _pretrained(reference: str, revision: str | None) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
-from tledge.model.blocks import levels
+from tledge.model.blocks import Block, levels
 from tledge.model.boundary import Classifier
 
 
@@ -29,13 +29,23 @@ def groups_by_block(
     What comes after the blocks learns at the rate of the last one, and what comes before them (embeddings, a class
     token) as a block of its own at the bottom.
     """
-    backbone = model.backbone
+    return groups_by_level(model.backbone, model.blocks, learning_rate, weight_decay, layer_decay)
+
+
+def groups_by_level(
+    module: nn.Module,
+    blocks: Callable[[], Sequence[Block]],
+    learning_rate: float,
+    weight_decay: float,
+    layer_decay: float,
+) -> list[dict[str, Any]]:
+    """The groups of `groups_by_block`, of any module whose blocks are found where they matter."""
     if layer_decay == 1:
-        return groups_of(backbone.parameters(), learning_rate, weight_decay)
-    found = model.blocks()
-    level = levels(backbone, found)
+        return groups_of(module.parameters(), learning_rate, weight_decay)
+    found = blocks()
+    level = levels(module, found)
     by_distance: dict[int, list[nn.Parameter]] = {}
-    for name, parameter in backbone.named_parameters():
+    for name, parameter in module.named_parameters():
         by_distance.setdefault(max(0, len(found) - 1 - level[name]), []).append(parameter)
     return [
         group

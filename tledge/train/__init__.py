@@ -4,6 +4,8 @@ from tledge.train.augment import Augment, contact_sheet
 from tledge.train.distill import DEFAULT_WEIGHTS, distill, has_hidden, weights_for
 from tledge.train.fit import Epoch, Fitted, fit, main_first, seed
 from tledge.train.knowledge import Pairing
+from tledge.train.language import NextToken, TokenBlocks
+from tledge.train.language_lesson import language_lesson
 from tledge.train.learning_rate import RateFinder
 from tledge.train.mix import Mix
 from tledge.train.objective import Loss, Objective, supervised
@@ -16,14 +18,17 @@ __all__ = [
     "Fitted",
     "Loss",
     "Mix",
+    "NextToken",
     "Objective",
     "Pairing",
     "RateFinder",
+    "TokenBlocks",
     "contact_sheet",
     "distill",
     "fit",
     "has_hidden",
     "label_weights",
+    "language_lesson",
     "main_first",
     "seed",
     "supervised",
