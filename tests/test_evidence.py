@@ -13,7 +13,7 @@ from tledge import data, evidence, tasks
 from tledge.artifacts import read_json, write_json
 from tledge.evidence import answers
 from tledge.recipe import load_recipe
-from tledge.report import html
+from tledge.report import html, verdict
 
 RECIPE = """\
 name: made-up
@@ -262,3 +262,104 @@ def test_estimates_of_numbers(tmp_path, monkeypatch):
     assert facts.regression.residuals["25"] == pytest.approx(-0.1)
     assert facts.regression.residuals["75"] == pytest.approx(0.1)
     assert "ripeness" in html(facts)
+
+
+PHASE = {
+    "phase": "distill", "note": "seed 42", "seconds": 9.0, "device": "cpu",
+    "curve": [{"epoch": e, "train_loss": 2.0 / e, "validation_loss": 2.1 / e, "validation_metric": 0.6 + e / 10}
+              for e in (1.0, 2.0)],
+}  # fmt: skip
+
+
+def contender(name, *values):
+    metrics = [{"accuracy": value} for value in values]
+    return {"name": name, "parameters": 9, "seeds": list(range(len(values))), "metrics": metrics,
+            "mean": {"accuracy": sum(values) / len(values)}, "low": {}, "high": {}, "seconds": 3.0}  # fmt: skip
+
+
+def distill_json(**changes):
+    return {
+        "student": "layers 0, 2", "layers": [0, 2], "teacher_parameters": 20, "parameters": 9,
+        "contenders": [
+            contender("teacher", 0.9), contender("student alone", 0.7), contender("student with teacher", 0.8),
+        ],
+        "gains": [{"metric": "accuracy", "mean": 0.1, "low": None, "high": None, "helps": None}],
+        "ladder": [], "losses": {"soft_targets": 1.0}, "temperature": 2.0, "layer_map": None, "teacher_cache": False,
+        "phases": [PHASE], "alone_phases": [PHASE | {"phase": "alone"}], "notes": [], "seconds": 12.0,
+    } | changes  # fmt: skip
+
+
+def test_a_student_beside_its_teacher(two_labels):
+    folder = two_labels.folder
+    (folder / "distill").mkdir()
+    assert evidence.facts(two_labels.recipe, folder).distillation is None
+    write_json(folder / "distill" / "distill.json", distill_json())
+    (folder / "stages").mkdir()
+    for name in ("train", "distill", "export"):
+        write_json(folder / "stages" / f"{name}.json", {"seconds": 5.0})
+    facts = evidence.facts(two_labels.recipe, folder)
+    found = facts.distillation
+    assert (found.student, found.layers, found.layer_map) == ("layers 0, 2", (0, 2), ())
+    assert [each.mean["accuracy"] for each in found.contenders] == [0.9, 0.7, 0.8]
+    assert (found.gains[0].mean, found.gains[0].helps) == (0.1, None)
+    assert [point.validation_metric for point in found.curve] == [0.7, 0.8]
+    assert found.curve[0].phase == ""
+    assert list(facts.stage_seconds) == ["train", "distill", "export"]
+    page = html(facts)
+    assert "With the teacher the accuracy is 0.100 higher: with one seed there is no interval" in page
+    assert "The student with teacher keeps 88.9 % of the teacher" in page
+    assert "accuracy with 45 % of its parameters" in page
+
+
+def test_a_checkpoint_that_was_taken_as_it_is(two_labels):
+    folder = two_labels.folder
+    taken = {"trained_parameters": 0, "phases": [], "notes": ["taken as it is"]}
+    write_json(folder / "train" / "train.json", read_json(folder / "train" / "train.json") | taken)
+    recipe = two_labels.recipe.model_copy(
+        update={"finetune": two_labels.recipe.finetune.model_copy(update={"strategy": "none"})}
+    )
+    training = evidence.facts(recipe, folder).training
+    assert (training.strategy, training.seconds, training.device, training.curve) == ("none", None, "", ())
+    assert "Learning curve: not measured" not in html(evidence.facts(recipe, folder))
+
+
+LANGUAGE = """\
+name: made-up
+task: causal_lm
+data: {train: nowhere.txt}
+model: {backbone: nowhere, max_length: 32}
+finetune: {strategy: none}
+metric: perplexity
+"""
+
+
+def test_a_language_model(tmp_path):
+    (tmp_path / "recipe.yaml").write_text(LANGUAGE, encoding="utf-8")
+    for stage in ("data", "train", "export", "quantize"):
+        (tmp_path / stage).mkdir()
+    splits = {"train": 100, "validation": 10, "test": 12}
+    counts = {"labels": [], "label_counts": {}, "skipped": {}, "duplicates": 2, "conflicts": 0, "dropped_tokens": 7}
+    tokens = {name: 32 * count for name, count in splits.items()}
+    told = {"sources": dict.fromkeys(splits, "nowhere.txt"), "rows": splits, "tokens": tokens, "bytes": {"test": 999}}
+    graph = {"path": "model.onnx", "size_bytes": 9_000_000, "opset": 20, "ir_version": 10, "inputs": [], "outputs": []}
+    perplexity = {"perplexity": 40.0, "loss": 3.69, "bits_per_byte": 1.3, "next_token_accuracy": 0.35}
+    fp32 = {"name": "fp32", "scheme": "fp32", "graph": graph, "metrics": perplexity, "test_metrics": perplexity}
+    int8 = fp32 | {"name": "int8_dynamic", "scheme": "int8_dynamic", "chosen": True, "agreement": 0.9}
+    int8["test_metrics"] = perplexity | {"perplexity": 40.4}
+    for name, content in (
+        ("data/data", counts | told | {"documents": {"train": 5}}),
+        ("train/train", {"parameters": 9, "trained_parameters": 0, "phases": [], "notes": []}),
+        ("export/parity", []),
+        ("quantize/variants", [fp32, int8]),
+        ("quantize/samples", [{"prompt": "Once <b>", "text": " upon & a time", "torch_text": "other"}]),
+    ):
+        write_json(tmp_path / f"{name}.json", content)
+    facts = evidence.facts(load_recipe(tmp_path / "recipe.yaml"), tmp_path)
+    assert (facts.language, facts.lower_is_better, facts.metric, facts.labels) == (True, True, "perplexity", ())
+    assert (facts.data.tokens["test"], facts.data.bytes, facts.data.dropped_tokens) == (384, {"test": 999}, 7)
+    assert [(sample.prompt, sample.text) for sample in facts.samples] == [("Once <b>", " upon & a time")]
+    assert verdict(facts) == "int8_dynamic ships: perplexity 40.4 (+1.0 % against fp32), 9.0 MB."
+    page = html(facts)
+    assert "Once &lt;b&gt;</span> upon &amp; a time" in page
+    assert "Confusion" not in page
+    assert '<td class="number">384</td><td class="number">999</td><td class="number">12</td>' in page

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import tledge
 from tledge import artifacts, tasks
 from tledge.artifacts import BenchResult, ParityCase, Variant, read_json
-from tledge.evidence import answers
+from tledge.evidence import answers, students, texts
+from tledge.evidence.curves import curve
 from tledge.evidence.images import data_uri
 from tledge.recipe import Recipe
 from tledge.recipe.save import recipe_text
@@ -33,6 +34,8 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
     metric = recipe.metric or task.METRIC
     rows = read_json(folder / "data" / "data.json")
     bench = folder / "bench" / "bench.json"
+    language = task.PROBLEM_TYPE == "causal_lm"
+    told = texts.read(folder) if language else answers.read(task, metric, tuple(rows["labels"]), folder)
     return Facts(
         recipe=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -42,18 +45,21 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
         labels=tuple(rows["labels"]),
         many_labels=task.PROBLEM_TYPE == "multi_label_classification",
         numeric=task.PROBLEM_TYPE == "regression",
+        language=language,
+        lower_is_better=tasks.lower_is_better(task, metric),
         input_kind=task.INPUT,
         pipeline_tag=task.OPTIMUM_TASK,
         recipe_yaml=recipe_text(recipe),
         data=_data(rows),
         training=_training(recipe, folder),
+        distillation=students.read(folder),
         variants=variants(folder / "quantize"),
         candidates=_candidates(folder / "quantize" / "candidates.json"),
         preprocessing=_preprocessing(folder / "export" / "preprocessing.json"),
         parity=tuple(artifacts.from_dict(ParityCase, case) for case in read_json(folder / "export" / "parity.json")),
         bench=artifacts.from_dict(BenchResult, read_json(bench)) if bench.exists() else None,
         stage_seconds=_seconds(folder),
-        **answers.read(task, metric, tuple(rows["labels"]), folder),
+        **told,
     )
 
 
@@ -69,11 +75,15 @@ def _data(rows: dict[str, Any]) -> DataFacts:
         conflicts=rows["conflicts"],
         image_sides=rows.get("image_sides") or {},
         target_quantiles=rows.get("target_quantiles") or {},
+        tokens=rows.get("tokens") or {},
+        bytes=rows.get("bytes") or {},
+        documents=rows.get("documents") or {},
+        dropped_tokens=rows.get("dropped_tokens"),
     )
 
 
 def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
-    from tledge.report import Epoch, RateFinder, TrainingFacts
+    from tledge.report import RateFinder, TrainingFacts
 
     trained = read_json(folder / "train" / "train.json")
     phases = trained["phases"]
@@ -87,11 +97,9 @@ def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
         pooling=trained.get("pooling") or "",
         max_length=None if image else recipe.model.max_length,
         seed=recipe.seed,
-        seconds=sum(phase["seconds"] for phase in phases),
-        device=phases[-1]["device"],
-        curve=tuple(
-            Epoch(**point, phase=phase["phase"] if several else "") for phase in phases for point in phase["curve"]
-        ),
+        seconds=sum(phase["seconds"] for phase in phases) if phases else None,
+        device=phases[-1]["device"] if phases else "",
+        curve=curve(phases),
         notes=_notes(trained),
         image=_image(trained.get("input") or {}) if image else None,
         rate_finders=tuple(
@@ -150,7 +158,7 @@ def _preprocessing(path: Path) -> PreprocessingFacts | None:
 
 
 def _seconds(folder: Path) -> dict[str, float]:
-    order = ("data", "train", "export", "quantize", "bundle", "bench", "baseline")
+    order = ("data", "train", "distill", "export", "quantize", "bundle", "bench", "baseline")
     paths = [folder / "stages" / f"{name}.json" for name in order]
     records = {path.stem: read_json(path) for path in paths if path.exists()}
     return {name: record["seconds"] for name, record in records.items() if "seconds" in record}

@@ -21,7 +21,8 @@ class DataFacts:
     input with the same label was there before, and `conflicts` rows dropped because it was there with another label.
     `image_sides` has quantiles of the shorter side of the training images, in pixels, and `target_quantiles` by split
     those of the numbers that a regression learns, both by name (`p0`, `p50` ...). A language model's rows are blocks of
-    tokens: `tokens` counts those of each split, and `bytes` the UTF-8 bytes of their text.
+    tokens: `tokens` counts those of each split, and `bytes` the UTF-8 bytes of the text that is predicted, which is all
+    but the first token of each block. `documents` counts those of each source, `dropped_tokens` what fills no block.
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -34,6 +35,8 @@ class DataFacts:
     target_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     bytes: Mapping[str, int] = field(default_factory=dict)
+    documents: Mapping[str, int] = field(default_factory=dict)
+    dropped_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

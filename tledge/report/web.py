@@ -57,10 +57,8 @@ def html(facts: Facts) -> str:
             footprints=benchmark.footprints(facts.bench) if facts.bench else ((), []),
             measured=sections.sections(facts.bench) if facts.bench else (),
             machine=benchmark.machine_facts(facts.bench.machine) if facts.bench else (),
-            skipped=[
-                (reason, fmt.count(number) if facts.language else fmt.rows(number))
-                for reason, number in facts.data.skipped.items()
-            ],
+            skipped=[(reason, fmt.rows(number)) for reason, number in facts.data.skipped.items()],
+            documents=", ".join(f"{fmt.count(number)} {name}" for name, number in facts.data.documents.items()),
             stages=[(name, fmt.duration(seconds)) for name, seconds in facts.stage_seconds.items()],
             fmt=fmt,
             width=charts.WIDTH,
