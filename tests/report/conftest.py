@@ -488,7 +488,7 @@ def _generations() -> tuple[Generation, ...]:
 
 
 @pytest.fixture
-def language(facts: Facts) -> Facts:
+def language_facts(facts: Facts) -> Facts:
     """A language model that was trained on, with everything that such a run has."""
     curve = tuple(Epoch(i, 5 * 0.9**i, 4.9 * 0.91**i, 4.9 * 0.91**i) for i in range(1, 9))
     samples = tuple(Sample(text, f" and so on, number {i}") for i, text in enumerate(WEIRD_TEXTS[:3]))
@@ -527,16 +527,16 @@ def language(facts: Facts) -> Facts:
 
 
 @pytest.fixture
-def taken(language: Facts) -> Facts:
+def taken(language_facts: Facts) -> Facts:
     """A language model that was taken as it is, and of which little was measured."""
     training = dataclasses.replace(
-        language.training, strategy="none", trained_parameters=0, curve=(), seconds=None, device=""
+        language_facts.training, strategy="none", trained_parameters=0, curve=(), seconds=None, device=""
     )
-    return dataclasses.replace(language, training=training, bench=None, samples=(), metric="perplexity")
+    return dataclasses.replace(language_facts, training=training, bench=None, samples=(), metric="perplexity")
 
 
 @pytest.fixture(
-    params=["facts", "multilabel", "minimal", "photos", "regression", "flowers", "distilled", "language", "taken"]
+    params=["facts", "multilabel", "minimal", "photos", "regression", "flowers", "distilled", "language_facts", "taken"]
 )
 def any_facts(request: pytest.FixtureRequest) -> Facts:
     """Each of the runs above."""
