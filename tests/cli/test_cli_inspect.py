@@ -1,12 +1,20 @@
-"""`tledge inspect` on image backbones: nothing is downloaded, and what would train is counted."""
+"""`tledge inspect` on backbones, language models and their students: nothing is downloaded, parameters are counted."""
 
 import json
 
 import families
 import pytest
+import tiny_language
 import torch
 from test_cli_main import one_line
 from tiny_project import call
+from transformers.utils import logging
+
+from tledge import model
+from tledge.model import student
+from tledge.recipe.distillation import Shape
+
+logging.disable_progress_bar()  # what writes the models here would draw bars among what is looked at
 
 
 def facts(capfd, *arguments):
@@ -83,3 +91,84 @@ def test_mistakes_are_one_line(options, code, parts, capfd):
 
 def test_weights_are_not_for_texts(pretrained, capfd):
     one_line(call(capfd, "inspect", pretrained("bert"), "--weights", "x.pth"), 2, "--weights", "torchvision")
+
+
+@pytest.fixture(scope="module")
+def language_model(tmp_path_factory):
+    return tiny_language.checkpoint(tmp_path_factory.mktemp("llama") / "model", "llama")
+
+
+def test_a_language_model_is_shown_with_its_head(capfd, language_model):
+    found = facts(capfd, language_model, "--unfreeze", "1")
+    assert (found["architecture"], found["context_length"], found["vocabulary"]) == ("LlamaForCausalLM", 64, 320)
+    assert found["total"] == sum(p.numel() for p in tiny_language.tiny_llama().parameters())
+    assert found["total"] == sum(block["parameters"] for block in found["blocks"])
+    names = ["model.embed_tokens", *(f"model.layers.{i}" for i in range(2)), "model.norm", "lm_head"]
+    assert [block["name"] for block in found["blocks"]] == names
+    assert [block["name"] for block in found["blocks"] if block["trainable"]] == names[2:]
+    done = call(capfd, "inspect", language_model)
+    assert "LlamaForCausalLM, hidden size 32, context 64 tokens, vocabulary 320 tokens" in done.out
+    assert f"{found['total']:,} of {found['total']:,} parameters train" in done.out
+
+
+def test_a_language_model_with_a_new_head_is_a_backbone(capfd, pretrained):
+    assert facts(capfd, pretrained("gpt2"), "--strategy", "probe")["architecture"] == "GPT2Model"
+    tied = facts(capfd, pretrained("gpt2"))
+    assert tied["architecture"] == "GPT2LMHeadModel"
+    assert [block["name"] for block in tied["blocks"]][-1] == "transformer.ln_f"
+
+
+def test_a_student_of_a_runs_teacher_is_counted_and_timed(capfd, tmp_path):
+    teacher, backbone = families.classifier(families.save("bert", tmp_path / "backbone", n_layers=2))
+    model.save(teacher, tmp_path / "train" / "checkpoint", backbone)
+    (tmp_path / "recipe.yaml").write_text("name: made-by-hand")
+    found = facts(capfd, tmp_path, "--student", "every_second")
+    made = found["student"]
+    size = student.describe(student.from_layers(teacher, [0]))
+    assert (made["layers"], made["n_layers"], found["n_layers"]) == ([0], 1, 2)
+    assert made["parameters"] == size.parameters
+    assert made["share"] == size.parameters / sum(p.numel() for p in teacher.parameters())
+    assert made["size_mb"] == size.size_bytes / 1e6
+    graphs = [(graph["model"], graph["scheme"]) for graph in found["graphs"]]
+    assert graphs == [(who, scheme) for who in ("teacher", "student") for scheme in ("fp32", "int8_dynamic")]
+    assert found["measured_at"] == "batch 1, length 24, 1 thread", "the teacher reads 24 tokens"
+    for graph in found["graphs"]:
+        assert set(graph["latency"]["percentiles_ms"]) >= {"p50", "p95"}
+    assert found["graphs"][3]["size_mb"] < found["graphs"][2]["size_mb"] < found["graphs"][0]["size_mb"]
+
+
+def test_a_student_of_a_language_model_is_timed_token_by_token(capfd, language_model):
+    done = call(capfd, "inspect", language_model, "--student-shape", "n_layers=1, hidden_size=16")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].endswith("LlamaForCausalLM; the student: n_layers 1, hidden_size 16, random weights")
+    shape = student.of_shape(tiny_language.tiny_llama(), Shape(n_layers=1, hidden_size=16), 0)
+    assert lines[1].startswith(f"{student.describe(shape).parameters:,} of ")
+    rows = [line for line in lines if line.strip().startswith(("teacher, ", "student, "))]
+    assert [row.split()[1] for row in rows] == ["fp32", "int8_dynamic"] * 2
+    assert "batch 1, length 32, 1 thread; a run is one new token after a past" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "parts"),
+    [
+        (("--student", "0,9"), 4, ["--student: got 9", "3 blocks: 0 to 2"]),
+        (("--student", "2,0"), 4, ["--student: got [2, 0]", "rising order"]),
+        (("--student", "every_secnd"), 2, ["--student", "'every_secnd'", "did you mean 'every_second'"]),
+        (("--student-shape", "layers=2"), 2, ["--student-shape", "'layers'", "did you mean 'n_layers'"]),
+        (("--student-shape", "n_layers=0"), 2, ["--student-shape", "n_layers=N", "'n_layers=0'"]),
+        (("--student-shape", "hidden_size=31"), 4, ["hidden_size 31", "2 heads", "such as 1"]),
+        (("--student", "0", "--student-shape", "n_layers=2"), 2, ["--student-shape", "one way"]),
+        (("--student", "0", "--freeze", "1"), 2, ["--freeze", "not for students"]),
+    ],
+)
+def test_mistakes_about_students_are_one_line(options, code, parts, pretrained, capfd):
+    one_line(call(capfd, "inspect", pretrained("bert"), *options), code, *parts)
+
+
+def test_what_no_student_is_made_of(capfd, tmp_path, tiny_bundle):
+    one_line(call(capfd, "inspect", "torchvision:resnet18", "--student", "0"), 4, "'torchvision:resnet18'", "images")
+    one_line(call(capfd, "inspect", tiny_bundle, "--student", "0"), 2, "--student", "is a bundle")
+    one_line(call(capfd, "inspect", "fresh:gpt2"), 4, "model.tokenizer", "'fresh:gpt2'")
+    (tmp_path / "recipe.yaml").write_text("name: x")
+    one_line(call(capfd, "inspect", tmp_path, "--student", "0"), 4, "no trained teacher yet", "tledge finetune")

@@ -1,4 +1,4 @@
-"""`tledge inspect`: what a backbone consists of and what would train, or what is in a bundle."""
+"""`tledge inspect`: what a model consists of and what would train, what a student would be, or what is in a bundle."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def command(
     what: Annotated[
         str,
         typer.Argument(
-            help="A bundle or run folder, or a backbone: hub id, folder, package:NAME/PATH, torchvision:NAME or "
-            "timm:NAME."
+            help="A bundle or run folder, or a backbone or language model: hub id, folder, package:NAME/PATH, "
+            "torchvision:NAME, timm:NAME, a .gguf file or fresh:TYPE."
         ),
     ],
     strategy: Annotated[
@@ -45,10 +45,43 @@ def command(
         ),
     ] = None,
     match: Annotated[str, typer.Option("--match", help="How a file's tensors are matched: names or order.")] = "names",
+    student: Annotated[
+        str | None,
+        typer.Option(
+            "--student",
+            metavar="BLOCKS",
+            help="Show what a student of these blocks would be, and time it untrained: every_second, first_and_last "
+            "or numbers such as 0,2,4. Of a run folder the teacher is the trained checkpoint.",
+        ),
+    ] = None,
+    student_shape: Annotated[
+        str | None,
+        typer.Option(
+            "--student-shape",
+            metavar="SIZES",
+            help="Instead: a student with other sizes and random weights, such as n_layers=3,hidden_size=128; also "
+            "n_heads and intermediate_size.",
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="For fresh:TYPE, which has none of its own.")
+    ] = None,
     as_json: screen.JsonOption = False,
 ) -> None:
-    """Show a backbone's blocks and what a freeze setting would train, or a bundle's variants and inputs."""
+    """Show a model's blocks and what a freeze setting would train, what a student would be, or a bundle's variants.
+
+    A language model is shown with its head, as causal_lm trains it; with --strategy probe as a backbone without it.
+    """
     path = Path(what)
+    if student is not None or student_shape is not None:
+        from tledge.cli.student import show
+
+        if student is not None and student_shape is not None:
+            raise RecipeError("--student-shape: a student is made in one way; leave it or --student out")
+        if strategy or unfreeze or freeze or weights:
+            raise RecipeError("--strategy, --unfreeze, --freeze and --weights are not for students; leave them out")
+        show(what, student, student_shape, tokenizer=tokenizer, as_json=as_json)
+        return
     if any((path / name).exists() for name in ("bundle.json", "bundle/bundle.json", "recipe.yaml")):
         if strategy or unfreeze or freeze or weights:
             raise RecipeError(
@@ -69,8 +102,12 @@ def command(
         raise RecipeError(f"--unfreeze and --freeze are for strategy partial, got --strategy {strategy}")
     if match not in ("names", "order"):
         raise RecipeError(f"--match: expected names or order, got {match!r}")
-    chosen = strategy or ("partial" if unfreeze or freeze else "probe")
-    _backbone(what, chosen, _number(unfreeze, "--unfreeze"), _number(freeze, "--freeze"), weights, match, as_json)
+    chosen = strategy or ("partial" if unfreeze or freeze else None)
+    numbers = _number(unfreeze, "--unfreeze"), _number(freeze, "--freeze")
+    if chosen != "probe" and weights is None and _is_language_model(what):
+        _language(what, chosen or "full", *numbers, tokenizer, as_json)
+        return
+    _backbone(what, chosen or "probe", *numbers, weights, match, as_json)
 
 
 def _number(text: str | None, option: str) -> int | str | None:
@@ -126,9 +163,66 @@ def _backbone(
         return
     for line in _lines(facts):
         typer.echo(line)
+    _parts(parts, strategy)
+    typer.echo(f"{plan.trainable:,} of {plan.total:,} backbone parameters train, and the head")
+
+
+def _is_language_model(reference: str) -> bool:
+    from tledge import model
+
+    with noise.to(io.StringIO()):
+        return model.student.is_language_model(reference)
+
+
+def _language(
+    reference: str,
+    strategy: str,
+    unfreeze: int | str | None,
+    freeze: int | str | None,
+    tokenizer: str | None,
+    as_json: bool,
+) -> None:
+    from tledge import model
+
+    with noise.to(io.StringIO()):
+        language = model.load_language(reference, tokenizer=tokenizer)
+        plan = model.freeze(language.module, strategy, unfreeze, freeze)
+        parts = _language_parts(language.module)
+    config = language.config
+    facts = {
+        "language_model": reference,
+        "architecture": type(language.module).__name__,
+        "hidden_size": config.hidden_size,
+        "context_length": model.context_length(config),
+        "vocabulary": config.vocab_size,
+        "strategy": strategy,
+        "trainable": plan.trainable,
+        "total": plan.total,
+        "blocks": [dataclasses.asdict(part) for part in parts],
+    }
+    if as_json:
+        screen.as_json(facts)
+        return
+    typer.echo(
+        f"{reference}: {facts['architecture']}, hidden size {config.hidden_size}, "
+        f"context {facts['context_length']:,} tokens, vocabulary {config.vocab_size:,} tokens"
+    )
+    _parts(parts, strategy)
+    typer.echo(f"{plan.trainable:,} of {plan.total:,} parameters train")
+
+
+def _language_parts(module: Any) -> list[Any]:
+    """The parts of the body, and the head where it has weights of its own."""
+    from tledge import model
+
+    prefix = f"{module.base_model_prefix}."
+    inner = [dataclasses.replace(part, name=prefix + part.name) for part in model.describe(module.base_model)]
+    return inner + [part for part in model.describe(module) if not f"{part.name}.".startswith(prefix)]
+
+
+def _parts(parts: Any, strategy: str) -> None:
     rows = [(p.name, f"{p.parameters:,}", f"{p.trainable:,}" if p.trainable else "frozen") for p in parts]
     screen.table(("part", "parameters", f"trains with {strategy}"), rows)
-    typer.echo(f"{plan.trainable:,} of {plan.total:,} backbone parameters train, and the head")
 
 
 def _text_facts(backbone: Any) -> dict[str, Any]:

@@ -9,17 +9,21 @@ from tledge.model.student.layer_map import check_layer_map, default_layer_map, l
 from tledge.model.student.layers import choose_layers, from_layers, n_blocks
 from tledge.model.student.shape import of_shape
 from tledge.model.student.size import Size, describe
+from tledge.model.student.teacher import Teacher, is_language_model, load_teacher
 
 __all__ = [
     "Plan",
     "Size",
+    "Teacher",
     "candidates",
     "check_layer_map",
     "choose_layers",
     "default_layer_map",
     "describe",
     "from_layers",
+    "is_language_model",
     "layer_map",
+    "load_teacher",
     "n_blocks",
     "of_shape",
 ]

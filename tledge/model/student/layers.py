@@ -54,7 +54,7 @@ def choose_layers(layers: str | Sequence[int] | None, n_layers: int, *, key: str
     wrong = [number for number in layers if not 0 <= number < n_layers]
     if wrong:
         blocks = "1 block: 0" if n_layers == 1 else f"{n_layers} blocks: 0 to {n_layers - 1}"
-        raise ModelError(f"{key}: got {wrong[0]}, but the teacher has {blocks}; name each block to keep, such as 0")
+        raise ModelError(f"{key}: got {wrong[0]}, but the teacher has {blocks}; give the numbers of those to keep")
     if not layers or sorted(set(layers)) != list(layers):
         raise ModelError(f"{key}: got {list(layers)}; expected the blocks to keep, each once and in rising order")
     return tuple(layers)
