@@ -4,13 +4,14 @@ import dataclasses
 import json
 import shutil
 
+import decoder_graph
 import language_bundle
 import numpy as np
 import onnx
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from tledge import bundle
+from tledge import bundle, past
 from tledge.bundle import checksum, golden, golden_language, read_decoding
 from tledge.errors import BundleError
 from tledge.runtime import verify
@@ -87,7 +88,6 @@ def test_golden_tensors():
 
 
 def test_continuation_is_what_torch_generates():
-    import decoder_graph
     import torch
 
     tensors = load_file(language_bundle.shared("llama") / "golden.safetensors")
@@ -101,7 +101,6 @@ def test_continuation_is_what_torch_generates():
 
 
 def test_logits_are_kept_less_their_mean():
-    import decoder_graph
     import torch
 
     tensors = load_file(language_bundle.shared() / "golden.safetensors")
@@ -110,6 +109,16 @@ def test_logits_are_kept_less_their_mean():
     expected = (logits - logits.mean()).numpy()
     np.testing.assert_allclose(tensors["0.output.torch.logits"][0, :-1], expected, atol=1e-4)
     assert tensors["0.output.torch.logits"][0, -1] == pytest.approx(expected.max(), abs=1e-4)
+
+
+def test_reading_in_parts_is_reading_at_once(monkeypatch):
+    graph = decoder_graph.decoder("llama")
+    tensors = load_file(language_bundle.shared("llama") / "golden.safetensors")
+    batch = {name: tensors[f"batch.input.{name}"] for name in ("input_ids", "attention_mask")}
+    run = golden_language.graph_run(graph.run, graph.graph.inputs)
+    whole = run(batch)
+    monkeypatch.setattr(past, "READ_AT_ONCE", 7)
+    np.testing.assert_allclose(run(batch)["logits"], whole["logits"], atol=1e-4)
 
 
 def test_ids_are_spread_over_the_vocabulary():

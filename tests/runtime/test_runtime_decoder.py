@@ -1,13 +1,14 @@
 """Decoding step by step: the buffers change no bit, and are fit for whatever comes next."""
 
+from types import SimpleNamespace
+
 import decoder_graph
 import numpy as np
 import pytest
 
-from tledge import past
+from tledge import past, plugins
 from tledge.errors import BundleError, InputError
-from tledge.runtime import decoder as decoder_room
-from tledge.runtime import open_session
+from tledge.runtime import open_session, session_run
 from tledge.runtime.decoder import Decoder, logits_run, prefill_feeds, step_feeds, tensor_specs
 
 KINDS = ("gpt2", "llama")
@@ -53,6 +54,21 @@ def test_every_bit_is_that_of_plain_runs(kind, in_place, batch):
         assert all((mine == logits).all() for mine, logits in kept), "a result was written over later"
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scheme", ["fp16", "int8_dynamic", "int4_weight_only"])
+def test_graphs_of_all_schemes_run_in_buffers(kind, scheme, tmp_path):
+    source = decoder_graph.decoder(kind)
+    plugins.load("tledge.quantize.schemes", scheme).apply(source.path, tmp_path / "m.onnx")
+    session = open_session(tmp_path / "m.onnx", threads=1)
+    decoder = Decoder(session, context_length=64)
+    assert decoder.inputs == source.graph.inputs
+    ids, mask = prompts(2)
+    got = decoder.prefill(ids, mask)
+    for logits, tokens in plain_steps(SimpleNamespace(graph=source.graph, run=session_run(session)), ids, mask, 20):
+        assert (got == logits).all()
+        got = decoder.step(tokens)
+
+
 def test_buffers_are_kept_and_grow():
     graph = decoder_graph.decoder("gpt2")
     decoder = Decoder(open_session(graph.path, threads=1), context_length=64)
@@ -80,7 +96,7 @@ def test_a_long_prompt_is_read_in_parts(kind, monkeypatch):
     ids, mask = prompts(3, 23)
     whole = Decoder(open_session(graph.path, threads=1), context_length=64)
     expected = [whole.prefill(ids, mask), whole.step(np.array([5, 6, 7]))]
-    monkeypatch.setattr(decoder_room, "_READ_AT_ONCE", 5)
+    monkeypatch.setattr(past, "READ_AT_ONCE", 5)
     parts = Decoder(open_session(graph.path, threads=1), context_length=64)
     np.testing.assert_allclose(parts.prefill(ids, mask), expected[0], atol=1e-5)
     np.testing.assert_allclose(parts.step(np.array([5, 6, 7])), expected[1], atol=1e-5)

@@ -31,7 +31,7 @@ N_IDS = 512
 
 
 def graph_run(run: Run, inputs: Sequence[TensorSpec]) -> Run:
-    """The golden outputs of a decoder's graph: a prompt in one pass, and then token after token with its cache.
+    """The golden outputs of a decoder's graph: a prompt, and then token after token with its cache.
 
     Args:
         run: One pass of the graph.
@@ -43,7 +43,7 @@ def graph_run(run: Run, inputs: Sequence[TensorSpec]) -> Run:
         if missing:
             raise BundleError(f"a decoder needs {missing[0]!r}, got {', '.join(tensors) or 'nothing'}")
         mask, following = tensors["attention_mask"], tensors.get(CONTINUATION)
-        outputs = run(past.feeds(inputs, tensors["input_ids"], mask))
+        outputs = _read(run, inputs, tensors["input_ids"], mask)
         rows = [outputs["logits"][:, -1]]
         for token in () if following is None else following[0, :-1]:
             mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
@@ -95,6 +95,17 @@ def spread_ids(vocab_size: int) -> Array:
     if vocab_size <= N_IDS:
         return np.arange(vocab_size)
     return np.arange(N_IDS) * (vocab_size - 1) // (N_IDS - 1)
+
+
+def _read(run: Run, inputs: Sequence[TensorSpec], input_ids: Array, mask: Array) -> dict[str, Array]:
+    """The outputs of the last pass over a prompt, which goes 64 tokens at a time."""
+    outputs: dict[str, Array] = {}
+    before = None
+    for start in range(0, input_ids.shape[1], past.READ_AT_ONCE):
+        stop = start + past.READ_AT_ONCE
+        outputs = run(past.feeds(inputs, input_ids[:, start:stop], mask[:, :stop], before))
+        before = past.following(inputs, outputs)
+    return outputs
 
 
 def _golden_outputs(logits: Array, following: Array | None) -> dict[str, Array]:

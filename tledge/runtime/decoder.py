@@ -27,10 +27,6 @@ _DEVICES = {
 }
 """Where the outputs of a provider can stay for the next step; in the memory of the CPU for the others."""
 
-_READ_AT_ONCE = 64
-"""Tokens of a prompt that are read in one pass, so that the logits of a long one, of which only the last are looked at,
-do not fill the memory: 64 tokens of a vocabulary of 50,000 are 13 MB."""
-
 
 class Decoder:
     """One text, or one batch of texts, on its way through a decoder's graph.
@@ -103,8 +99,8 @@ class Decoder:
         mask = np.ones_like(input_ids) if attention_mask is None else attention_mask
         self._mask, self._on_device = np.zeros((batch, 0), np.int64), []
         self._room = min(sequence + room, self.context_length)
-        for start in range(0, sequence, _READ_AT_ONCE):
-            part = slice(start, start + _READ_AT_ONCE)
+        for start in range(0, sequence, past.READ_AT_ONCE):
+            part = slice(start, start + past.READ_AT_ONCE)
             logits = self._read(input_ids[:, part], mask[:, part])
         return logits
 
