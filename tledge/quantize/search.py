@@ -8,17 +8,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from tledge.artifacts import Candidate, LatencyRatio
 from tledge.errors import QuantizeError
-from tledge.evaluate import Evaluation
 from tledge.progress import Progress
 from tledge.quantize.choose import Limits, metric_drop, pick, slower
 
-Score = Callable[[Path, str], Evaluation]
+
+class Scored(Protocol):
+    """What is looked at of an evaluation: metrics, and decisions of any kind, `None` where the task has none."""
+
+    @property
+    def metrics(self) -> dict[str, float]: ...
+    @property
+    def decisions(self) -> npt.NDArray[Any] | None: ...
+
+
+Score = Callable[[Path, str], Scored]
 """A graph's file and a name to show, to its evaluation on the validation rows."""
 Time = Callable[[Mapping[str, Path]], Mapping[str, tuple[float, LatencyRatio | None]]]
 """Files by name to median milliseconds and the paired ratio to the one named `fp32`."""
@@ -39,7 +48,7 @@ class _Tried:
     choice: Choice
     path: Path
     made: bool = False
-    evaluation: Evaluation | None = None
+    evaluation: Scored | None = None
     ratio: LatencyRatio | None = None
     reason: str = ""
 
@@ -61,12 +70,12 @@ def search(
     choices: Sequence[Choice],
     *,
     calibration: Calibration,
-    fp32: Evaluation,
+    fp32: Scored,
     score: Score,
     time: Time,
     limits: Limits,
     progress: Progress,
-) -> tuple[Evaluation, tuple[Candidate, ...]]:
+) -> tuple[Scored, tuple[Candidate, ...]]:
     """Write the best candidate of a scheme to `target`; gives its evaluation, and what was tried, with reasons.
 
     The first candidate of each `types` is timed beside fp32, since these decide about speed. Of those that are not
@@ -147,7 +156,7 @@ def _look_at_speed(tried: Sequence[_Tried], make: Callable[[_Tried], bool], sour
 
 
 def _look_at_accuracy(
-    tried: Sequence[_Tried], make: Callable[[_Tried], bool], fp32: Evaluation, score: Score, limits: Limits
+    tried: Sequence[_Tried], make: Callable[[_Tried], bool], fp32: Scored, score: Score, limits: Limits
 ) -> None:
     """Score candidates in their order until one is good enough."""
     enough = False
@@ -161,7 +170,7 @@ def _look_at_accuracy(
             enough = _loss(each, fp32, limits) <= limits.max_metric_drop / 2 + 1e-12
 
 
-def _loss(each: _Tried, fp32: Evaluation, limits: Limits) -> float:
+def _loss(each: _Tried, fp32: Scored, limits: Limits) -> float:
     return float("inf") if each.evaluation is None else metric_drop(fp32.metrics, each.evaluation.metrics, limits)
 
 

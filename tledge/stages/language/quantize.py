@@ -1,0 +1,146 @@
+"""The stage `quantize` of a language model: variants scored on blocks of tokens, timed step by step, and one chosen."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tledge import artifacts, likelihood, plugins, tasks
+from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
+from tledge.errors import RecipeError
+from tledge.stages.job import Job
+from tledge.stages.language.distill import some
+
+SAMPLES = 3
+SAMPLE_PROMPT, SAMPLE_TOKENS = 16, 40
+"""Tokens of the texts that the report shows: of the prompt, and of what was written."""
+
+
+def stage(job: Job, folder: Path) -> str:
+    """Make, score, time and choose variants, and let the chosen one write."""
+    from tledge import data
+    from tledge.quantize import run as quantize
+    from tledge.quantize.choose import Limits
+    from tledge.runtime import open_session
+    from tledge.runtime.decoder import logits_run
+
+    recipe, metric = job.recipe, job.metric
+    _refuse_calibration(recipe.schemes)
+    blocks = data.open_blocks(job.stage("data"))
+    fp32 = artifacts.from_dict(Graph, read_json(job.stage("export") / "graph.json"))
+    for file in job.stage("export").glob("model.onnx*"):
+        shutil.copy(file, folder / file.name)
+
+    def score_on(split: str, graph: Path, variant: str) -> likelihood.LanguageEvaluation:
+        return likelihood.score(
+            logits_run(open_session(graph)),
+            some(getattr(blocks, split)),
+            bytes_per_token=blocks.bytes_per_token[split],
+            progress=job.progress,
+            description=f"Scoring {variant} on {split} blocks",
+        )
+
+    budget = recipe.budget
+    variants, _ = quantize.run(
+        fp32,
+        folder,
+        schemes=recipe.schemes,
+        settings=recipe.quantize,
+        score=lambda graph, name: score_on("validation", graph, name),
+        time=lambda graphs: _timed(job, graphs, fp32),
+        time_at=_setting(job),
+        limits=Limits(
+            metric,
+            budget.max_metric_drop,
+            budget.latency_ms,
+            budget.size_mb,
+            lower_is_better=tasks.lower_is_better(job.task, metric),
+        ),
+        calibration=lambda: iter(()),
+        n_calibration=0,
+        progress=job.progress,
+    )
+    tested = {v.name: score_on("test", folder / v.graph.path, v.name).metrics for v in variants}
+    write_json(folder / "variants.json", [artifacts.to_dict(v) | {"test_metrics": tested[v.name]} for v in variants])
+    write_json(folder / "candidates.json", [])
+    chosen = next(v for v in variants if v.chosen)
+    write_json(folder / "samples.json", _samples(job, folder / chosen.graph.path, blocks.validation))
+    scored = f"{len(some(blocks.test))} of {len(blocks.test)} blocks"
+    return f"{chosen.name} chosen, test {metric} {tested[chosen.name][metric]:.3f} on {scored}; {chosen.reason}"
+
+
+def _refuse_calibration(schemes: list[str]) -> None:
+    from tledge.quantize.run import SCHEMES
+
+    calibrating = [scheme for scheme in schemes if plugins.load(SCHEMES, scheme).CALIBRATES]
+    if calibrating:
+        others = [name for name in plugins.names(SCHEMES) if not plugins.load(SCHEMES, name).CALIBRATES]
+        raise RecipeError(
+            f"quantize.schemes: {calibrating[0]} finds ranges on single passes, and a language model's change with "
+            f"what was read before; take {', '.join(others)}"
+        )
+
+
+def _timed(job: Job, graphs: Mapping[str, Path], fp32: Graph) -> dict[str, tuple[float, LatencyRatio | None]]:
+    """Each graph's median in milliseconds for one token after a past, and its ratio to fp32."""
+    from tledge import bench
+    from tledge.runtime.decoder import step_feeds
+
+    at = job.recipe.bench
+    vocab_size = fp32.outputs[0].shape[-1]
+    assert isinstance(vocab_size, int)
+    result = bench.run(
+        graphs,
+        lambda batch, length: step_feeds(fp32.inputs, batch, length or 0, vocab_size=vocab_size),
+        reference="fp32",
+        batches=at.batch[:1],
+        lengths=[_past(job)],
+        threads=at.threads[:1],
+        duration_s=at.duration_s,
+        repeats=0,
+        progress=job.progress,
+    )
+    for row in result.latencies:
+        if "p50" not in row.percentiles_ms:
+            raise RecipeError(
+                f"bench.duration_s: {at.duration_s:g} s gave {row.samples} runs of {row.candidate}, too few for "
+                "a median; raise it"
+            )
+    return {row.candidate: (row.percentiles_ms["p50"], row.against) for row in result.latencies}
+
+
+def _past(job: Job) -> int:
+    """Tokens before the one that is timed: the first prompt of the recipe's `bench`, as far as the context goes."""
+    from tledge.bundle import read_decoding
+
+    length = job.recipe.bench_lengths[0]
+    assert length is not None, "texts have a length"
+    return min(length, read_decoding(job.stage("export") / "inputs").context_length - 1)
+
+
+def _setting(job: Job) -> str:
+    from tledge import bench
+
+    at = job.recipe.bench
+    return f"one token after {_past(job)}, {bench.setting(at.batch[0], None, at.threads[0])}"
+
+
+def _samples(job: Job, graph: Path, blocks: Any) -> list[dict[str, str]]:
+    """How a graph goes on, greedily, with the beginnings of some blocks."""
+    from tledge.bundle import read_decoding
+    from tledge.inputs.text import TextInput
+    from tledge.runtime import Generator, open_session
+
+    folder = job.stage("export") / "inputs"
+    encoder, decoding = TextInput.load(folder), read_decoding(folder)
+    length = max(1, min(SAMPLE_PROMPT, decoding.context_length // 2, blocks.shape[1] // 2))
+    starts = [blocks[i * len(blocks) // SAMPLES][:length] for i in range(min(SAMPLES, len(blocks)))]
+    generator = Generator(open_session(graph), encoder, decoding)
+    written = []
+    for start in starts:
+        prompt = encoder.decode([int(token) for token in start]).strip("\ufffd")  # a block may cut a character
+        text = generator.generate(prompt, max_new_tokens=SAMPLE_TOKENS).text
+        written.append({"prompt": prompt, "text": text})
+    return written
