@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,8 @@ from tledge.report import language
 class Section:
     """One table; `words` names the columns that are not figures, beside the first, and `notes` are sentences below it.
 
-    `long` tells that it is for those who look closer, and may be folded; `leads` that it stands where latencies would.
+    `long` tells that it is for those who look closer, and may be folded; `leads` that it stands where latencies would,
+    in blocks by setting where there is room.
     """
 
     title: str
@@ -33,6 +35,14 @@ class Section:
     notes: tuple[str, ...] = ()
     long: bool = False
     leads: bool = False
+
+    @property
+    def blocks(self) -> tuple[tuple[str, tuple[tuple[str, ...], ...]], ...]:
+        """The rows by setting, which is the second column and left out of them."""
+        return tuple(
+            (setting, tuple((first, *rest) for first, _, *rest in rows))
+            for setting, rows in itertools.groupby(self.rows, key=lambda row: row[1])
+        )
 
 
 def sections(result: BenchResult) -> tuple[Section, ...]:
@@ -101,10 +111,10 @@ def _generations(measured: Sequence[Generation]) -> Section:
         (
             each.candidate,
             language.setting(each),
-            _times(each.first_token_ms, names),
-            _times(each.token_ms, names),
             f"{fmt.quantity(each.tokens_per_second)} ({fmt.quantity(each.low)} to {fmt.quantity(each.high)})",
             "reference" if each.against is None else fmt.speed(each.against),
+            _times(each.first_token_ms, names),
+            _times(each.token_ms, names),
             fmt.count(each.samples),
         )
         for each in measured
@@ -112,7 +122,7 @@ def _generations(measured: Sequence[Generation]) -> Section:
     unit, against = f"ms ({' / '.join(names)})" if names else "ms", f"against {reference}"
     return Section(
         "Generation, one token after another",
-        ("candidate", "setting", f"first token, {unit}", f"further token, {unit}", "tokens/s", against, "runs"),
+        ("candidate", "setting", "tokens/s", against, f"first token, {unit}", f"further, {unit}", "runs"),
         tuple(rows),
         ("setting", against),
         _needed([(each.missing, each.samples) for each in measured], names),
