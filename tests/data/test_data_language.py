@@ -229,6 +229,34 @@ def test_the_same_text_file_twice(packed, complaint):
     )
 
 
+def test_a_passage_of_the_test_text_inside_the_training_text(packed, complaint):
+    unlike = " ".join(f"{word} {number}" for number, word in enumerate(" ".join(SENTENCES).split() * 8))
+    leak = unlike[300:1100]
+    train = f"{STORY}\n{leak}\n{STORY[::-1]}"
+    settings = {"train": "a.txt", "test": "t.txt", "validation": 3}
+    message = complaint({"a.txt": train, "t.txt": unlike}, **settings)
+    assert message.startswith("a.txt has ")
+    assert "passages of 64 tokens that t.txt has too, such as '" in message
+    assert message.endswith("or set data.on_overlap: drop to leave the train blocks with them out")
+    dropped = packed(on_overlap="drop", **settings)
+    texts = [decode(row) for row in dropped.train]
+    middle = leak[len(leak) // 2 :][:25]
+    assert middle in decode(np.array(encode(train)))
+    assert not any(middle in text for text in (*texts, "".join(texts)))
+    clean = packed({"a.txt": f"{STORY}\n{STORY[::-1]}"}, **settings)
+    lost = (len(encode(train)) + 1) // BLOCK - 3 - len(dropped.train)
+    assert dropped.report["overlap_dropped"] == lost > 0
+    assert dropped.report["rows"]["train"] == len(dropped.train) == dropped.n_tokens["train"] // BLOCK
+    assert clean.report["overlap_dropped"] == 0
+    assert len(dropped.test) == len(clean.test)
+
+
+def test_a_training_text_that_is_all_in_the_test_text(complaint):
+    files = {"a.txt": STORY, "t.txt": f"Before it. {STORY} And after it."}
+    message = complaint(files, train="a.txt", test="t.txt", validation=2, on_overlap="drop", block=128)
+    assert message.startswith("no block of a.txt is left for ")
+
+
 # On disk
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from tledge.artifacts import write_json
-from tledge.data import blocks, documents
+from tledge.data import blocks, documents, passages
 from tledge.data.blocks import Blocks, Ids, open_blocks
 from tledge.data.documents import COLUMN, Stream
 from tledge.data.load import quiet
@@ -36,11 +36,17 @@ MOST_MORE = 0.1
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """The tokens of a split: `n_blocks` whole blocks from token `start` of the stream of the source `of`."""
+    """The tokens of a split: whole blocks from token `start` of the stream of the source `of`, but for some."""
 
     of: str
     start: int
-    n_blocks: int
+    n_whole: int
+    left_out: frozenset[int] = frozenset()
+
+    @property
+    def n_blocks(self) -> int:
+        """How many blocks it has."""
+        return self.n_whole - len(self.left_out)
 
 
 def pack(
@@ -61,6 +67,9 @@ def pack(
     document where one begins nearby. What is left of a part, less than a block, is dropped. Of equal documents the
     first is kept. Texts are read piece by piece and tokens stay on disk.
 
+    A document, or a passage of 64 tokens, that stands in a source of the user's own for validation or test and in a
+    source that is held out less is refused, or that document and the blocks with that passage are left out.
+
     Args:
         settings: the recipe's `data`; its counts are of blocks.
         tokenizer: the language model's own.
@@ -78,6 +87,9 @@ def pack(
     with quiet(), tempfile.TemporaryDirectory(dir=folder, ignore_cleanup_errors=True) as scratch:
         streams = _streams(settings, plain(tokenizer), end, Path(scratch), base, progress)
         parts = _parts(settings, streams, block)
+        for name, other in (("validation", "test"), ("train", "test"), ("train", "validation")):
+            if name in streams and other in streams:
+                parts = _without_shared(settings, streams, name, other, parts, block, tokenizer)
         blocks.write({name: _cut(streams[part.of].ids, part, block) for name, part in parts.items()}, folder)
         write_json(folder / "data.json", _report(streams, parts, block, tokenizer, end))
         del streams  # their files are open until then
@@ -162,8 +174,44 @@ def _too_few(name: str, stream: Stream, block: int, n_blocks: int) -> str:
     )
 
 
+def _without_shared(
+    settings: Data,
+    streams: Mapping[str, Stream],
+    name: str,
+    other: str,
+    parts: Mapping[str, Part],
+    block: int,
+    tokenizer: Tokenizer,
+) -> dict[str, Part]:
+    """The parts without blocks of the source `name` that hold a passage of `other`, which is held out more.
+
+    Raises:
+        DataError: there are such passages, and there must not, or nothing else is left.
+    """
+    ours, theirs = streams[name], streams[other]
+    places = passages.shared(ours.ids, passages.held(theirs.ids))
+    if places.size and settings.on_overlap == "fail":
+        example = tokenizer.decode(ours.ids[places[0] : places[0] + passages.LENGTH].tolist())
+        raise DataError(
+            f"{ours.source} has {len(places)} {'passage' if len(places) == 1 else 'passages'} of {passages.LENGTH} "
+            f"tokens that {theirs.source} has too, such as {' '.join(example.split())[:60]!r}; take them out of one "
+            f"file, or set data.on_overlap: drop to leave the {name} blocks with them out"
+        )
+    inside = np.append(np.arange(0, passages.LENGTH, block), passages.LENGTH - 1)  # a token of each block it touches
+    touched = np.unique(places[:, None] + inside)
+    result = dict(parts)
+    for split, part in parts.items():
+        if part.of == name:
+            numbers = set(((touched - part.start) // block).tolist()) & set(range(part.n_whole))
+            result[split] = dataclasses.replace(part, left_out=part.left_out | numbers)
+            if not result[split].n_blocks:
+                raise DataError(f"no block of {ours.source} is left for {split}: {theirs.source} has a passage of each")
+    return result
+
+
 def _cut(tokens: Ids, part: Part, block: int) -> Ids:
-    return tokens[part.start : part.start + part.n_blocks * block].reshape(part.n_blocks, block)
+    whole = tokens[part.start : part.start + part.n_whole * block].reshape(part.n_whole, block)
+    return np.delete(whole, sorted(part.left_out), axis=0) if part.left_out else whole
 
 
 def _report(
@@ -172,7 +220,7 @@ def _report(
     """What `data.json` holds: a `DataReport` whose rows are blocks, and what only texts have.
 
     `tokens` counts those of all blocks, `predicted` all but the first of each, and `bytes` the UTF-8 bytes of the text
-    that the predicted ones stand for. `dropped_tokens` are those that fill no block, `documents` those that were kept.
+    that the predicted ones stand for. `dropped_tokens` are those in no block, `documents` those that were kept.
     `tokenizer` is the SHA-256 of the tokenizer and `end_of_text` the token that ends documents.
     """
     digest = hashlib.sha256()
@@ -195,7 +243,8 @@ def _report(
         duplicates=sum(stream.doubles for stream in streams.values()),
         conflicts=0,
         conflict_examples=(),
-        overlap_dropped=sum(stream.overlap for stream in streams.values()),
+        overlap_dropped=sum(stream.overlap for stream in streams.values())
+        + sum(len(p.left_out) for p in parts.values()),
         repeated={},
         fingerprint=digest.hexdigest(),
     )
