@@ -241,10 +241,30 @@ def test_what_lies_inside_of_language_models_is_learnt(kind, distill):
     assert fitted.curve[-1].train_loss < fitted.curve[0].train_loss
 
 
-def test_mixed_precision_trains_language_models(distill):
+@pytest.mark.parametrize("chunk", [320 * 7, 2**24])
+def test_mixed_precision_trains_language_models(chunk, distill, monkeypatch):
+    monkeypatch.setattr(vocabulary, "CHUNK", chunk)
     student, taught, pairing = speakers()
     rows = (Blocks(24, 1), Blocks(8, 2))
     mixed = distill(student, taught, rows, pairing=pairing, precision="bf16", **OF_BLOCKS)
     assert mixed.curve[-1].train_loss < mixed.curve[0].train_loss
     assert all(p.dtype == torch.float32 for p in student.parameters())
     assert np.isfinite(mixed.best_metric)
+
+
+def test_blocks_are_scored_some_at_a_time(monkeypatch):
+    student, _, _ = speakers()
+    batch = Blocks(7, 3).__getitems__(list(range(7)))
+    labels = batch.pop("labels")
+    module = LanguageDistillation(student, None, None, {"hard_labels": 1.0}, Distill(), batch).eval()
+    heights = []
+    student.transformer.h[0].register_forward_hook(lambda _m, args, _o: heights.append(args[0].shape[0]))
+    with torch.no_grad():
+        whole = module(**batch)["token_losses"]
+        monkeypatch.setattr(vocabulary, "SCORED", 3 * 16 + 5)
+        parts = module(**batch)["token_losses"]
+        logits = student(batch["input_ids"]).logits[:, :-1]
+    assert heights == [7, 3, 3, 1, 7]
+    expected = F.cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), reduction="none").reshape(7, 15)
+    for losses in (whole, parts):
+        torch.testing.assert_close(losses, expected, rtol=1e-4, atol=1e-5)

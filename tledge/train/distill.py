@@ -36,6 +36,9 @@ DEFAULT_WEIGHTS = {"soft_targets": 1.0, HARD_LABELS: 0.5, "hidden_cosine": 1.0}
 tokens."""
 
 SECTION = "distill"
+TRIED_TOKENS = 16
+"""How much of two rows is read to see whether models and losses fit."""
+
 LANGUAGE = "causal_lm"
 
 
@@ -150,7 +153,6 @@ def distill(
             if "attention" in weights:
                 stack.enter_context(eager_attention(student, teacher))
             inside = _inside(student, teacher, pairing, weights, sample, random_seed)
-        share = getattr(train, "labelled_share", 1.0)
         module: nn.Module
         objective: Objective
         if problem_type == LANGUAGE:
@@ -159,19 +161,8 @@ def distill(
         else:
             assert hard_loss is not None
             module, output = Distillation(student, teacher, inside), "logits"
-            objective = lesson(
-                weights,
-                supervised(
-                    hard_loss,
-                    label_weights=label_weights,
-                    label_smoothing=settings.label_smoothing,
-                    mixed=mix is not None,
-                ),
-                temperature=settings.temperature,
-                problem_type=problem_type,
-                scale=label_weights if problem_type == "regression" else None,
-                labelled_share=share if mix is None else share**2,  # of a pair both need one
-            )
+            share = getattr(train, "labelled_share", 1.0)
+            objective = _lesson(weights, hard_loss, settings, problem_type, label_weights, share, mixed=mix is not None)
         return fit(
             module,
             train,
@@ -194,6 +185,27 @@ def distill(
             decodes=decodes,
             mix=mix,
         )
+
+
+def _lesson(
+    weights: dict[str, float],
+    hard_loss: Loss,
+    settings: Distill,
+    problem_type: str,
+    label_weights: Tensor | None,
+    labelled_share: float,
+    *,
+    mixed: bool,
+) -> Objective:
+    hard = supervised(hard_loss, label_weights=label_weights, label_smoothing=settings.label_smoothing, mixed=mixed)
+    return lesson(
+        weights,
+        hard,
+        temperature=settings.temperature,
+        problem_type=problem_type,
+        scale=label_weights if problem_type == "regression" else None,
+        labelled_share=labelled_share**2 if mixed else labelled_share,  # of a pair both need a label
+    )
 
 
 def _check_loss(name: str, *, has_hidden: bool, cached: bool, problem_type: str) -> None:
@@ -219,11 +231,16 @@ def _check_loss(name: str, *, has_hidden: bool, cached: bool, problem_type: str)
 
 
 def _sample(train: Any, student: nn.Module) -> dict[str, Tensor]:
-    """A batch of two rows, or of one where there is no more, on the student's device."""
+    """A batch of two rows, or of one where there is no more, and of a few tokens, on the student's device."""
     device = next(student.parameters()).device
     with torch.random.fork_rng(devices=[]):
         batch = train.__getitems__(list(range(min(2, len(train)))))
-    return {name: each.to(device) for name, each in batch.items() if name != "labels"}
+    tokens = {name for name, each in batch.items() if each.ndim == 2 and not each.is_floating_point()}
+    return {
+        name: (each[:, :TRIED_TOKENS] if name in tokens else each).to(device)
+        for name, each in batch.items()
+        if name != "labels"
+    }
 
 
 def _weights(

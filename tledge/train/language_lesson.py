@@ -14,7 +14,7 @@ from tledge.recipe.schema import Distill
 from tledge.train.knowledge import LOSSES, Inside, listening
 from tledge.train.lesson import HARD_LABELS, own_inputs
 from tledge.train.teacher import Teacher
-from tledge.train.vocabulary import Speaker, speaker, sum_over_tokens, token_losses
+from tledge.train.vocabulary import Speaker, block_losses, speaker, sum_over_tokens
 
 
 class LanguageDistillation(nn.Module):
@@ -64,10 +64,9 @@ class LanguageDistillation(nn.Module):
             batch: `input_ids`, `(batch, sequence) int64`, and `attention_mask`, ones of the same shape.
         """
         inputs = own_inputs(batch)
-        targets = inputs["input_ids"][:, 1:].flatten()
         if not self.training:
-            losses = token_losses(_predicting(self._speaks, inputs), self._speaks.head, targets)
-            return {"token_losses": losses.reshape(len(inputs["input_ids"]), -1)}
+            return {"token_losses": block_losses(self._speaks, inputs)}
+        targets = inputs["input_ids"][:, 1:].flatten()
         with listening({} if self.inside is None else self.inside.student_places) as ours:
             states = _predicting(self._speaks, inputs)
         if self.teacher is None:

@@ -13,6 +13,9 @@ from torch.nn import functional as F
 CHUNK = 2**24
 """The most logits at once: 64 MB in float32."""
 
+SCORED = 2**13
+"""The most tokens that run together in evaluation, so that it needs no more memory than a training step."""
+
 TokenLoss = Callable[[Tensor, slice], Tensor]
 """The logits of some tokens, `(tokens, vocabulary)`, and which ones they are, to the sum of their losses."""
 
@@ -60,14 +63,16 @@ def chunks(n_tokens: int, vocabulary: int) -> Iterator[slice]:
 def sum_over_tokens(hidden: Tensor, head: nn.Linear | None, loss: TokenLoss) -> Tensor:
     """The sum of the losses of all tokens, with gradients for `hidden` and the head's parameters.
 
-    The gradients are computed chunk by chunk along with the losses, so that no logits are kept for later and none are
-    computed twice.
+    Where there are more logits than a chunk holds, the gradients are computed chunk by chunk along with the losses, so
+    that no logits are kept for later and none are computed twice.
 
     Args:
         hidden: `(tokens, hidden)`, float; with no head the logits, `(tokens, vocabulary)`.
         head: makes logits of hidden states.
         loss: the sum of the losses of some tokens, from their logits.
     """
+    if len(hidden) * _width(hidden, head) <= CHUNK:
+        return loss(hidden if head is None else head(hidden), slice(0, len(hidden)))
     weight, bias = (None, None) if head is None else (head.weight, head.bias)
     result: Tensor = _Sum.apply(hidden, weight, bias, loss)
     return result
@@ -81,12 +86,28 @@ def token_losses(hidden: Tensor, head: nn.Linear | None, targets: Tensor) -> Ten
         head: makes logits of hidden states.
         targets: `(tokens,) int64`.
     """
-    width = hidden.shape[1] if head is None else head.out_features
     parts = [
         F.cross_entropy((hidden[part] if head is None else head(hidden[part])).float(), targets[part], reduction="none")
-        for part in chunks(len(hidden), width)
+        for part in chunks(len(hidden), _width(hidden, head))
     ]
     return torch.cat(parts)
+
+
+def block_losses(speaks: Speaker, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The negative log-probability of each predicted token, `(batch, sequence - 1) float32`.
+
+    Args:
+        speaks: the model.
+        inputs: `input_ids` and `attention_mask`, `(batch, sequence) int64`; some rows at a time run together.
+    """
+    n_rows, length = inputs["input_ids"].shape
+    size = max(1, SCORED // length)
+    parts = []
+    for start in range(0, n_rows, size):
+        some = {name: each[start : start + size] for name, each in inputs.items()}
+        states, targets = speaks.hidden(some)[:, :-1].flatten(0, 1), some["input_ids"][:, 1:].flatten()
+        parts.append(token_losses(states, speaks.head, targets))
+    return torch.cat(parts).reshape(n_rows, length - 1)
 
 
 class _Sum(torch.autograd.Function):
@@ -128,6 +149,11 @@ def _add(grads: list[Tensor | None], part: slice, states: Tensor, weight: Tensor
             of_weight += slope.T @ states.to(slope.dtype)
     if of_bias is not None:
         of_bias += slope.sum(dim=0)
+
+
+def _width(hidden: Tensor, head: nn.Linear | None) -> int:
+    """The size of the vocabulary."""
+    return hidden.shape[1] if head is None else head.out_features
 
 
 def _no_cache(model: Any) -> dict[str, Any]:
