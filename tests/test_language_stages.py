@@ -10,7 +10,7 @@ import torch
 from tiny_language import checkpoint, tiny_gpt2, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
-from tledge import likelihood, stages
+from tledge import likelihood, pipeline, stages
 from tledge.data import open_blocks
 from tledge.errors import ModelError
 from tledge.model import load_language
@@ -162,6 +162,15 @@ def test_blocks_of_another_tokenizer_or_length_are_refused(job, tmp_path):
     other.save_pretrained(tmp_path / "other")
     with pytest.raises(ModelError, match="the embedding of 'model' has 320"):
         run(dataclasses.replace(this, recipe=job(model={"tokenizer": "other"}).recipe), "train")
+
+
+def test_what_makes_other_blocks_makes_the_stage_data_run_again(job, tmp_path):
+    key = pipeline._key("data", job().recipe, [])
+    assert pipeline._key("data", job(finetune={"epochs": 5}, model={"pooling": "mean"}).recipe, []) == key
+    for change in ({"max_length": 16}, {"tokenizer": "model"}, {"revision": "v2"}, {"backbone": "other"}):
+        assert pipeline._key("data", job(model=change).recipe, []) != key
+    (tmp_path / "model" / "tokenizer.json").write_text("{}")
+    assert pipeline._key("data", job().recipe, []) != key
 
 
 def test_keys_about_labels_are_refused(job):

@@ -198,6 +198,10 @@ def _key(name: str, recipe: Recipe, before: Sequence[str]) -> str:
     if name == "data":
         rows = recipe.data
         parts.append([_stamp(source) for source in (rows.train, rows.validation, rows.test, rows.unlabelled)])
+    if name == "data" and recipe.is_language_model:  # whose blocks are of its own tokens
+        model = recipe.model
+        parts.append([model.backbone, model.revision, model.tokenizer, model.max_length])
+        parts.append([_stamp(place) for place in (model.backbone, model.tokenizer)])
     if name == "train":
         parts.append([_stamp(place) for place in (recipe.model.backbone, recipe.model.weights, recipe.model.tokenizer)])
     if name == "distill" and recipe.distill is not None:
