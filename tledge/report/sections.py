@@ -122,10 +122,13 @@ def _generations(measured: Sequence[Generation]) -> Section:
     unit, against = f"ms ({' / '.join(names)})" if names else "ms", f"against {reference}"
     return Section(
         "Generation, one token after another",
-        ("candidate", "setting", "tokens/s", against, f"first token, {unit}", f"further, {unit}", "runs"),
+        ("candidate", "setting", "tokens/s", against, f"first, {unit}", f"further, {unit}", "runs"),
         tuple(rows),
         ("setting", against),
-        _needed([(each.missing, each.samples) for each in measured], names),
+        (
+            "First and further are the times to the first token and of each one after it.",
+            *_needed([(each.missing, each.samples) for each in measured], names),
+        ),
         leads=True,
     )
 
