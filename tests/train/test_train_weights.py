@@ -62,3 +62,11 @@ def test_a_regression_has_no_classes_to_weigh(setting):
 def test_numbers_that_are_all_the_same_are_refused():
     with pytest.raises(TrainError, match=r"^the 5 training rows have all the same price, 0\.1; expected numbers that"):
         label_weights(None, np.full(5, 0.1, np.float32), ("price",), "regression")
+
+
+def test_messages_name_the_section_of_the_recipe():
+    targets = np.array([0, 1])
+    with pytest.raises(TrainError, match=r"^distill\.class_weights: 'z' is no label"):
+        label_weights({"z": 2.0}, targets, LABELS, "single_label_classification", section="distill")
+    with pytest.raises(TrainError, match=r"^distill\.class_weights: a regression"):
+        label_weights("balanced", targets, ("y",), "regression", section="distill")

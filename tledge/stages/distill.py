@@ -99,7 +99,7 @@ class ClassifierCourse:
             metric=self.job.metric,
             lower_is_better=False,
             label_weights=train.label_weights(
-                settings.class_weights, self._rows("train").targets, labels, task.PROBLEM_TYPE
+                settings.class_weights, self._rows("train").targets, labels, task.PROBLEM_TYPE, section="distill"
             ),
             groups=groups,
             base_rate=base_rate,

@@ -18,8 +18,10 @@ def label_weights(
     targets: npt.NDArray[Any],
     labels: Sequence[str],
     problem_type: str,
+    *,
+    section: str = "finetune",
 ) -> Tensor | None:
-    """The recipe's `finetune.class_weights` as `(labels,) float32`, `None` when there are none.
+    """The recipe's `class_weights` of a section as `(labels,) float32`, `None` when there are none.
 
     For `problem_type` `regression` it is one divided by the standard deviation of the training targets, `(1,) float32`,
     so that the loss does not depend on their unit.
@@ -29,7 +31,7 @@ def label_weights(
             or a regression whose training targets are all the same.
     """
     if problem_type == "regression":
-        return _scale(setting, targets, labels)
+        return _scale(setting, targets, labels, section)
     if setting is None:
         return None
     if setting == "balanced":
@@ -37,15 +39,15 @@ def label_weights(
     for name in setting:
         if name not in labels:
             raise TrainError(
-                f"finetune.class_weights: {name!r} is no label; known are {', '.join(labels)}"
+                f"{section}.class_weights: {name!r} is no label; known are {', '.join(labels)}"
                 f"{did_you_mean(name, labels)}"
             )
     return torch.tensor([setting.get(label, 1.0) for label in labels], dtype=torch.float32)
 
 
-def _scale(setting: object, targets: npt.NDArray[Any], labels: Sequence[str]) -> Tensor:
+def _scale(setting: object, targets: npt.NDArray[Any], labels: Sequence[str], section: str) -> Tensor:
     if setting is not None:
-        raise TrainError("finetune.class_weights: a regression has no classes to weigh; remove the key")
+        raise TrainError(f"{section}.class_weights: a regression has no classes to weigh; remove the key")
     if np.ptp(targets) == 0:
         raise TrainError(
             f"the {len(targets)} training rows have all the same {labels[0]}, {targets[0]:g}; expected numbers that "
