@@ -13,6 +13,7 @@ from tledge import export
 from tledge.errors import ExportError, ParityError
 from tledge.export import check_decoder, decoder_parity, export_decoder, last_logits
 from tledge.export import decoder as exporting
+from tledge.runtime import open_session, session_run
 
 PROMPTS = ([5, 61, 7, 8, 9, 10, 211, 12, 13], [20, 30, 40], [100, 101, 102, 103, 104, 105])
 TOLERANCES = {"context": tiny_language.CONTEXT, "atol": 1e-4, "rtol": 1e-4}
@@ -76,6 +77,19 @@ def test_decoders_are_exported_whole_and_their_weights_once(kind, changes):
     found = check_decoder(made.module, made.run, PROMPTS, **TOLERANCES)
     export.require(found, [last_logits(made.module, PROMPTS)], where="here")
     assert all(case.same_decision for case in found)
+
+
+def test_a_sliding_window_is_the_masks_affair(tmp_path):
+    """Torch's own generation drops what left the window; the graph keeps it and masks it."""
+    torch.manual_seed(0)
+    config = transformers.MistralConfig(
+        vocab_size=320, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+        intermediate_size=48, max_position_embeddings=64, sliding_window=8, initializer_range=0.2,
+    )  # fmt: skip
+    module = transformers.MistralForCausalLM(config).eval()
+    export_decoder(module, tmp_path / "model.onnx", opset=20, external_data=False)
+    found = check_decoder(module, session_run(open_session(tmp_path / "model.onnx")), PROMPTS, **TOLERANCES)
+    assert all(case.passed and case.same_decision for case in found)
 
 
 def test_the_module_is_left_as_it_was():

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import DynamicCache, GenerationConfig, PreTrainedModel
 
 from tledge.artifacts import ParityCase
 from tledge.evaluate import Run
@@ -201,9 +201,12 @@ def _case(
 
 
 def _whole(module: PreTrainedModel, ids: Array) -> _Pass:
-    """One pass of torch over tokens without padding, `(batch, sequence)`, and without a past."""
+    """One pass of torch over tokens without padding, `(batch, sequence)`, and without a past.
+
+    Its cache keeps all tokens, as the graph's does; a model with a sliding window would by itself drop some.
+    """
     with torch.inference_mode():
-        outputs = module(input_ids=torch.from_numpy(ids), use_cache=True)
+        outputs = module(input_ids=torch.from_numpy(ids), past_key_values=DynamicCache(), use_cache=True)
     cache = tuple(tensor.numpy() for tensor in cache_tensors(outputs.past_key_values))
     return _Pass(outputs.logits.numpy(), cache)
 
