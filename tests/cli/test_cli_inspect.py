@@ -1,11 +1,13 @@
 """`tledge inspect` on backbones, language models and their students: nothing is downloaded, parameters are counted."""
 
 import json
+import shutil
 
 import families
 import pytest
 import tiny_language
 import torch
+from decoder_graph import decoder
 from test_cli_main import one_line
 from tiny_project import call
 from transformers.utils import logging
@@ -13,6 +15,7 @@ from transformers.utils import logging
 from tledge import model
 from tledge.model import student
 from tledge.recipe.distillation import Shape
+from tledge.stages import ladder
 
 logging.disable_progress_bar()  # what writes the models here would draw bars among what is looked at
 
@@ -125,7 +128,7 @@ def test_a_student_of_a_runs_teacher_is_counted_and_timed(capfd, tmp_path):
     found = facts(capfd, tmp_path, "--student", "every_second")
     made = found["student"]
     size = student.describe(student.from_layers(teacher, [0]))
-    assert (made["layers"], made["n_layers"], found["n_layers"]) == ([0], 1, 2)
+    assert (made["layers"], made["n_layers"], found["teacher"]["n_layers"]) == ([0], 1, 2)
     assert made["parameters"] == size.parameters
     assert made["share"] == size.parameters / sum(p.numel() for p in teacher.parameters())
     assert made["size_mb"] == size.size_bytes / 1e6
@@ -137,13 +140,23 @@ def test_a_student_of_a_runs_teacher_is_counted_and_timed(capfd, tmp_path):
     assert found["graphs"][3]["size_mb"] < found["graphs"][2]["size_mb"] < found["graphs"][0]["size_mb"]
 
 
-def test_a_student_of_a_language_model_is_timed_token_by_token(capfd, language_model):
+def test_a_student_of_a_language_model_is_timed_token_by_token(capfd, language_model, monkeypatch):
+    made, exported = decoder("llama"), []
+
+    def write_graph(module, path):  # each export takes seconds
+        exported.append(student.describe(module).parameters)
+        shutil.copy(made.path, path)
+        return made.graph
+
+    monkeypatch.setattr(ladder, "write_graph", write_graph)
     done = call(capfd, "inspect", language_model, "--student-shape", "n_layers=1, hidden_size=16")
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert lines[0].endswith("LlamaForCausalLM; the student: n_layers 1, hidden_size 16, random weights")
     shape = student.of_shape(tiny_language.tiny_llama(), Shape(n_layers=1, hidden_size=16), 0)
-    assert lines[1].startswith(f"{student.describe(shape).parameters:,} of ")
+    teacher = student.describe(tiny_language.tiny_llama()).parameters
+    assert exported == [teacher, student.describe(shape).parameters]
+    assert lines[1].startswith(f"{exported[1]:,} of {teacher:,} parameters ({exported[1] / teacher:.2f}), ")
     rows = [line for line in lines if line.strip().startswith(("teacher, ", "student, "))]
     assert [row.split()[1] for row in rows] == ["fp32", "int8_dynamic"] * 2
     assert "batch 1, length 32, 1 thread; a run is one new token after a past" in lines[-1]

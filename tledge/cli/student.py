@@ -14,6 +14,7 @@ from tledge.cli import screen
 from tledge.errors import ModelError, RecipeError, did_you_mean
 
 if TYPE_CHECKING:
+    from tledge.model.student import Teacher
     from tledge.recipe.distillation import Shape
     from tledge.stages.ladder import Timed
 
@@ -39,8 +40,6 @@ def show(reference: str, layers: str | None, shape: str | None, *, tokenizer: st
         RecipeError: an option cannot be read.
         ModelError: there is no such teacher, or no such student of it.
     """
-    from tledge import artifacts
-    from tledge.bench import setting
     from tledge.bench.compare import Setting
     from tledge.model import student
     from tledge.stages import ladder
@@ -49,47 +48,62 @@ def show(reference: str, layers: str | None, shape: str | None, *, tokenizer: st
     asked = None if shape is None else _shape(shape)
     progress = screen.bars()
     with noise.to(io.StringIO()), tempfile.TemporaryDirectory() as folder:
-        found = student.load_teacher(_place(reference), tokenizer=tokenizer)
-        teacher = found.module
-        chosen = None if asked else student.choose_layers(wanted, student.n_blocks(teacher), key="--student")
-        made = student.of_shape(teacher, asked, 0) if asked else student.from_layers(teacher, chosen or ())
-        at = Setting(length=min(LENGTH, found.max_length - found.decodes))
+        teacher = student.load_teacher(_place(reference), tokenizer=tokenizer)
+        what: dict[str, Any]
+        if asked is None:
+            chosen = student.choose_layers(wanted, student.n_blocks(teacher.module), key="--student")
+            what, made = {"layers": list(chosen)}, student.from_layers(teacher.module, chosen)
+        else:
+            what, made = {"shape": asked.model_dump(exclude_none=True)}, student.of_shape(teacher.module, asked, 0)
+        at = Setting(length=min(LENGTH, teacher.max_length - teacher.decodes))
         graphs = ladder.timed(
-            {TEACHER: lambda: teacher, STUDENT: lambda: made},
+            {TEACHER: lambda: teacher.module, STUDENT: lambda: made},
             export_to=Path(folder),
             schemes=SCHEMES,
             at=at,
             duration_s=DURATION_S,
             progress=progress,
         )
-    sizes = {name: student.describe(model) for name, model in ((TEACHER, teacher), (STUDENT, made))}
-    facts = {
-        "teacher": reference,
-        "architecture": type(getattr(teacher, "backbone", teacher)).__name__,
-        "n_layers": student.n_blocks(teacher),
+    facts = _facts(reference, teacher, made, what, graphs)
+    if as_json:
+        screen.as_json(facts)
+    else:
+        _print(facts, graphs)
+
+
+def _facts(
+    reference: str, teacher: Teacher, made: Any, what: dict[str, Any], graphs: dict[str, tuple[Timed, ...]]
+) -> dict[str, Any]:
+    from tledge import artifacts
+    from tledge.bench import setting
+    from tledge.model import student
+
+    sizes = {name: student.describe(each) for name, each in ((TEACHER, teacher.module), (STUDENT, made))}
+    timed = graphs[STUDENT][0].latency
+    return {
+        "teacher": {
+            "reference": reference,
+            "architecture": type(getattr(teacher.module, "backbone", teacher.module)).__name__,
+            "n_layers": student.n_blocks(teacher.module),
+            "parameters": sizes[TEACHER].parameters,
+            "size_mb": sizes[TEACHER].size_bytes / _MEGABYTE,
+        },
         "student": {
-            "layers": None if chosen is None else list(chosen),
-            "shape": None if asked is None else asked.model_dump(exclude_none=True),
+            **what,
             "n_layers": student.n_blocks(made),
             "parameters": sizes[STUDENT].parameters,
             "share": sizes[STUDENT].parameters / sizes[TEACHER].parameters,
             "size_mb": sizes[STUDENT].size_bytes / _MEGABYTE,
         },
-        "teacher_parameters": sizes[TEACHER].parameters,
-        "teacher_size_mb": sizes[TEACHER].size_bytes / _MEGABYTE,
-        "measured_at": setting(at.batch, at.length, at.threads),
-        "one_token": found.decodes,
+        "measured_at": setting(timed.batch, timed.sequence, timed.threads),
+        "one_token": teacher.decodes,
         "graphs": [
             {"model": name, "scheme": each.scheme, "size_mb": each.size_bytes / _MEGABYTE}
             | {"latency": artifacts.to_dict(each.latency)}
-            for name, timed in graphs.items()
-            for each in timed
+            for name, found in graphs.items()
+            for each in found
         ],
     }
-    if as_json:
-        screen.as_json(facts)
-    else:
-        _print(facts, graphs)
 
 
 def _layers(text: str) -> str | list[int]:
@@ -137,27 +151,31 @@ def _place(reference: str) -> str:
 
 
 def _print(facts: dict[str, Any], graphs: dict[str, tuple[Timed, ...]]) -> None:
-    from tledge.bench.table import megabytes, milliseconds, ratio
+    from tledge.bench.table import megabytes, ratio
 
-    made = facts["student"]
-    if made["layers"] is not None:
-        what = f"blocks {', '.join(map(str, made['layers']))} of {facts['n_layers']}, counted from 0"
+    teacher, made = facts["teacher"], facts["student"]
+    if "layers" in made:
+        what = f"blocks {', '.join(map(str, made['layers']))} of {teacher['n_layers']}, counted from 0"
     else:
         what = ", ".join(f"{name} {size}" for name, size in made["shape"].items()) + ", random weights"
-    typer.echo(f"{facts['teacher']}: {facts['architecture']}; the student: {what}")
+    typer.echo(f"{teacher['reference']}: {teacher['architecture']}; the student: {what}")
     typer.echo(
-        f"{made['parameters']:,} of {facts['teacher_parameters']:,} parameters ({made['share']:.2f}), "
-        f"{megabytes(made['size_mb'])} of {megabytes(facts['teacher_size_mb'])} MB in fp32"
+        f"{made['parameters']:,} of {teacher['parameters']:,} parameters ({made['share']:.2f}), "
+        f"{megabytes(made['size_mb'])} of {megabytes(teacher['size_mb'])} MB in fp32"
     )
-    rows = []
-    for name, found in graphs.items():
-        for each in found:
-            known, missing = each.latency.percentiles_ms, each.latency.missing
-            figures = (
-                milliseconds(known[key]) if key in known else f"needs {missing[key]} runs" for key in ("p50", "p95")
-            )
-            rows.append((f"{name}, {each.scheme}", megabytes(each.size_bytes / _MEGABYTE), *figures,
-                         ratio(each.latency.against)))  # fmt: skip
+    rows = [
+        (f"{name}, {each.scheme}", megabytes(each.size_bytes / _MEGABYTE), *_times(each), ratio(each.latency.against))
+        for name, found in graphs.items()
+        for each in found
+    ]
     screen.table(("untrained graph", "MB", "p50 ms", "p95 ms", f"ratio to {TEACHER}, fp32"), rows)
     step = "; a run is one new token after a past of this length" if facts["one_token"] else ""
     typer.echo(f"measured at {facts['measured_at']}{step}")
+
+
+def _times(graph: Timed) -> list[str]:
+    """The median and the 95th percentile, or how many runs they need."""
+    from tledge.bench.table import milliseconds
+
+    known, missing = graph.latency.percentiles_ms, graph.latency.missing
+    return [milliseconds(known[key]) if key in known else f"needs {missing[key]}" for key in ("p50", "p95")]
