@@ -13,7 +13,7 @@ from tledge.model import Language, freeze, language_phase
 from tledge.progress import silent
 from tledge.recipe.schema import Finetune, Lora
 from tledge.tasks import causal_lm
-from tledge.train import language, vocabulary
+from tledge.train import vocabulary
 
 IDS = torch.randint(0, 320, (3, 8), generator=torch.Generator().manual_seed(2))
 MASK = torch.ones_like(IDS)
@@ -37,7 +37,7 @@ def without_dropout(kind):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_evaluation_gives_the_loss_of_each_predicted_token(kind, monkeypatch):
-    monkeypatch.setattr(language, "EVAL_TOKENS", 2 * IDS.shape[1])  # two blocks, then one
+    monkeypatch.setattr(vocabulary, "SCORED", 2 * IDS.shape[1])  # two blocks, then one
     monkeypatch.setattr(vocabulary, "CHUNK", 5 * 320)
     model = MODELS[kind]()
     wrapped = train.NextToken(model).eval()

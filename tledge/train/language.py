@@ -12,10 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from tledge.train.vocabulary import speaker, sum_over_tokens, token_losses
-
-EVAL_TOKENS = 1 << 13
-"""Tokens that are scored together: a training step's memory should be the most that is needed."""
+from tledge.train.vocabulary import block_losses, speaker, sum_over_tokens
 
 
 class TokenBlocks(Dataset[Any]):
@@ -84,26 +81,14 @@ class NextToken(nn.Module):
             input_ids: `(batch, block) int64`.
             attention_mask: `(batch, block) int64`, ones.
         """
-        if self.training:
-            states, targets = self._predicting(input_ids, attention_mask), input_ids[:, 1:].flatten()
-
-            def of_some(logits: Tensor, part: slice) -> Tensor:
-                return F.cross_entropy(
-                    logits.float(), targets[part], reduction="sum", label_smoothing=self._label_smoothing
-                )
-
-            return {"loss_sum": sum_over_tokens(states, self._speaks.head, of_some)}
-        rows = max(1, EVAL_TOKENS // input_ids.shape[1])
-        starts = range(0, len(input_ids), rows)
-        parts = [self._losses(input_ids[i : i + rows], attention_mask[i : i + rows]) for i in starts]
-        return {"token_losses": torch.cat(parts)}
-
-    def _losses(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The loss of each predicted token, `(batch, block - 1) float32`."""
-        states = self._predicting(input_ids, attention_mask)
-        return token_losses(states, self._speaks.head, input_ids[:, 1:].flatten()).reshape(len(input_ids), -1)
-
-    def _predicting(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The states of all tokens that another follows, `(tokens, hidden)`."""
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return self._speaks.hidden(batch)[:, :-1].flatten(0, 1)
+        if not self.training:
+            return {"token_losses": block_losses(self._speaks, batch)}
+        states, targets = self._speaks.hidden(batch)[:, :-1].flatten(0, 1), input_ids[:, 1:].flatten()
+
+        def of_some(logits: Tensor, part: slice) -> Tensor:
+            return F.cross_entropy(
+                logits.float(), targets[part], reduction="sum", label_smoothing=self._label_smoothing
+            )
+
+        return {"loss_sum": sum_over_tokens(states, self._speaks.head, of_some)}
