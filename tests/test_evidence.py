@@ -174,6 +174,13 @@ def test_images_that_were_wrong(two_labels):
     assert facts.baseline["log_loss"] == pytest.approx(-(np.log(1 / 3) + np.log(2 / 3)) / 2)
 
 
+@pytest.mark.parametrize(
+    ("backbone", "name"), [("/home/somebody/models/bert", "bert"), ("owner/bert", "owner/bert"), ("gpt2", "gpt2")]
+)
+def test_a_backbone_is_named_without_the_folders_of_this_machine(backbone, name):
+    assert evidence.public_name(backbone) == name
+
+
 def test_what_stages_may_leave_out(two_labels):
     facts = evidence.facts(two_labels.recipe, two_labels.folder)
     assert (facts.transfer, facts.preprocessing, facts.candidates, facts.regression) == (None, None, (), None)

@@ -313,8 +313,8 @@ class Machine:
 class BenchResult:
     """One `tledge bench`: every candidate at every setting, interleaved, and the machine.
 
-    `name` is the bundle's or the file's, `provider` the execution provider that was asked for. `decoding` tells that one
-    run is one token of a language model's, after as many as a row's `sequence` says.
+    `name` is the bundle's or the file's, `provider` the execution provider that was asked for. `decoding` tells that
+    one run is one token of a language model's, after as many as a row's `sequence` says.
     """
 
     machine: Machine

@@ -1,13 +1,21 @@
 """`tledge bench` of a language model's bundle: what it writes, and one token at a time."""
 
 import json
+import shutil
 
+import decoder_graph
 import language_bundle
 import pytest
 from test_cli_main import one_line
 from tiny_project import call
 
 SHORT = ("--duration", "0.2", "--for", "p50")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def made():
+    """What is printed while the bundle is made is no command's."""
+    language_bundle.shared()
 
 
 def result(capfd, *arguments):
@@ -47,6 +55,25 @@ def test_scenarios_and_comparisons_time_one_token(capfd):
     assert "batch 1, one token after 8, 1 thread" in done.out
     load = ("--scenario", "server", "--variant", "int8", "--rate", "200", "--bound-ms", "500")
     assert result(capfd, *load)["server"][0]["sequence"] == 32
+
+
+def test_torch_eager_and_the_teacher_write_beside_the_variants_of_a_run(tmp_path, capfd):
+    language_bundle.copy(tmp_path / "bundle")
+    checkpoint = decoder_graph.decoder("gpt2").checkpoint
+    for stages, expected in (
+        (["train"], ["fp32", "torch eager"]),
+        (["distill"], ["fp32", "teacher in torch eager", "torch eager"]),
+    ):
+        for stage in stages:
+            shutil.copytree(checkpoint, tmp_path / stage / "checkpoint")
+        options = (*SHORT, "--variant", "fp32", "--length", "5", "--new-tokens", "3", "--json")
+        done = call(capfd, "bench", tmp_path, *options)
+        rows = json.loads(done.out)["generations"]
+        assert [row["candidate"] for row in rows] == expected
+        assert {row["against"]["reference"] for row in rows if row["against"]} == {expected[1]}
+    done = call(capfd, "bench", tmp_path, *options, "--no-torch", "--history", tmp_path / "history.jsonl")
+    assert [row["candidate"] for row in json.loads(done.out)["generations"]] == ["fp32"]
+    assert json.loads((tmp_path / "history.jsonl").read_text(encoding="utf-8"))["variant"] == "fp32"
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,8 @@ def command(
     """Time the variants of a bundle, interleaved in one run, with torch eager as the reference where it is at hand.
 
     Torch eager needs the run's checkpoint beside the bundle and the train extra. A percentile is printed only when
-    there are enough samples for it. With --against two graphs are compared in paired, interleaved rounds, after this
+    there are enough samples for it. A language model goes on with prompts: the time to the first token, of each
+    further one, and tokens a second. With --against two graphs are compared in paired, interleaved rounds, after this
     host's own noise has been measured.
     """
     asked = _Asked(

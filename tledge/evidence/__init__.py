@@ -18,12 +18,17 @@ from tledge.recipe.save import recipe_text
 if TYPE_CHECKING:
     from tledge.report import Candidate, DataFacts, Facts, ImageFacts, PreprocessingFacts, TrainingFacts
 
-__all__ = ["facts", "variants"]
+__all__ = ["facts", "public_name", "variants"]
 
 
 def variants(folder: Path) -> tuple[Variant, ...]:
     """The variants in a run's `quantize` folder, fp32 first."""
     return tuple(artifacts.from_dict(Variant, item) for item in read_json(folder / "variants.json"))
+
+
+def public_name(backbone: str) -> str:
+    """A backbone's reference without the folders of the machine that trained."""
+    return Path(backbone).name if Path(backbone).is_absolute() else backbone
 
 
 def facts(recipe: Recipe, folder: Path) -> Facts:
@@ -90,7 +95,7 @@ def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
     several = len(phases) > 1
     image = tasks.load(recipe.task).INPUT == "image"
     return TrainingFacts(
-        backbone=recipe.model.backbone,
+        backbone=public_name(recipe.model.backbone),
         parameters=trained["parameters"],
         trained_parameters=trained["trained_parameters"],
         strategy=recipe.finetune.strategy,

@@ -105,10 +105,11 @@ def facts_of(facts: Facts) -> tuple[tuple[str, str], ...]:
     if found is None:
         return ()
     losses = ", ".join(f"{name.replace('_', ' ')} × {weight:g}" for name, weight in found.losses.items() if weight)
+    blocks = ", ".join(map(str, found.layers))
     share = fmt.share(found.parameters, found.teacher_parameters) if found.teacher_parameters else ""
     return (
         ("student", found.student),
-        ("blocks of the teacher's", ", ".join(map(str, found.layers))),
+        ("blocks of the teacher's", "" if blocks in found.student else blocks),
         ("parameters", fmt.parameters(found.parameters) + (f", {share} of the teacher's" if share else "")),
         ("teacher", f"{facts.training.backbone}, {fmt.parameters(found.teacher_parameters)} parameters".lstrip(", ")),
         ("losses", losses),

@@ -43,7 +43,7 @@ def assemble(job: Job, folder: Path, *, reference: Run | None, calibration: tupl
     provenance = bundle.Provenance(
         tledge=tledge.__version__,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        backbone=_public_name(recipe.model.backbone),
+        backbone=evidence.public_name(recipe.model.backbone),
         backbone_sha256=trained["backbone_sha256"],
         recipe_sha256=hashlib.sha256((job.folder / "recipe.yaml").read_bytes()).hexdigest(),
         rows=rows["rows"],
@@ -79,8 +79,3 @@ def _reference(job: Job) -> Run | None:
     if job.recipe.export.preprocessing == "resize_and_normalize":
         return None
     return torch_reference(job.checkpoint, job.stage("export") / "inputs")(None)
-
-
-def _public_name(backbone: str) -> str:
-    """A backbone's reference without the folders of the machine that trained."""
-    return Path(backbone).name if Path(backbone).is_absolute() else backbone
