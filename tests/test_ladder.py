@@ -63,23 +63,27 @@ def test_candidates_are_exported_quantized_timed_and_judged(teacher, tmp_path):
         assert each.scheme in ("fp32", "fp16")
         assert each.p95_ms > 0
         assert each.fits is (each.size_mb <= 0.04)
-        assert each.reason == "keeps the budget" if each.fits else "MB (fp16) is more than 0.04 MB" in each.reason
+        told = f"keeps the budget with {each.scheme}" if each.fits else "MB is more than 0.04 MB"
+        assert told in each.reason
     assert {each.fits for each in found} == {True, False}, sizes
     assert not list(tmp_path.iterdir()), "graphs are deleted"
 
 
-def test_the_fastest_and_the_smallest_graph_decide():
+def test_one_graph_has_to_keep_the_whole_budget():
     graphs = (ladder.Timed("fp32", 9_000_000, row(2.0)), ladder.Timed("int8_dynamic", 3_000_000, row(3.0)))
     plan = student.Plan("2 layers", dict, 7)
 
     def judged(**budget):
         return ladder._judged(plan, graphs, StudentBudget(**budget), AT, 60)
 
-    assert judged(p95_ms=2, size_mb=3).fits
+    assert not judged(p95_ms=2, size_mb=3).fits, "fp32 keeps the one limit and int8 the other"
+    assert judged(p95_ms=2, size_mb=9).scheme == "fp32"
+    assert judged(p95_ms=3, size_mb=3).scheme == "int8_dynamic"
+    assert judged(p95_ms=3, size_mb=9).scheme == "fp32", "the faster one of two that keep it"
     found = judged(p95_ms=1.5, size_mb=2.5)
-    assert (found.scheme, found.p95_ms, found.size_mb, found.fits) == ("fp32", 2.0, 3.0, False)
-    assert found.reason == "2.00 ms p95 (fp32) is more than 1.5 ms; 3.0 MB (int8_dynamic) is more than 2.5 MB"
-    assert judged(p95_ms=1.5).reason == "2.00 ms p95 (fp32) is more than 1.5 ms"
+    assert (found.scheme, found.p95_ms, found.size_mb, found.fits) == ("int8_dynamic", 3.0, 3.0, False)
+    assert found.reason == "int8_dynamic: 3.00 ms p95 is more than 1.5 ms, 3.0 MB is more than 2.5 MB"
+    assert judged(p95_ms=1.5).reason == "fp32: 2.00 ms p95 is more than 1.5 ms"
 
 
 def test_too_short_a_time_is_told():

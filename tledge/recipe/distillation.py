@@ -29,10 +29,10 @@ class StudentBudget(Section):
     """What a student may cost; candidates are timed before any is trained, and only those that fit are."""
 
     p95_ms: Annotated[float, Field(gt=0)] | None = None
-    """The 95th percentile of one run at the first setting of `bench`, in milliseconds, of the fastest scheme that needs
-    no calibration."""
+    """The 95th percentile of one run at the first setting of `bench`, in milliseconds, of the student in fp32 or in a
+    scheme that needs no calibration."""
     size_mb: Annotated[float, Field(gt=0)] | None = None
-    """The size of the smallest graph, in MB of 10^6 bytes."""
+    """The size of the same graph, in MB of 10^6 bytes."""
     backbones: Annotated[list[str], Field(min_length=1)] | None = None
     """The candidates; by default, for texts the teacher with fewer layers and thinner ones of its kind, and for images
     small networks of torchvision."""

@@ -189,7 +189,8 @@ class Budget(Section):
     """How much of the task's metric, on the validation rows, a variant may lose against fp32; for a metric that is
     better when lower (`loss`), by how much it may rise."""
     latency_ms: Annotated[float, Field(gt=0)] | None = None
-    """The largest median latency in milliseconds at the first setting of `bench`; by default any."""
+    """The largest median latency in milliseconds at the first setting of `bench`, for a language model that of one
+    token after the prompt; by default any."""
     size_mb: Annotated[float, Field(gt=0)] | None = None
     """The largest size of the graph's files, in MB of 10^6 bytes; by default any."""
 

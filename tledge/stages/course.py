@@ -147,7 +147,8 @@ def start_of(student: Student, n_teacher: int) -> Start:
         sizes = student.shape.model_dump(exclude_none=True)
         return Start(", ".join(f"{key} {value}" for key, value in sizes.items()), shape=student.shape)
     layers = model.student.choose_layers(student.layers, n_teacher) if student.budget is None else ()
-    return Start(f"layers {', '.join(map(str, layers))} of the teacher's {n_teacher}", layers=layers)
+    noun = "layer" if len(layers) == 1 else "layers"
+    return Start(f"{noun} {', '.join(map(str, layers))} of the teacher's {n_teacher}", layers=layers)
 
 
 def climb(job: Job, folder: Path, course: Course) -> tuple[StudentCandidate, ...]:
