@@ -6,7 +6,8 @@
 `classifier`: a MiniLM of 6 layers (random weights) teaches one of 3, batches of 32 texts of 32 tokens, soft targets,
 the cosine of hidden states and hard labels. `language`: GPT-2's shape, 4 layers of 128 features and 50,257 words,
 teaches 2 of them, batches of 8 blocks of 128 tokens, the same losses. The plain loop is what one writes with
-transformers and torch alone: both models run with `output_hidden_states`, the losses are torch's functions, AdamW steps.
+transformers and torch alone: both models run with `output_hidden_states`, the losses are torch's functions, and AdamW
+steps.
 
 Each trains in a process of its own, by turns. tledge runs whole epochs of a few and of many steps, and the difference
 is divided by the difference of steps, so that its start, its scoring and its files count for nothing; the plain loop's
