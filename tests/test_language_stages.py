@@ -130,12 +130,6 @@ def test_random_weights_learn_with_the_context_of_their_blocks(job):
     assert validation_loss(this)["loss"] < 0.8 * math.log(320)
 
 
-def test_a_metric_that_training_cannot_watch_is_not_lost(job):
-    this = job(metric="next_token_accuracy")
-    run(this, "data")
-    assert run(this, "train").startswith("full, validation loss ")
-
-
 def test_training_twice_gives_the_same_weights_and_takes_up_what_is_whole(job):
     this = job()
     run(this, "data")

@@ -2,6 +2,7 @@
 
 ===============  ========================================================================
 `Predictor`      a bundle, opened for predicting; needs only the device install
+`Generator`      a bundle of a language model, opened for generating; alike
 `load_recipe`    a recipe file, checked
 `run`            run a recipe's stages, or go on with a run; needs `tledge[train]`
 `TledgeError`    what every mistake that the user can mend is raised as
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from tledge.errors import TledgeError
     from tledge.pipeline import run
     from tledge.recipe import load_recipe
-    from tledge.runtime import Predictor
+    from tledge.runtime import Generator, Predictor
 
 __version__ = "0.1.0"
 
-__all__ = ["Predictor", "TledgeError", "__version__", "load_recipe", "run"]
+__all__ = ["Generator", "Predictor", "TledgeError", "__version__", "load_recipe", "run"]
 
 _HOMES = {
+    "Generator": "tledge.runtime",
     "Predictor": "tledge.runtime",
     "TledgeError": "tledge.errors",
     "load_recipe": "tledge.recipe",

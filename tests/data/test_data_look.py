@@ -65,3 +65,16 @@ def test_what_cannot_be_guessed_is_said(tmp_path: Path, content: str, said: str)
     with pytest.raises(DataError) as caught:
         data.look("t.csv", base=tmp_path)
     assert said in str(caught.value)
+
+
+def test_a_text_file_is_for_a_language_model(tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("One line.\nAnother line.\n", encoding="utf-8")
+    seen = data.look("book.txt", base=tmp_path)
+    assert (seen.task, seen.input_column, seen.label_column, seen.n_rows) == ("causal_lm", "text", "", 2)
+
+
+def test_texts_of_a_table_are_for_a_language_model_when_it_is_asked_for(
+    tmp_path: Path, rows: Rows, csv_file: Write
+) -> None:
+    seen = data.look(csv_file("t.csv", rows(20)), base=tmp_path, task="causal_lm")
+    assert (seen.task, seen.label_column, seen.labels, seen.n_rows) == ("causal_lm", "", {}, 20)

@@ -41,7 +41,7 @@ def write(data: str, path: Path, *, name: str, task: str | None, backbone: str |
     module = tasks.load(seen.task)
     columns = {module.INPUT_COLUMN: seen.input_column, module.LABEL_COLUMN: seen.label_column}
     facts = starter.Facts(
-        columns={} if seen.is_folder else {name: column for name, column in columns.items() if column},
+        columns={} if seen.is_folder else {name: column for name, column in columns.items() if name and column},
         labels=seen.labels,
         n_rows=seen.n_rows,
     )
@@ -65,6 +65,9 @@ def write(data: str, path: Path, *, name: str, task: str | None, backbone: str |
 
 def described(seen: Preview) -> str:
     """What was seen, in one line."""
+    if not seen.label_column:
+        size = "" if seen.size_bytes is None else f", {seen.size_bytes / 1e6:.1f} MB"
+        return f"{seen.n_rows} lines or texts{size}, for a language model"
     if seen.is_folder:
         return f"{seen.n_rows} images in {len(seen.labels)} class folders"
     labels = f"{len(seen.labels)} labels" if seen.labels else "numbers"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ from tledge.inputs.image import suffixes
 
 LOOKED_AT = 2000  # whole rows that columns are guessed from
 MANY_LABELS = 200
+TEXTS_ALONE = "causal_lm"  # the task of texts without labels
 SHORT = 60  # characters of a value that can be a label
 
 _TEXT_NAMES = ("text", "sentence", "review", "utterance", "content", "body", "query", "message", "comment", "title")
@@ -73,6 +74,10 @@ def look(reference: str, *, base: Path, task: str | None = None, separator: str 
         sample, n_broken = _sample(source.name, rows)
         values = {column: [row.cells[column] for row in sample if _filled(row, column)] for column in source.columns}
         kinds = {column: _kind(of) for column, of in values.items()}
+        if source.is_one_text and asked is None:
+            asked = tasks.load(TEXTS_ALONE)
+        if asked is not None and asked.PROBLEM_TYPE == TEXTS_ALONE:
+            return _texts(source, chain(sample, rows), values, kinds, n_broken)
         kind = asked.INPUT if asked else _input_kind(kinds)
         given = _image_column(kinds) if kind == "image" else _text_column(values)
         if source.columns == image_folder.COLUMNS and given == image_folder.COLUMNS[0]:
@@ -102,6 +107,27 @@ def look(reference: str, *, base: Path, task: str | None = None, separator: str 
         n_broken=n_broken,
         size_bytes=source.path.stat().st_size if source.path and not is_folder else None,
         is_folder=is_folder,
+    )
+
+
+def _texts(
+    source: Source, rows: Iterable[Row], values: Mapping[str, Sequence[Any]], kinds: Mapping[str, str], n_broken: int
+) -> Preview:
+    """What a language model is told of: texts, and nothing that is said of them."""
+    given = source.columns[0] if source.is_one_text else _text_column(values)
+    if not given:
+        raise DataError(_not_found(source, "text", "a label", given))
+    broken = [row.problem is not None for row in rows]
+    return Preview(
+        task=TEXTS_ALONE,
+        columns=kinds,
+        input_column=given,
+        label_column="",
+        labels={},
+        n_rows=broken.count(False),
+        n_broken=n_broken + broken.count(True),
+        size_bytes=source.path.stat().st_size if source.path else None,
+        is_folder=False,
     )
 
 

@@ -111,8 +111,6 @@ def _of_language_models(recipe: Recipe) -> Iterator[str]:
         yield "model.tokenizer: missing key; an architecture with random weights has no tokenizer of its own"
     if fresh and strategy != "full":
         yield f"finetune.strategy: got {strategy!r}, but random weights must all be trained; expected full"
-    if recipe.metric == "next_token_accuracy":
-        yield "metric: next_token_accuracy is reported, but picks nothing; expected loss, perplexity or bits_per_byte"
     if "int8_static" in recipe.schemes:
         yield "quantize.schemes: int8_static is for graphs without a cache; use int8_dynamic or int4_weight_only"
     if recipe.baseline is not None:

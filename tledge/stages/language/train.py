@@ -12,9 +12,6 @@ from tledge.errors import ModelError
 from tledge.stages.job import Job
 from tledge.tasks import causal_lm
 
-MONITORED = ("loss", "perplexity", "bits_per_byte")
-"""The metrics that can pick the epoch; for another one the loss does, since logits are not kept for it."""
-
 
 def stage(job: Job, folder: Path) -> str:
     """Load or make the language model, train it, and write the checkpoint and the learning curve."""
@@ -59,15 +56,14 @@ def stage(job: Job, folder: Path) -> str:
     if fitted is None:
         return "taken as it is"
     return (
-        f"{recipe.finetune.strategy}, validation {_monitored(job)} {fitted.best_metric:.3f} at epoch "
-        f"{fitted.best_epoch:g}"
+        f"{recipe.finetune.strategy}, validation {job.metric} {fitted.best_metric:.3f} at epoch {fitted.best_epoch:g}"
     )
 
 
 def _fit(job: Job, phase: Any, blocks: Any, folder: Path) -> Any:
     from tledge import train as training
 
-    settings, metric = job.recipe.finetune, _monitored(job)
+    settings, metric = job.recipe.finetune, job.metric
     return training.fit(
         training.NextToken(phase.module, label_smoothing=settings.label_smoothing, on_training=phase.on_training),
         training.TokenBlocks(blocks.train),
@@ -93,11 +89,6 @@ def _score(outputs: tasks.Outputs, targets: Any, *, bytes_per_token: float) -> d
     """The metrics of validation blocks, bits per byte too."""
     loss = causal_lm.score(outputs, targets)["loss"]
     return causal_lm.metrics_of(loss, bytes_per_token)
-
-
-def _monitored(job: Job) -> str:
-    """The metric that picks the epoch."""
-    return job.metric if job.metric in MONITORED else "loss"
 
 
 def _check(blocks: Any, language: Any, max_length: int) -> None:
