@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -214,10 +214,34 @@ def _own(folder: Path, start: Start, seed: int, *, alone: bool) -> Path:
     return folder / f"{name}_seed_{seed}{'_alone' * alone}"
 
 
-def looks_inside(weights: Collection[str]) -> bool:
-    """Whether some of these losses compare more than logits."""
-    names = [name for name in weights if name != HARD_LABELS]
-    return any(plugins.load(DISTILLATION_LOSSES, name).NEEDS != "logits" for name in names)
+def paired(settings: Distill, student_blocks: Sequence[Any], teacher_blocks: Sequence[Any]) -> Any:
+    """Which block of the student learns from which of the teacher, as the recipe says or evenly spaced.
+
+    A student of copied layers is paired evenly too: its last block speaks to the head, as the teacher's last one does.
+
+    Raises:
+        ModelError: the recipe's `layer_map` does not fit.
+    """
+    from tledge import model, train
+
+    chosen = model.student.layer_map(settings.layer_map, len(student_blocks), len(teacher_blocks))
+    return train.Pairing(tuple(student_blocks), tuple(teacher_blocks), chosen)
+
+
+def learnt(job: Job, student: Any, teacher: Any, rows: Any, pairing: Any) -> dict[str, Any]:
+    """The losses with their weights, and the layer map where one of them looks inside, as `distill.json` has them."""
+    from tledge import train
+
+    assert job.recipe.distill is not None
+    weights = train.weights_for(
+        job.recipe.distill,
+        has_hidden=train.has_hidden(student, teacher, rows, pairing),
+        cached=job.recipe.distill.teacher_cache,
+        problem_type=job.task.PROBLEM_TYPE,
+    )
+    modules = [plugins.load(DISTILLATION_LOSSES, name) for name in weights if name != HARD_LABELS]
+    inside = any(module.NEEDS != "logits" for module in modules)
+    return {"losses": weights, "layer_map": list(pairing.layer_map) if inside else None}
 
 
 def _phase(taught: bool, number: int, count: int) -> str:

@@ -10,7 +10,7 @@ from tledge import inputs, losses, plugins
 from tledge.evaluate import score
 from tledge.inputs import Input
 from tledge.recipe.schema import Distill
-from tledge.stages.course import lead, looks_inside, start_of
+from tledge.stages.course import lead, learnt, paired, start_of
 from tledge.stages.job import Job
 from tledge.stages.train import fresh_classifier
 
@@ -81,9 +81,10 @@ class ClassifierCourse:
         task, settings, labels = self.job.task, self.settings, self.splits.labels
         lessons = self._read_by.get(self.encoder.identity) or self._lessons()
         self._read_by[self.encoder.identity] = lessons
-        pairing = self._pairing(student)
+        ours, theirs = ([block.modules[-1] for block in each.blocks()] for each in (student, self.teacher))
+        pairing = paired(settings, ours, theirs)
         if with_teacher and not self._facts:
-            self._facts = self._learnt(student, lessons, pairing)
+            self._facts = learnt(self.job, student, self.teacher, lessons.train, pairing)
         groups, base_rate = self._groups(student)
         mixes = settings.augmentation.mixes_images
         return train.distill(
@@ -164,28 +165,6 @@ class ClassifierCourse:
                 lessons, self.teacher, batch_size=settings.batch_size, progress=self.job.progress
             )
         return lessons
-
-    def _learnt(self, student: Any, lessons: Any, pairing: Any) -> dict[str, Any]:
-        from tledge import train
-
-        weights = train.weights_for(
-            self.settings,
-            has_hidden=train.has_hidden(student, self.teacher, lessons.train, pairing),
-            cached=self.settings.teacher_cache,
-            problem_type=self.job.task.PROBLEM_TYPE,
-        )
-        return {"losses": weights, "layer_map": list(pairing.layer_map) if looks_inside(weights) else None}
-
-    def _pairing(self, student: Any) -> Any:
-        from tledge import model, train
-
-        ours, theirs = ([block.modules[-1] for block in each.blocks()] for each in (student, self.teacher))
-        asked = self.settings.layer_map
-        if asked is None:
-            chosen = model.student.default_layer_map(len(ours), len(theirs))
-        else:
-            chosen = model.student.check_layer_map(asked, len(ours), len(theirs))
-        return train.Pairing(tuple(ours), tuple(theirs), chosen)
 
     def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
         """Parameter groups, and the rate that they are made for where it is still to be found."""

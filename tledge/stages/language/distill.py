@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy.typing as npt
 from tledge import likelihood
 from tledge.errors import ModelError
 from tledge.recipe.schema import Distill
-from tledge.stages.course import lead, looks_inside, start_of
+from tledge.stages.course import lead, learnt, paired, start_of
 from tledge.stages.job import Job
+from tledge.stages.language.train import scored
 
 EPOCHS = 3
 COPIED_LEARNING_RATE = 1e-4
@@ -72,13 +73,14 @@ class LanguageCourse:
 
     def teach(self, student: Any, *, with_teacher: bool, seed: int, folder: Path, phase: str) -> Any:
         """Train a student in place."""
-        from tledge import tasks, train
+        from tledge import model, tasks, train
 
         task, settings, metric = self.job.task, self.settings, self.job.metric
         rows = train.TokenBlocks(self.blocks.train)
-        pairing = self._pairing(student)
+        ours, theirs = (list(model.block_list(each)[1]) for each in (student, self.teacher))
+        pairing = paired(settings, ours, theirs)
         if with_teacher and not self._facts:
-            self._facts = self._learnt(student, rows, pairing)
+            self._facts = learnt(self.job, student, self.teacher, rows, pairing)
         groups, base_rate = self._groups(student)
         return train.distill(
             student,
@@ -89,7 +91,7 @@ class LanguageCourse:
             settings=settings,
             problem_type=task.PROBLEM_TYPE,
             hard_loss=None,
-            score=self._score,
+            score=partial(scored, bytes_per_token=self.blocks.bytes_per_token["validation"]),
             metric=metric,
             lower_is_better=tasks.lower_is_better(task, metric),
             label_weights=None,
@@ -124,34 +126,6 @@ class LanguageCourse:
     def facts(self) -> Mapping[str, Any]:
         """What `distill.json` says of what the student learns."""
         return dict(self._facts)
-
-    def _score(self, outputs: Mapping[str, Any], targets: Any) -> dict[str, float]:
-        """Metrics of the validation blocks, bits per byte included."""
-        found = self.job.task.score(outputs, targets)
-        rate = self.blocks.bytes_per_token["validation"]
-        return found | {"bits_per_byte": found["loss"] / math.log(2) / rate}
-
-    def _learnt(self, student: Any, rows: Any, pairing: Any) -> dict[str, Any]:
-        from tledge import train
-
-        weights = train.weights_for(
-            self.settings,
-            has_hidden=train.has_hidden(student, self.teacher, rows, pairing),
-            cached=self.settings.teacher_cache,
-            problem_type=self.job.task.PROBLEM_TYPE,
-        )
-        return {"losses": weights, "layer_map": list(pairing.layer_map) if looks_inside(weights) else None}
-
-    def _pairing(self, student: Any) -> Any:
-        from tledge import model, train
-
-        ours, theirs = (tuple(model.block_list(each)[1]) for each in (student, self.teacher))
-        asked = self.settings.layer_map
-        if asked is None:
-            chosen = model.student.default_layer_map(len(ours), len(theirs))
-        else:
-            chosen = model.student.check_layer_map(asked, len(ours), len(theirs))
-        return train.Pairing(ours, theirs, chosen)
 
     def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
         from tledge import model

@@ -71,7 +71,7 @@ def _fit(job: Job, phase: Any, blocks: Any, folder: Path) -> Any:
         phase=settings.strategy,
         note=phase.note,
         objective=training.language_lesson,
-        score=partial(_score, bytes_per_token=blocks.bytes_per_token["validation"]),
+        score=partial(scored, bytes_per_token=blocks.bytes_per_token["validation"]),
         metric=metric,
         lower_is_better=tasks.lower_is_better(job.task, metric),
         output="token_losses",
@@ -85,7 +85,7 @@ def _fit(job: Job, phase: Any, blocks: Any, folder: Path) -> Any:
     )
 
 
-def _score(outputs: tasks.Outputs, targets: Any, *, bytes_per_token: float) -> dict[str, float]:
+def scored(outputs: tasks.Outputs, targets: Any, *, bytes_per_token: float) -> dict[str, float]:
     """The metrics of validation blocks, bits per byte too."""
     loss = causal_lm.score(outputs, targets)["loss"]
     return causal_lm.metrics_of(loss, bytes_per_token)
