@@ -20,7 +20,7 @@ from tledge.stages.language.train import scored
 EPOCHS = 3
 COPIED_LEARNING_RATE = 1e-4
 RANDOM_LEARNING_RATE = 1e-3
-TEST_BLOCKS = 200
+TEST_BLOCKS = 100
 """At most so many test blocks are scored, evenly spaced, since several students are; a variant is scored on as many."""
 
 
