@@ -4,6 +4,7 @@ import json
 import shutil
 
 import families
+import language_bundle
 import pytest
 import tiny_language
 import torch
@@ -185,3 +186,10 @@ def test_what_no_student_is_made_of(capfd, tmp_path, tiny_bundle):
     one_line(call(capfd, "inspect", "fresh:gpt2"), 4, "model.tokenizer", "'fresh:gpt2'")
     (tmp_path / "recipe.yaml").write_text("name: x")
     one_line(call(capfd, "inspect", tmp_path, "--student", "0"), 4, "no trained teacher yet", "tledge finetune")
+
+
+def test_a_bundle_of_a_language_model_tells_what_it_reads(capfd, tmp_path):
+    done = call(capfd, "inspect", language_bundle.copy(tmp_path / "bundle"))
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[0] == f"causal_lm, reads {tiny_language.CONTEXT} tokens, new ones included"
+    assert "input past_key_values.0.key: float32 (batch, 2, past_sequence, 16)" in done.out

@@ -275,7 +275,12 @@ def _bundle(path: Path, as_json: bool) -> None:
     if as_json:
         screen.as_json(artifacts.to_dict(manifest))
         return
-    typer.echo(f"{manifest.task}, {len(manifest.labels)} labels: {', '.join(manifest.labels)}")
+    decoding = manifest.generation
+    typer.echo(
+        f"{manifest.task}, {len(manifest.labels)} labels: {', '.join(manifest.labels)}"
+        if decoding is None
+        else f"{manifest.task}, reads {decoding.context_length:,} tokens, new ones included"
+    )
     metric = tasks.load(manifest.task).METRIC
     rows = [
         (f"{v.name} (chosen)" if v.chosen else v.name, megabytes(v.graph.size_bytes / 1e6),
