@@ -20,7 +20,7 @@ from tledge.artifacts import read_json
 from tledge.errors import MissingExtraError, ParityError, RecipeError
 from tledge.recipe import load_recipe
 
-PLAIN = [name for name in pipeline.STAGES if name != "baseline"]  # which a recipe must ask for
+PLAIN = [name for name in pipeline.STAGES if name not in ("distill", "baseline")]  # which a recipe must ask for
 INTERRUPTED = Path(__file__).with_name("interrupted.py")
 
 

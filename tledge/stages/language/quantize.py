@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tledge import artifacts, likelihood, plugins, tasks
+from tledge import artifacts, likelihood, tasks
 from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
 from tledge.errors import RecipeError
 from tledge.stages.job import Job
@@ -27,7 +27,6 @@ def stage(job: Job, folder: Path) -> str:
     from tledge.runtime.decoder import logits_run
 
     recipe, metric = job.recipe, job.metric
-    _refuse_calibration(recipe.schemes)
     blocks = data.open_blocks(job.stage("data"))
     fp32 = artifacts.from_dict(Graph, read_json(job.stage("export") / "graph.json"))
     for file in job.stage("export").glob("model.onnx*"):
@@ -69,18 +68,6 @@ def stage(job: Job, folder: Path) -> str:
     write_json(folder / "samples.json", _samples(job, folder / chosen.graph.path, blocks.validation))
     scored = f"{len(some(blocks.test))} of {len(blocks.test)} blocks"
     return f"{chosen.name} chosen, test {metric} {tested[chosen.name][metric]:.3f} on {scored}; {chosen.reason}"
-
-
-def _refuse_calibration(schemes: list[str]) -> None:
-    from tledge.quantize.run import SCHEMES
-
-    calibrating = [scheme for scheme in schemes if plugins.load(SCHEMES, scheme).CALIBRATES]
-    if calibrating:
-        others = [name for name in plugins.names(SCHEMES) if not plugins.load(SCHEMES, name).CALIBRATES]
-        raise RecipeError(
-            f"quantize.schemes: {calibrating[0]} finds ranges on single passes, and a language model's change with "
-            f"what was read before; take {', '.join(others)}"
-        )
 
 
 def _timed(job: Job, graphs: Mapping[str, Path], fp32: Graph) -> dict[str, tuple[float, LatencyRatio | None]]:
