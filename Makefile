@@ -2,7 +2,7 @@
 # demo     run the quickstart recipe to a finished bundle and report
 # check    lint, format, types, import walls
 # fix      mend what the linter can, and format
-# test     check, then the tests
+# test     check, then the tests, two files at a time
 # device   install only what a device needs, and try the quickstart's bundle there
 # bench    the benchmarks (they take their time; run nothing else meanwhile)
 
@@ -35,7 +35,7 @@ fix: install
 	$(BIN)/ruff format .
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 device:
 	$(PYTHON) -m venv $(DEVICE)
