@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_language
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from tledge import inputs
@@ -302,3 +303,12 @@ def test_real_tokenizer_equals_transformers(tmp_path):
     shutil.copytree(folder, tmp_path / "short", ignore=shutil.ignore_patterns("*.safetensors"))
     edit(tmp_path / "short", model_max_length=16)
     assert_equal(TextInput.load(tmp_path / "short").encode(texts), reference(folder, texts, 16))
+
+
+def test_a_decoders_rows_are_padded_on_the_left_whatever_the_tokenizer_does(tmp_path):
+    tiny_language.checkpoint(tmp_path / "right", "gpt2")
+    path = tmp_path / "right" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": "right"}))
+    padded = TextInput.load(tmp_path / "right").padded([[5], [6, 7, 8]])
+    assert padded["input_ids"].tolist() == [[0, 0, 5], [6, 7, 8]]
+    assert padded["attention_mask"].tolist() == [[0, 0, 1], [1, 1, 1]]

@@ -156,6 +156,9 @@ def test_gpt2s_own_two_files_are_a_tokenizer(tmp_path):
     assert loaded(text).input_ids == tiny_tokenizer()(text).input_ids
     assert (loaded.eos_token, loaded.pad_token, loaded.padding_side) == (END, END, "left")
     assert vocabulary_size(loaded) == 320
+    save_language(tiny_gpt2(), tmp_path / "saved", loaded)
+    written = json.loads((tmp_path / "saved" / "tokenizer_config.json").read_text())
+    assert written["padding_side"] == "left", "which transformers does not write of itself"
 
 
 def test_what_cannot_be_made(folders):

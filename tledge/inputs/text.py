@@ -164,11 +164,15 @@ class TextInput:
         return TextPieces(self.decode)
 
     def padded(self, rows: Sequence[Sequence[int]]) -> dict[str, Ids]:
-        """Tokens of several texts as `input_ids` and `attention_mask`, `(batch, sequence), int64`."""
+        """Tokens of several texts as `input_ids` and `attention_mask`, `(batch, sequence), int64`.
+
+        They are padded on the left whatever the tokenizer does, since that is where a decoder expects it: each row ends
+        where the new tokens begin.
+        """
         length = max(map(len, rows), default=0)
         return {
-            "input_ids": self._padded(rows, length, self.pad_id),
-            "attention_mask": self._padded([[1] * len(row) for row in rows], length, 0),
+            "input_ids": _left_padded(rows, length, self.pad_id),
+            "attention_mask": _left_padded([[1] * len(row) for row in rows], length, 0),
         }
 
     def dummy(self, batch: int, sequence: int | None = None, seed: int = 0) -> dict[str, Ids]:
@@ -210,16 +214,22 @@ class TextInput:
         return encoding
 
     def _padded(self, rows: Sequence[Sequence[int]], length: int, padding: int) -> Ids:
+        if self._pad_left:
+            return _left_padded(rows, length, padding)
         result = np.full((len(rows), length), padding, dtype=np.int64)
         for target, row in zip(result, rows, strict=True):
-            if self._pad_left:
-                target[length - len(row) :] = row
-            else:
-                target[: len(row)] = row
+            target[: len(row)] = row
         return result
 
 
 Input = TextInput
+
+
+def _left_padded(rows: Sequence[Sequence[int]], length: int, padding: int) -> Ids:
+    result = np.full((len(rows), length), padding, dtype=np.int64)
+    for target, row in zip(result, rows, strict=True):
+        target[length - len(row) :] = row
+    return result
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:

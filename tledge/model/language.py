@@ -257,7 +257,9 @@ def _save_tokenizer(tokenizer: Any, folder: Path, context: int) -> None:
     tokenizer.save_pretrained(folder, save_jinja_files=False)
     path = folder / "tokenizer_config.json"
     facts = {key: value for key, value in read_json(path).items() if key not in ("is_local", "local_files_only")}
-    write_json(path, facts | {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": INPUT_NAMES})
+    # transformers leaves out a side that was not there when the tokenizer was made.
+    facts |= {"padding_side": "left", "tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": INPUT_NAMES}
+    write_json(path, facts)
 
 
 def _for_older_readers(path: Path) -> None:
