@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-STEPS = {"classifier": (8, 48), "language": (3, 15)}
+STEPS = {"classifier": (4, 24), "language": (3, 15)}
 SIZES = {"classifier": (32, 32, 30522), "language": (8, 128, 50257)}
 """Rows in a batch, tokens in a row, and words."""
 TEMPERATURE, WEIGHTS = 2.0, {"soft_targets": 1.0, "hidden_cosine": 1.0, "hard_labels": 0.5}

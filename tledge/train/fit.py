@@ -183,6 +183,8 @@ def seed(value: int) -> None:
     """Seed Python, numpy and torch, and ask torch for the deterministic kernels where there is a choice."""
     set_seed(value)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # With them torch fills every new tensor before it is written to, which only finds kernels that forget to write.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _trainer(
