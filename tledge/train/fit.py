@@ -184,7 +184,7 @@ def seed(value: int) -> None:
     set_seed(value)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # With them torch fills every new tensor before it is written to, which only finds kernels that forget to write.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _trainer(
