@@ -151,6 +151,16 @@ def start_of(student: Student, n_teacher: int) -> Start:
     return Start(f"{noun} {', '.join(map(str, layers))} of the teacher's {n_teacher}", layers=layers)
 
 
+def of_teacher(teacher: Any, start: Start, seed: int) -> Any:
+    """A student of the teacher's own architecture: some of its layers, or random weights in another shape."""
+    from tledge import model
+
+    if start.layers is not None:
+        return model.student.from_layers(teacher, start.layers)
+    assert start.shape is not None
+    return model.student.of_shape(teacher, start.shape, seed)
+
+
 def climb(job: Job, folder: Path, course: Course) -> tuple[StudentCandidate, ...]:
     """Time the candidates of a budget untrained, and settle on the best one of those that fit.
 

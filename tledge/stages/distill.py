@@ -10,7 +10,7 @@ from tledge import inputs, losses, plugins
 from tledge.evaluate import score
 from tledge.inputs import Input
 from tledge.recipe.schema import Distill
-from tledge.stages.course import lead, learnt, paired, start_of
+from tledge.stages.course import lead, learnt, of_teacher, paired, start_of
 from tledge.stages.job import Job
 from tledge.stages.train import fresh_classifier
 
@@ -55,11 +55,8 @@ class ClassifierCourse:
         """The student before its training."""
         from tledge import model, train
 
-        if self.start.layers is not None:
-            return model.student.from_layers(self.teacher, self.start.layers)
-        if self.start.shape is not None:
-            return model.student.of_shape(self.teacher, self.start.shape, seed)
-        assert self.start.backbone is not None
+        if self.start.backbone is None:
+            return of_teacher(self.teacher, self.start, seed)
         student = self.settings.student
         train.seed(seed)
         self.backbone = model.load_backbone(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ def stage(job: Job, folder: Path) -> str:
         schemes=recipe.schemes,
         settings=recipe.quantize,
         score=lambda graph, name: score_on(splits.validation, "validation", graph, name),
-        time=lambda graphs: _timed(job, graphs, encoder),
+        time=lambda graphs: timed(job, graphs, encoder.dummy, recipe.bench_lengths[0]),
         time_at=bench.setting(at.batch[0], recipe.bench_lengths[0], at.threads[0]),
         limits=Limits(job.metric, recipe.budget.max_metric_drop, recipe.budget.latency_ms, recipe.budget.size_mb),
         calibration=calibration,
@@ -79,17 +79,29 @@ def stage(job: Job, folder: Path) -> str:
     return f"{chosen.name} chosen, test {job.metric} {metric:.3f}; {chosen.reason}"
 
 
-def _timed(job: Job, graphs: Mapping[str, Path], encoder: inputs.Input) -> dict[str, tuple[float, LatencyRatio | None]]:
-    """Each graph's median in milliseconds, and its ratio to fp32, at the first setting of the recipe's `bench`."""
+def timed(
+    job: Job, graphs: Mapping[str, Path], feeds: Callable[..., Any], length: int | None
+) -> dict[str, tuple[float, LatencyRatio | None]]:
+    """Each graph's median in milliseconds, and its ratio to fp32, at the first setting of the recipe's `bench`.
+
+    Args:
+        job: the run.
+        graphs: by variant, `fp32` among them.
+        feeds: a batch size and a length to the tensors of one run.
+        length: of the inputs in tokens; for language models that of the past, and `None` for images.
+
+    Raises:
+        RecipeError: the time is too short for a median.
+    """
     from tledge import bench
 
     at = job.recipe.bench
     result = bench.run(
         graphs,
-        encoder.dummy,
+        feeds,
         reference="fp32",
         batches=at.batch[:1],
-        lengths=job.recipe.bench_lengths[:1],
+        lengths=[length],
         threads=at.threads[:1],
         duration_s=at.duration_s,
         repeats=0,

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from tledge import likelihood
 from tledge.errors import ModelError
 from tledge.recipe.schema import Distill
-from tledge.stages.course import lead, learnt, paired, start_of
+from tledge.stages.course import lead, learnt, of_teacher, paired, start_of
 from tledge.stages.job import Job
 from tledge.stages.language.train import scored
 
@@ -55,11 +55,8 @@ class LanguageCourse:
         """The student before its training."""
         from tledge import model
 
-        if self.start.layers is not None:
-            return model.student.from_layers(self.teacher, self.start.layers)
-        if self.start.shape is not None:
-            return model.student.of_shape(self.teacher, self.start.shape, seed)
-        assert self.start.backbone is not None
+        if self.start.backbone is None:
+            return of_teacher(self.teacher, self.start, seed)
         found = model.load_language(self.start.backbone, revision=self.settings.student.revision, seed=seed)
         ours, theirs = found.config.vocab_size, self.teacher.config.vocab_size
         same = found.tokenizer.get_vocab() == self.language.tokenizer.get_vocab()

@@ -9,9 +9,9 @@ from typing import Any
 
 from tledge import artifacts, likelihood, tasks
 from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
-from tledge.errors import RecipeError
 from tledge.stages.job import Job
 from tledge.stages.language.distill import some
+from tledge.stages.quantize import timed
 
 SAMPLES = 3
 SAMPLE_PROMPT, SAMPLE_TOKENS = 16, 40
@@ -72,30 +72,16 @@ def stage(job: Job, folder: Path) -> str:
 
 def _timed(job: Job, graphs: Mapping[str, Path], fp32: Graph) -> dict[str, tuple[float, LatencyRatio | None]]:
     """Each graph's median in milliseconds for one token after a past, and its ratio to fp32."""
-    from tledge import bench
     from tledge.runtime.decoder import step_feeds
 
-    at = job.recipe.bench
     vocab_size = fp32.outputs[0].shape[-1]
     assert isinstance(vocab_size, int)
-    result = bench.run(
+    return timed(
+        job,
         graphs,
         lambda batch, length: step_feeds(fp32.inputs, batch, length or 0, vocab_size=vocab_size),
-        reference="fp32",
-        batches=at.batch[:1],
-        lengths=[_past(job)],
-        threads=at.threads[:1],
-        duration_s=at.duration_s,
-        repeats=0,
-        progress=job.progress,
+        _past(job),
     )
-    for row in result.latencies:
-        if "p50" not in row.percentiles_ms:
-            raise RecipeError(
-                f"bench.duration_s: {at.duration_s:g} s gave {row.samples} runs of {row.candidate}, too few for "
-                "a median; raise it"
-            )
-    return {row.candidate: (row.percentiles_ms["p50"], row.against) for row in result.latencies}
 
 
 def _past(job: Job) -> int:
