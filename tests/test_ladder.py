@@ -58,7 +58,10 @@ def test_candidates_are_exported_quantized_timed_and_judged(teacher, tmp_path):
     assert [(each.name, each.parameters) for each in found] == [(plan.name, plan.parameters) for plan in plans]
     sizes = [each.size_mb for each in found]
     for each, (_, fp32_bytes) in zip(found, kept.values(), strict=True):
-        assert 2e-6 * each.parameters < each.size_mb < 1e-6 * fp32_bytes, "the half-precision graph is the smaller one"
+        if each.scheme == "fp32":  # which graph is faster is this machine's affair
+            assert each.size_mb == fp32_bytes / 1e6
+        else:
+            assert 2e-6 * each.parameters < each.size_mb < fp32_bytes / 1e6, "the half-precision graph is smaller"
         assert each.measured_at == "batch 1, length 8, 1 thread"
         assert each.scheme in ("fp32", "fp16")
         assert each.p95_ms > 0
