@@ -441,6 +441,11 @@ class Record:
     `Latency`, `ratio` is against `against`, `load_ms` and `peak_memory_mb` are of the variant's footprint; `batch` and
     `threads` are `None` where only that was taken. `verdict` is the gate's, empty where only a benchmark was run.
     `fingerprint` is the machine's: only records with the same one may be compared.
+
+    Of a language model one run is one token after `sequence`, with `decoding` as in `BenchResult`. Where whole texts of
+    `new_tokens` were generated, as in `Generation`, `sequence` is the prompt's length, the latencies are those of one
+    further token, `samples` counts generations, and the first token's median and the tokens a second with their
+    interval are there too.
     """
 
     created: str
@@ -467,6 +472,12 @@ class Record:
     fingerprint: str = ""
     cpu: str = ""
     onnxruntime: str = ""
+    decoding: bool = False
+    new_tokens: int | None = None
+    first_token_ms: float | None = None
+    tokens_per_second: float | None = None
+    tokens_per_second_low: float | None = None
+    tokens_per_second_high: float | None = None
 
 
 def to_dict(artifact: Any) -> dict[str, Any]:

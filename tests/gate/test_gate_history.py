@@ -8,7 +8,7 @@ import multiprocessing
 import pytest
 from verdicts import CREATED, bench, comparison, latency, verdict
 
-from tledge.artifacts import ACCEPT, REGRESSION, Record
+from tledge.artifacts import ACCEPT, REGRESSION, Generation, LatencyRatio, Record
 from tledge.errors import DataError
 from tledge.gate import history
 
@@ -24,6 +24,20 @@ def test_a_record_has_everything_that_a_trend_needs():
         size_mb=23.3, load_ms=81.0, peak_memory_mb=118.7, verdict=REGRESSION,
         fingerprint="0123456789ab", cpu="Imaginary CPU @ 2.00GHz", onnxruntime="1.31.1",
     )  # fmt: skip
+
+
+def test_a_language_model_leaves_its_tokens_a_second():
+    generated = Generation(
+        "int8", 1, 16, 32, 2, 100, {"p50": 9.0, "p90": 9.5}, {"p50": 0.4, "p99": 0.6}, 2300.0, 2250.0, 2350.0,
+        against=LatencyRatio("torch eager", 0.11, 0.1, 0.12, 100),
+    )  # fmt: skip
+    int8, _ = history.records(bench(latencies=(), generations=(generated,), decoding=True))
+    assert (int8.variant, int8.batch, int8.sequence, int8.threads, int8.new_tokens) == ("int8", 1, 16, 2, 32)
+    assert (int8.p50_ms, int8.percentiles_ms, int8.samples) == (0.4, {"p50": 0.4, "p99": 0.6}, 100)
+    assert (int8.first_token_ms, int8.decoding) == (9.0, True)
+    assert (int8.tokens_per_second, int8.tokens_per_second_low, int8.tokens_per_second_high) == (2300, 2250, 2350)
+    assert (int8.against, int8.ratio, int8.ratio_low, int8.ratio_high) == ("torch eager", 0.11, 0.1, 0.12)
+    assert (int8.size_mb, int8.fingerprint) == (23.3, "0123456789ab")
 
 
 def test_a_comparison_with_the_old_bundle_is_the_ratio_that_is_kept():
@@ -135,7 +149,9 @@ def test_a_damaged_line_is_named(tmp_path, line, said):
     assert said in damaged(tmp_path, line)
 
 
-@pytest.mark.parametrize(("key", "value"), [("batch", "1"), ("p50_ms", "fast"), ("p50_ms", True), ("name", 3)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("batch", "1"), ("p50_ms", "fast"), ("p50_ms", True), ("name", 3), ("decoding", 1)]
+)
 def test_a_value_of_the_wrong_type_is_named(tmp_path, key, value):
     record = dataclasses.asdict(history.records(bench())[0]) | {key: value}
     assert f"{key} cannot be {value!r}" in damaged(tmp_path, json.dumps(record).encode())

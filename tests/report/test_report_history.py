@@ -62,6 +62,24 @@ def test_records_of_different_machines_bundles_or_settings_are_never_in_one_line
     assert [len(line.points) for line in lines] == [1] * 7
 
 
+def test_tokens_of_a_language_model_have_a_plot_of_their_own():
+    def generated(day, **changes):
+        rates = {"tokens_per_second": 2300.0, "tokens_per_second_low": 2250.0, "tokens_per_second_high": 2350.0}
+        return record(day, p50=0.42, decoding=True, new_tokens=64, **rates | changes)
+
+    records = [record(0, decoding=True), generated(1), generated(2), generated(3, tokens_per_second=math.inf)]
+    (group,) = history.groups(records, 9)
+    assert [(trend.title, trend.setting) for trend in group.trends] == [
+        ("Median latency", "batch 1, one token after 32, 1 thread, cpu"),
+        ("Median time of a further token", "batch 1, 64 tokens after 32, 1 thread, cpu"),
+    ]
+    assert [cells[2] for cells in group.last] == [
+        "0.420 ms",
+        *["0.420 ms a token, 2,300 tokens/s (2,250 to 2,350)"] * 2,
+        "2.50 ms",
+    ]
+
+
 def test_verdicts_are_marked_once_a_run_and_named_worst_first():
     words = [ACCEPT, INCONCLUSIVE, ANOMALOUS, REGRESSION, ""]
     trend = only_trend([record(day, name, verdict=word) for day, word in enumerate(words) for name in ("fp32", "int8")])

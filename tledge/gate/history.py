@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tledge.artifacts import BenchResult, Comparison, Latency, Record, Verdict, from_dict
+from tledge.artifacts import BenchResult, Comparison, Latency, LatencyRatio, Record, Verdict, from_dict
 from tledge.errors import DataError
 from tledge.gate import figures
 
@@ -38,7 +38,7 @@ def records(of: Verdict | BenchResult) -> tuple[Record, ...]:
     bench = figures.bench(judged)
     if bench is None:
         return ()
-    rows = [*_timed(bench), *_compared(bench)]
+    rows = [*_timed(bench), *_generated(bench), *_compared(bench)]
     seen = {row.variant for row in rows}
     weighed = dict.fromkeys([*(each.candidate for each in bench.footprints), *figures.sizes(judged)])
     rows += [_record(variant, bench) for variant in weighed if variant not in seen]
@@ -96,11 +96,39 @@ def _timed(bench: BenchResult) -> Iterator[Record]:
             p50_high_ms=row.median_high_ms,
             percentiles_ms=dict(row.percentiles_ms),
             samples=row.samples,
-            against=row.against.reference if row.against else "",
-            ratio=row.against.ratio if row.against else None,
-            ratio_low=row.against.low if row.against else None,
-            ratio_high=row.against.high if row.against else None,
+            **_ratio(row.against),
         )
+
+
+def _generated(bench: BenchResult) -> Iterator[Record]:
+    for row in bench.generations:
+        yield Record(
+            bench.created,
+            bench.name,
+            row.candidate,
+            row.batch,
+            row.prompt,
+            row.threads,
+            bench.provider,
+            p50_ms=row.token_ms.get("p50"),
+            percentiles_ms=dict(row.token_ms),
+            samples=row.samples,
+            **_ratio(row.against),
+            new_tokens=row.new_tokens,
+            first_token_ms=row.first_token_ms.get("p50"),
+            tokens_per_second=row.tokens_per_second,
+            tokens_per_second_low=row.low,
+            tokens_per_second_high=row.high,
+        )
+
+
+def _ratio(against: LatencyRatio | None) -> dict[str, Any]:
+    """A record's fields of a ratio of the benchmark's."""
+    if against is None:
+        return {}
+    return {
+        "against": against.reference, "ratio": against.ratio, "ratio_low": against.low, "ratio_high": against.high,
+    }  # fmt: skip
 
 
 def _compared(bench: BenchResult) -> Iterator[Record]:
@@ -130,6 +158,7 @@ def _complete(row: Record, judged: Verdict, bench: BenchResult) -> Record:
         fingerprint=machine.fingerprint,
         cpu=machine.cpu,
         onnxruntime=machine.onnxruntime,
+        decoding=bench.decoding,
         size_mb=figures.sizes(judged).get(row.variant),
     )
     if footprint is not None:
@@ -138,7 +167,7 @@ def _complete(row: Record, judged: Verdict, bench: BenchResult) -> Record:
         )
     at = (row.variant, row.batch, row.sequence, row.threads)
     compared = next((each for each in bench.comparisons if figures.place(each) == at), None)
-    if compared is None:
+    if compared is None or row.new_tokens is not None:
         return found
     ratio = compared.ratio
     return dataclasses.replace(
@@ -195,4 +224,6 @@ def _fits(hint: Any, value: Any) -> bool:
     if typing.get_origin(hint) is Mapping:
         return isinstance(value, dict) and all(_fits(float, each) for each in value.values())
     allowed = typing.get_args(hint) or (hint,)
-    return not isinstance(value, bool) and isinstance(value, (*allowed, int) if float in allowed else allowed)
+    if isinstance(value, bool):
+        return bool in allowed
+    return isinstance(value, (*allowed, int) if float in allowed else allowed)

@@ -200,12 +200,19 @@ def speed(value: LatencyRatio) -> str:
     return f"{times(value)} ({times_interval(value)})"
 
 
-def setting(batch: int, sequence: int | None, threads: int, *, decoding: bool = False) -> str:
+def setting(
+    batch: int, sequence: int | None, threads: int, *, decoding: bool = False, new_tokens: int | None = None
+) -> str:
     """A setting of a benchmark in words: `batch 1, length 32, 1 thread`, without a length where inputs have none.
 
-    For one token of a language model's, `decoding`, it is `batch 1, one token after 32, 1 thread`.
+    For one token of a language model's, `decoding`, it is `batch 1, one token after 32, 1 thread`, and for a generation
+    of `new_tokens`, `batch 1, 64 tokens after 32, 1 thread`.
     """
-    length = "" if sequence is None else f" one token after {sequence}," if decoding else f" length {sequence},"
+    length = "" if sequence is None else f" length {sequence},"
+    if new_tokens is not None:
+        length = f" {new_tokens} tokens after {sequence},"
+    elif decoding and sequence is not None:
+        length = f" one token after {sequence},"
     return f"batch {batch},{length} {threads} {'thread' if threads == 1 else 'threads'}"
 
 

@@ -54,11 +54,12 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """The medians of every variant at one setting on one machine.
+    """The medians of every variant at one setting on one machine; `title` says of what.
 
     `uprights` are where a run was a REGRESSION or ANOMALOUS, `verdicts` those that occur, the worst first.
     """
 
+    title: str
     setting: str
     description: str
     x_ticks: tuple[Tick, ...]
@@ -162,10 +163,12 @@ def _trend(setting: str, records: list[Record]) -> Trend:
         f"{name}: {fmt.count(len(found))} {'record' if len(found) == 1 else 'records'}, {_words(found)}"
         for name, found in by_variant.items()
     )
+    title = "Median latency" if records[0].new_tokens is None else "Median time of a further token"
     days = [f"{_moment(at):%Y-%m-%d}" for at in (_time(records[0]), _time(records[-1]))]
     return Trend(
+        title=title,
         setting=setting,
-        description=f"Median latency over time at {setting}: {told}",
+        description=f"{title} over time at {setting}: {told}",
         x_ticks=_time_ticks(x_scale),
         y_ticks=y_scale.ticks(5),
         x_title=f"{' to '.join(dict.fromkeys(days))}, UTC",
@@ -253,14 +256,17 @@ def _moment(seconds: float) -> datetime.datetime:
 def _setting(record: Record) -> str:
     if record.batch is None or record.threads is None:
         return _NONE
-    return f"{fmt.setting(record.batch, record.sequence, record.threads)}, {record.provider}"
+    at = fmt.setting(
+        record.batch, record.sequence, record.threads, decoding=record.decoding, new_tokens=record.new_tokens
+    )
+    return f"{at}, {record.provider}"
 
 
 def _cells(record: Record) -> tuple[str, ...]:
     return (
         fmt.moment(record.created),
         record.variant,
-        _with_interval(record),
+        _typical(record),
         _against(record),
         record.verdict or _NONE,
         _setting(record),
@@ -275,6 +281,15 @@ def _words(records: list[Record]) -> str:
     medians = [_median(record) for record in records]
     low, high, last = map(fmt.milliseconds, (min(medians), max(medians), medians[-1]))
     return f"from {low} to {high} ms, last {last} ms"
+
+
+def _typical(record: Record) -> str:
+    """The median; of a language model's texts that of one token, and the tokens a second."""
+    rate, low, high = record.tokens_per_second, record.tokens_per_second_low, record.tokens_per_second_high
+    if rate is None or not math.isfinite(rate):
+        return _with_interval(record)
+    bounds = f" ({fmt.quantity(low)} to {fmt.quantity(high)})" if low is not None and high is not None else ""
+    return f"{_with_interval(record)} a token, {fmt.quantity(rate)} tokens/s{bounds}"
 
 
 def _with_interval(record: Record) -> str:
