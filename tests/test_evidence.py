@@ -358,12 +358,14 @@ def test_a_language_model(tmp_path):
         ("train/train", {"parameters": 9, "trained_parameters": 0, "phases": [], "notes": []}),
         ("export/parity", []),
         ("quantize/variants", [fp32, int8]),
+        ("quantize/scored", {"test": 320}),
         ("quantize/samples", [{"prompt": "Once <b>", "text": " upon & a time", "torch_text": "other"}]),
     ):
         write_json(tmp_path / f"{name}.json", content)
     facts = evidence.facts(load_recipe(tmp_path / "recipe.yaml"), tmp_path)
     assert (facts.language, facts.lower_is_better, facts.metric, facts.labels) == (True, True, "perplexity", ())
     assert (facts.data.tokens["test"], facts.data.bytes, facts.data.dropped_tokens) == (384, {"test": 999}, 7)
+    assert facts.data.scored_tokens == {"test": 320}
     assert [(sample.prompt, sample.text) for sample in facts.samples] == [("Once <b>", " upon & a time")]
     assert verdict(facts) == "int8_dynamic ships: perplexity 40.4 (+1.0 % against fp32), 9.0 MB."
     page = html(facts)

@@ -158,6 +158,8 @@ def test_variants_are_scored_as_language_models(quantized, timed):
     chosen = next(v for v in variants if v.chosen)
     assert line.startswith(f"{chosen.name} chosen, test loss {chosen.test_metrics['loss']:.3f} on ")
     assert json.loads((folder / "candidates.json").read_text()) == []
+    counted = {split: getattr(blocks, split).size for split in ("validation", "test")}
+    assert json.loads((folder / "scored.json").read_text()) == counted, "so few blocks are all scored"
 
 
 def torch_module(job):

@@ -513,6 +513,7 @@ def language_facts(facts: Facts) -> Facts:
             conflicts=0,
             tokens=dict(zip(splits, (153_600, 12_288, 15_360), strict=True)),
             bytes=dict(zip(splits, (614_001, 49_002, 61_003), strict=True)),
+            scored_tokens={"validation": 12_288, "test": 12_800},
         ),
         training=dataclasses.replace(facts.training, strategy="full", pooling="", max_length=128, curve=curve),
         variants=_language_variants(),

@@ -32,7 +32,7 @@ def test_the_first_figures_are_of_predicting_and_writing(language_facts):
         "Against torch eager",
     ]  # fmt: skip
     assert found["Test perplexity"].details[0] == "+0.3 % against fp32"
-    assert "15,360 tokens in the split" in found["Test perplexity"].details
+    assert "on 12,800 of 15,360 tokens" in found["Test perplexity"].details
     assert found["Tokens a second"].details[1] == "batch 1, 32 tokens after 16, 1 thread"
     assert found["Same next token as fp32"].value == "0.951"
 
@@ -40,7 +40,10 @@ def test_the_first_figures_are_of_predicting_and_writing(language_facts):
 def test_every_variant_has_its_metrics_on_both_splits(language_facts):
     found = language.table(language_facts)
     assert found.header == ("perplexity", "loss, nats a token", "bits per byte", "next-token accuracy")
-    assert [block.split for block in found.blocks] == ["test", "validation"]
+    assert [(block.split, block.tokens) for block in found.blocks] == [
+        ("test", "12,800 of 15,360 tokens"),
+        ("validation", "12,288 tokens"),
+    ]
     assert found.blocks[0].rows[1] == ("int8_dynamic", ("41.3", "3.720", "1.210", "0.360"))
     assert found.blocks[1].rows[0][1][0] == "39.9"
     untested = tuple(dataclasses.replace(v, test_metrics={}) for v in language_facts.variants)
@@ -109,8 +112,8 @@ def test_the_loss_is_drawn_once_and_its_lowest_is_the_best(language_facts):
 def test_markdown_has_metrics_samples_and_generations(language_facts):
     text = markdown(language_facts)
     for shown in (
-        "### Texts\n\n| tokens of | variant | perplexity |",
-        "| test | `int8_dynamic` | 41.3 | 3.720 | 1.210 | 0.360 |",
+        "### Texts\n\n| split | scored | variant | perplexity |",
+        "| test | 12,800 of 15,360 tokens | `int8_dynamic` | 41.3 | 3.720 | 1.210 | 0.360 |",
         "<summary>How it goes on</summary>",
         "**Generation, one token after another**",
         "| `int8_dynamic` | batch 1, 32 tokens after 128, 1 thread | 109 (107 to 110) | 3.4 times as fast",

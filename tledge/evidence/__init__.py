@@ -55,7 +55,7 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
         input_kind=task.INPUT,
         pipeline_tag=task.OPTIMUM_TASK,
         recipe_yaml=recipe_text(recipe),
-        data=_data(rows),
+        data=_data(rows, folder / "quantize" / "scored.json"),
         training=_training(recipe, folder),
         distillation=students.read(folder),
         variants=variants(folder / "quantize"),
@@ -68,7 +68,7 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
     )
 
 
-def _data(rows: dict[str, Any]) -> DataFacts:
+def _data(rows: dict[str, Any], scored: Path) -> DataFacts:
     from tledge.report import DataFacts
 
     return DataFacts(
@@ -82,6 +82,7 @@ def _data(rows: dict[str, Any]) -> DataFacts:
         target_quantiles=rows.get("target_quantiles") or {},
         tokens=rows.get("tokens") or {},
         bytes=rows.get("bytes") or {},
+        scored_tokens=read_json(scored) if scored.exists() else {},
         documents=rows.get("documents") or {},
         dropped_tokens=rows.get("dropped_tokens"),
     )

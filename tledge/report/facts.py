@@ -22,7 +22,8 @@ class DataFacts:
     `image_sides` has quantiles of the shorter side of the training images, in pixels, and `target_quantiles` by split
     those of the numbers that a regression learns, both by name (`p0`, `p50` ...). A language model's rows are blocks of
     tokens: `tokens` counts those of each split, and `bytes` the UTF-8 bytes of the text that is predicted, which is all
-    but the first token of each block. `documents` counts those of each source, `dropped_tokens` what fills no block.
+    but the first token of each block. `scored_tokens` counts those that variants were scored on, by split. `documents`
+    counts those of each source, `dropped_tokens` what fills no block.
     """
 
     sources: Mapping[str, str] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class DataFacts:
     target_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tokens: Mapping[str, int] = field(default_factory=dict)
     bytes: Mapping[str, int] = field(default_factory=dict)
+    scored_tokens: Mapping[str, int] = field(default_factory=dict)
     documents: Mapping[str, int] = field(default_factory=dict)
     dropped_tokens: int | None = None
 

@@ -15,9 +15,13 @@ METRICS = ("perplexity", "loss", "bits_per_byte", "next_token_accuracy")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One split: `rows` are names of variants with a cell for each of the table's `header`."""
+    """One split, and in words how much of it was scored.
+
+    `rows` are names of variants with a cell for each of the table's `header`.
+    """
 
     split: str
+    tokens: str
     rows: tuple[tuple[str, tuple[str, ...]], ...]
 
 
@@ -42,6 +46,7 @@ def table(facts: Facts) -> Table | None:
     blocks = (
         Block(
             split,
+            _scored(facts, split) or "tokens",
             tuple(
                 (variant, tuple(fmt.score(name, metrics.get(name)) for name in names))
                 for variant, metrics in found.items()
@@ -51,6 +56,18 @@ def table(facts: Facts) -> Table | None:
         if found
     )
     return Table(tuple(_TITLES.get(name, fmt.metric_name(name)) for name in names), tuple(blocks))
+
+
+def _scored(facts: Facts, split: str) -> str:
+    """How many tokens of a split variants were scored on: `12,800 of 295,808 tokens`; empty where it is not known."""
+    scored, tokens = facts.data.scored_tokens.get(split), facts.data.tokens.get(split)
+    if scored is None:
+        return ""
+    return (
+        f"{fmt.count(scored)} tokens"
+        if tokens in (None, scored)
+        else f"{fmt.count(scored)} of {fmt.count(tokens)} tokens"
+    )
 
 
 _TITLES = {"loss": "loss, nats a token"}
@@ -74,10 +91,10 @@ def figures(facts: Facts, variant: Variant) -> list[Figure]:
     """The key figures that only a language model has."""
     split = "test" if variant.test_metrics else "validation"
     metrics = variant.test_metrics or variant.metrics
-    tokens = facts.data.tokens.get(split)
+    scored = _scored(facts, split)
     details = [detail for detail in (_against_fp32(facts, variant).strip(" ()"),) if detail]
     details += [f"{fmt.metric_name(name)} {fmt.score(name, metrics[name])}" for name in METRICS[1:] if name in metrics]
-    details += [f"{fmt.count(tokens)} tokens in the split"] if tokens else []
+    details += [f"on {scored}"] if scored else []
     found = [
         Figure(f"{fmt.capital(split)} perplexity", fmt.score("perplexity", metrics.get("perplexity")), tuple(details))
     ]
@@ -91,8 +108,7 @@ def figures(facts: Facts, variant: Variant) -> list[Figure]:
 
 def setting(row: Generation) -> str:
     """A setting in words: `batch 1, 32 tokens after 128, 1 thread`."""
-    threads = f"{row.threads} {'thread' if row.threads == 1 else 'threads'}"
-    return f"batch {row.batch}, {row.new_tokens} tokens after {row.prompt}, {threads}"
+    return fmt.setting(row.batch, row.prompt, row.threads, new_tokens=row.new_tokens)
 
 
 def _time_figures(row: Generation) -> list[Figure]:

@@ -128,8 +128,8 @@ def predictions_table(facts: Facts) -> str:
     found = language.table(facts)
     if found is None:
         return "How well it predicts: not measured."
-    rows = [(block.split, code(name), *cells) for block in found.blocks for name, cells in block.rows]
-    return table(("tokens of", "variant", *found.header), rows)
+    rows = [(block.split, block.tokens, code(name), *cells) for block in found.blocks for name, cells in block.rows]
+    return table(("split", "scored", "variant", *found.header), rows)
 
 
 def preprocessing_text(facts: Facts) -> str:

@@ -64,6 +64,9 @@ def stage(job: Job, folder: Path) -> str:
     tested = {v.name: score_on("test", folder / v.graph.path, v.name).metrics for v in variants}
     write_json(folder / "variants.json", [artifacts.to_dict(v) | {"test_metrics": tested[v.name]} for v in variants])
     write_json(folder / "candidates.json", [])
+    write_json(
+        folder / "scored.json", {split: int(some(getattr(blocks, split)).size) for split in ("validation", "test")}
+    )
     chosen = next(v for v in variants if v.chosen)
     write_json(folder / "samples.json", _samples(job, folder / chosen.graph.path, blocks.validation))
     scored = f"{len(some(blocks.test))} of {len(blocks.test)} blocks"
