@@ -13,10 +13,12 @@ from tledge import artifacts, likelihood, stages
 from tledge.artifacts import Graph, LatencyRatio, ParityCase, Variant
 from tledge.data import open_blocks
 from tledge.errors import ParityError
+from tledge.gate import rows
 from tledge.recipe.schema import Recipe
 from tledge.stages import Job
 from tledge.stages.language import export as export_stage
 from tledge.stages.language import quantize as quantize_stage
+from tledge.tasks import causal_lm
 
 TEXT = "The ferry leaves the harbour, and the miller sings. Two stone bridges lead over the river.\n" * 300
 
@@ -162,6 +164,17 @@ def test_variants_are_scored_as_language_models(quantized, timed):
     assert json.loads((folder / "scored.json").read_text()) == counted, "so few blocks are all scored"
 
 
+def test_the_gate_finds_the_losses_of_every_variant(quantized):
+    job, folder, variants, _ = quantized
+    blocks = open_blocks(job.stage("data")).test
+    for variant in variants:
+        answers = rows.read_answers(folder, variant.name)
+        np.testing.assert_array_equal(answers.targets, blocks)
+        assert answers.hashes.tolist() == [rows.hash_of(block.tobytes()) for block in blocks]
+        found = causal_lm.score(answers.outputs, answers.targets)
+        assert found == {name: pytest.approx(variant.test_metrics[name], rel=1e-5) for name in causal_lm.METRICS}
+
+
 def torch_module(job):
     from tledge import export, model
 
@@ -187,7 +200,7 @@ def test_a_rise_of_the_loss_is_held_against_a_variant(exported, timed, monkeypat
 
     def score(*_, **__):
         loss = next(scores)
-        return likelihood.LanguageEvaluation({"loss": loss}, np.zeros(3, np.int64))
+        return likelihood.LanguageEvaluation({"loss": loss}, np.zeros(3, np.int64), np.full((1, 3), loss))
 
     monkeypatch.setattr(likelihood, "score", score)
     folder = job.folder / "strict"

@@ -26,11 +26,13 @@ class LanguageEvaluation:
 
     `metrics` are `loss` (the mean negative log-likelihood, nats a token), `perplexity` (its exponential),
     `bits_per_byte` (bits for each UTF-8 byte of the text, which models with different tokens can be compared by) and
-    `next_token_accuracy`. `decisions` are the most likely tokens at the predicted places, `(blocks * (block - 1),)`.
+    `next_token_accuracy`. `decisions` are the most likely tokens at the predicted places, `(blocks * (block - 1),)`,
+    and `token_losses` the negative log-likelihoods of the right ones in nats, `(blocks, block - 1)`.
     """
 
     metrics: dict[str, float]
     decisions: npt.NDArray[np.int64]
+    token_losses: npt.NDArray[np.float64]
 
 
 def score(
@@ -63,7 +65,8 @@ def score(
             losses.append(token_losses(logits, ids[:, 1:].reshape(-1)))
             decisions.append(np.asarray(logits.argmax(axis=-1), dtype=np.int64))
             advance(len(ids))
-    found = np.concatenate(decisions)
+    found, all_losses = np.concatenate(decisions), np.concatenate(losses)
     targets = np.asarray(blocks, dtype=np.int64)[:, 1:].reshape(-1)
-    metrics = metrics_of(float(np.mean(np.concatenate(losses))), bytes_per_token)
-    return LanguageEvaluation(metrics | {"next_token_accuracy": float(np.mean(found == targets))}, found)
+    metrics = metrics_of(float(np.mean(all_losses)), bytes_per_token)
+    metrics["next_token_accuracy"] = float(np.mean(found == targets))
+    return LanguageEvaluation(metrics, found, all_losses.reshape(len(blocks), -1))

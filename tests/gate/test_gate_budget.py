@@ -16,6 +16,7 @@ size_mb: 25
 peak_memory_mb: 150
 max_metric_drop: 0.01
 min_metric: 0.85
+max_metric: 3.5
 max_parity_error: 0.02
 max_slowdown: 2e-2
 anomalous_speedup: 8
@@ -59,7 +60,7 @@ def test_every_key_is_read(budget, tmp_path):
     top = found.scopes[0]
     assert top.limits == {
         "p95_ms": 12, "p99.9_ms": 40, "load_ms": 200, "size_mb": 25, "peak_memory_mb": 150, "max_metric_drop": 0.01,
-        "min_metric": 0.85, "max_parity_error": 0.02, "max_slowdown": 0.02,
+        "min_metric": 0.85, "max_metric": 3.5, "max_parity_error": 0.02, "max_slowdown": 0.02,
     }  # fmt: skip
     assert set(LIMITS) <= set(top.limits)
     assert top == Scope(top.limits, None, None, 1, None, 1)

@@ -34,16 +34,17 @@ COMPARISON = Comparison(
 )  # fmt: skip
 PAIRED = Paired("old", 0.903, 0.003, -0.005, 0.009, 0.6, "exact McNemar test", 500)
 QUALITY = Quality("accuracy", 0.9, 500, "test.csv", 0.88, 0.92, PAIRED, 500)
+LOSS = Quality("loss", 3.31, 100, "the run's test split", 3.27, 3.35, lower_is_better=True, unit="blocks")
 MEASURED = Measured(
     "int8", "cpu", CPU, 1, 32, 1, 22.0, LATENCY, FOOTPRINT, COMPARISON, QUALITY, Parity(0.05, 0.01)
 )  # fmt: skip
 KEPT = {
     "p50_ms": 9.0, "p95_ms": 12.0, "load_ms": 200.0, "size_mb": 25.0, "peak_memory_mb": 150.0, "max_metric_drop": 0.01,
-    "min_metric": 0.85, "max_parity_error": 0.02, "max_slowdown": 0.02,
+    "min_metric": 0.85, "max_metric": 0.95, "max_parity_error": 0.02, "max_slowdown": 0.02,
 }  # fmt: skip
 BROKEN = {
     "p50_ms": 5.0, "p95_ms": 5.0, "load_ms": 20.0, "size_mb": 2.0, "peak_memory_mb": 15.0, "max_parity_error": 0.001,
-    "min_metric": 0.95,
+    "min_metric": 0.95, "max_metric": 0.85,
 }  # fmt: skip
 
 
@@ -212,6 +213,37 @@ def test_a_floor_is_decided_by_the_metrics_interval(floor, expected):
     assert verdict(limits={"min_metric": floor}).verdict == expected
 
 
+@pytest.mark.parametrize(("ceiling", "expected"), [(3.4, ACCEPT), (3.33, INCONCLUSIVE), (3.2, REGRESSION)])
+def test_a_ceiling_is_decided_by_the_interval_of_a_loss(ceiling, expected):
+    finding = only(verdict(change(MEASURED, quality=LOSS), {"max_metric": ceiling}))
+    words = {ACCEPT: "at or below", INCONCLUSIVE: "too near to tell from", REGRESSION: "above"}[expected]
+    assert finding.verdict == expected
+    assert finding.reason == (
+        f"loss is 3.31 on 100 blocks of the run's test split (95 % interval 3.27 to 3.35), {words} the limit of "
+        f"{ceiling:g}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected", "told"),
+    [(0.08, ACCEPT, "is within"), (0.02, REGRESSION, "is over"), (0.055, INCONCLUSIVE, "is within")],
+)
+def test_a_loss_that_rises_is_worse(allowed, expected, told):
+    pair = change(PAIRED, other=3.26, drop=0.05, low=0.04, high=0.06, p_value=1e-6, rows=100)
+    finding = only(verdict(change(MEASURED, quality=change(LOSS, paired=pair)), {"max_metric_drop": allowed}))
+    assert finding.verdict == expected
+    assert "loss 3.31 is 0.05 above the 3.26 of old on the same 100 blocks of the run's test split" in finding.reason
+    assert "95 % interval of the rise +0.04 to +0.06" in finding.reason
+    assert finding.reason.endswith(f"the rise {told} the limit of {allowed:g}"), "blocks cannot be added"
+
+
+def test_a_loss_that_falls_too_far_is_anomalous():
+    pair = change(PAIRED, other=3.81, drop=-0.5, low=-0.6, high=-0.4, p_value=1e-6, rows=100)
+    found = verdict(change(MEASURED, quality=change(LOSS, paired=pair)), {"max_metric_drop": 0.01})
+    assert found.verdict == ANOMALOUS
+    assert "loss is 0.5 below that of old, more than the 0.1 that is plausible" in found.findings[-1].reason
+
+
 @pytest.mark.parametrize(("floor", "expected"), [(0.89, ACCEPT), (0.91, REGRESSION)])
 def test_a_floor_without_an_interval_is_decided_by_the_figure(floor, expected):
     measured = change(MEASURED, quality=change(QUALITY, low=None, high=None))
@@ -318,7 +350,7 @@ def test_scopes_that_differ_in_what_a_limit_does_not_depend_on_give_one_finding(
     counts = {limit: sum(finding.limit == limit for finding in found.findings) for limit in KEPT}
     assert counts == {
         "p50_ms": 2, "p95_ms": 2, "max_slowdown": 2, "peak_memory_mb": 2, "load_ms": 1, "size_mb": 1,
-        "max_metric_drop": 1, "min_metric": 1, "max_parity_error": 1,
+        "max_metric_drop": 1, "min_metric": 1, "max_metric": 1, "max_parity_error": 1,
     }  # fmt: skip
 
 

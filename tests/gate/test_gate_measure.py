@@ -370,9 +370,9 @@ def test_any_percentiles_are_summarised_side_by_side():
     assert row.percentiles_low_ms["p97"] < row.percentiles_ms["p97"]
 
 
-def test_a_language_model_is_timed_one_token_at_a_time_and_its_texts_are_not_scored():
+def test_a_language_model_is_timed_one_token_at_a_time():
     compare = Compare()
-    limits = {"p50_ms": 1000, "max_slowdown": 0.1, "max_parity_error": 0.001, "min_metric": 1, "load_ms": 500}
+    limits = {"p50_ms": 1000, "max_slowdown": 0.1, "max_parity_error": 0.001, "load_ms": 500}
     folder = language_bundle.shared()
     measured, verdict = gate(folder, limits, compare=compare, against=folder)
     [scope] = measured.scopes
@@ -382,9 +382,71 @@ def test_a_language_model_is_timed_one_token_at_a_time_and_its_texts_are_not_sco
         True, (1, 1), (1, 6)
     )  # fmt: skip
     found = {finding.limit: finding for finding in verdict.findings}
-    assert found["min_metric"].verdict == INCONCLUSIVE
-    assert "the gate does not score a language model's texts" in found["min_metric"].reason
     assert found["max_parity_error"].verdict == REGRESSION, "the tiny graph was rounded coarsely"
+
+
+def language_run(folder, rise=0.0, first=0):
+    """A run of a language model with 50 scored blocks, whose int8 has a loss that is higher than fp32's by `rise`."""
+    shutil.copytree(language_bundle.shared(), folder / "bundle")
+    (folder / "quantize").mkdir()
+    rng = np.random.default_rng(0)
+    losses = rng.normal(3, 0.5, (50, 15)).astype(np.float32)
+    noise = rng.normal(0, 0.01, losses.shape).astype(np.float32)
+    rate = np.full(50, 4, np.float32)
+    outputs = {
+        "fp32": {"token_losses": losses, "bytes_per_token": rate},
+        "int8": {"token_losses": losses + noise + np.float32(rise), "bytes_per_token": rate},
+    }
+    blocks = [np.full(16, first + i, np.int32).tobytes() for i in range(50)]
+    rows.save_answers(folder / "quantize", rows.hashes_of(blocks), np.zeros((50, 16), np.int32), outputs)
+    return folder
+
+
+@pytest.mark.parametrize(("rise", "expected"), [(0.0, ACCEPT), (0.1, REGRESSION)])
+def test_a_language_model_is_held_to_the_losses_that_its_run_kept(tmp_path, rise, expected):
+    measured, verdict = gate(language_run(tmp_path / "run", rise), {"max_metric_drop": 0.05, "max_metric": 4})
+    found = {finding.limit: finding for finding in verdict.findings}
+    assert found["max_metric_drop"].verdict == expected
+    assert found["max_metric_drop"].measured == pytest.approx(rise, abs=0.002)
+    assert found["max_metric"].verdict == ACCEPT
+    assert found["max_metric"].measured == pytest.approx(3 + rise, abs=0.1)
+    quality = measured.scopes[0].quality
+    assert (quality.metric, quality.rows, quality.unit, quality.paired.reference) == ("loss", 50, "blocks", "fp32")
+    assert quality.low < quality.value < quality.high
+
+
+def test_runs_of_language_models_are_compared_block_by_block(tmp_path):
+    new, old, apart = (language_run(tmp_path / name, rise, first) for name, rise, first in (
+        ("new", 0.2, 0), ("old", 0.0, 0), ("apart", 0.0, 900)
+    ))  # fmt: skip
+    _, verdict = gate(new, {"max_metric_drop": 0.05}, against=old, metric="bits_per_byte")
+    assert verdict.findings[0].measured == pytest.approx(0.2 / np.log(2) / 4, abs=1e-3)
+    assert verdict.findings[0].verdict == REGRESSION
+    _, verdict = gate(new, {"max_metric_drop": 0.05}, against=apart)
+    assert "no block of test tokens in common: their texts or tokenizers differ" in verdict.findings[0].reason
+
+
+def test_a_language_model_without_its_run_has_the_loss_of_its_bundle():
+    folder = language_bundle.shared()
+    _, verdict = gate(folder, {"max_metric_drop": 0.05, "max_metric": 5})
+    drop, ceiling = verdict.findings
+    assert (drop.verdict, ceiling.verdict, ceiling.measured) == (INCONCLUSIVE, REGRESSION, 5.1)
+    assert drop.reason == (
+        "there is nothing that a language model was scored on: give run folders that have quantize/answers.npz"
+    )
+    assert "on the blocks of the test split, measured when the bundle was made" in ceiling.reason
+
+
+def test_a_limit_on_the_wrong_side_of_a_metric_is_refused(tiny_bundle):
+    with pytest.raises(RecipeError, match="min_metric: loss is better when lower; use max_metric"):
+        gate(language_bundle.shared(), {"min_metric": 3})
+    with pytest.raises(RecipeError, match="max_metric: accuracy is better when higher; use min_metric"):
+        gate(tiny_bundle, {}, scopes=(Scope({"max_metric": 0.9}),))
+
+
+def test_labelled_rows_for_a_language_model_are_refused(tmp_path):
+    with pytest.raises(InputError, match="is a language model's, which has no labelled rows; leave --rows"):
+        gate(language_bundle.shared(), {"max_metric": 3}, rows=tmp_path / "rows.csv")
 
 
 def test_a_length_that_leaves_no_room_for_a_token_is_refused():

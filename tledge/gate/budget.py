@@ -18,7 +18,7 @@ ANY = "any"
 SPEEDUP, METRIC_GAIN = 5.0, 0.1
 
 _PERCENTILE = re.compile(r"p(\d+(?:\.\d+)?)_ms")
-_AMOUNTS = ("load_ms", "size_mb", "peak_memory_mb")
+_AMOUNTS = ("load_ms", "size_mb", "peak_memory_mb", "max_metric")
 _SHARES = ("max_metric_drop", "min_metric", "max_parity_error", "max_slowdown")
 LIMITS = ("p95_ms", *_AMOUNTS, *_SHARES)
 """The limits; `p95_ms` stands for every percentile, such as `p50_ms` or `p99.9_ms`."""

@@ -164,21 +164,24 @@ def _change(share: float) -> str:
     return f"{abs(share):.1%} {'slower' if share >= 0 else 'faster'} than"
 
 
-def _min_metric(say: Say, allowed: float, measured: Measured) -> Finding:
+def _metric(say: Say, allowed: float, measured: Measured, *, from_above: bool) -> Finding:
     quality = measured.quality
     if quality is None:
         return say(verdict=INCONCLUSIVE, reason="the metric was not measured; give --rows FILE")
     low = quality.value if quality.low is None else quality.low
     high = quality.value if quality.high is None else quality.high
-    verdict = _within(-quality.value, -high, -low, -allowed)
+    if from_above:
+        verdict = _within(quality.value, low, high, allowed)
+    else:
+        verdict = _within(-quality.value, -high, -low, -allowed)
     words = {
-        ACCEPT: "at or above",
-        REGRESSION: "below",
+        ACCEPT: f"at or {'below' if from_above else 'above'}",
+        REGRESSION: "above" if from_above else "below",
         INCONCLUSIVE: "too near to tell from",
         ANOMALOUS: "no finite number, for",
     }[verdict]
     interval = "no interval known" if quality.low is None else f"95 % interval {low:.4g} to {high:.4g}"
-    more = "; give more rows" if verdict == INCONCLUSIVE else ""
+    more = _more_rows(quality) if verdict == INCONCLUSIVE else ""
     reason = (
         f"{quality.metric} is {quality.value:.4g} on {_rows_of(quality)} ({interval}), {words} the limit of "
         f"{allowed:.4g}{more}"
@@ -187,15 +190,15 @@ def _min_metric(say: Say, allowed: float, measured: Measured) -> Finding:
 
 
 def _rows_of(quality: Quality) -> str:
-    return f"{quality.rows} rows of {quality.source}" if quality.rows else f"the rows of {quality.source}"
+    return f"{quality.rows or 'the'} {quality.unit} of {quality.source}"
 
 
 def _metric_drop(say: Say, allowed: float, measured: Measured) -> Finding:
     """A regression where the drop is over the limit and real; accepted where the interval's end is within it."""
     quality = measured.quality
     if quality is None or quality.paired is None:
-        return say(verdict=INCONCLUSIVE, reason="the drop was not measured; give --rows FILE")
-    pair = quality.paired
+        return say(verdict=INCONCLUSIVE, reason="the metric was not compared; give --rows FILE")
+    pair, drop, more = quality.paired, _drop(quality), _more_rows(quality)
     if not all(map(math.isfinite, (pair.drop, pair.low, pair.high, pair.p_value))):
         verdict = ANOMALOUS
     elif pair.drop > allowed and pair.p_value < SIGNIFICANT:
@@ -205,11 +208,11 @@ def _metric_drop(say: Say, allowed: float, measured: Measured) -> Finding:
     else:
         verdict = INCONCLUSIVE
     end = {
-        ACCEPT: f"and the drop is within the limit of {allowed:.4g}",
-        REGRESSION: f"and the drop is over the limit of {allowed:.4g}",
+        ACCEPT: f"and the {drop} is within the limit of {allowed:.4g}",
+        REGRESSION: f"and the {drop} is over the limit of {allowed:.4g}",
         ANOMALOUS: "which are no finite numbers",
-        INCONCLUSIVE: f"and these rows cannot tell whether the drop is within the limit of {allowed:.4g}; "
-        f"give more rows{_rows_wanted(pair, allowed)}",
+        INCONCLUSIVE: f"and these {quality.unit} cannot tell whether the {drop} is within the limit of {allowed:.4g}"
+        + (more and more + _rows_wanted(pair, allowed)),
     }[verdict]
     return say(
         verdict=verdict,
@@ -224,11 +227,23 @@ def _told(quality: Quality, pair: Paired) -> str:
     """The change, and what it is called: real, or not to be told from chance."""
     called = "a real change" if pair.p_value < SIGNIFICANT else "not distinguishable from chance"
     called = "no change" if pair.low == pair.high == 0 else called
+    side = "below" if (pair.drop >= 0) != quality.lower_is_better else "above"
     return (
-        f"{quality.metric} {quality.value:.4g} is {abs(pair.drop):.4g} {'below' if pair.drop >= 0 else 'above'} "
-        f"the {pair.other:.4g} of {pair.reference} on the same {pair.rows} rows of {quality.source} (95 % interval of "
-        f"the drop {pair.low:+.4g} to {pair.high:+.4g}, {pair.test} p = {pair.p_value:.2g}): {called}"
+        f"{quality.metric} {quality.value:.4g} is {abs(pair.drop):.4g} {side} "
+        f"the {pair.other:.4g} of {pair.reference} on the same {pair.rows} {quality.unit} of {quality.source} "
+        f"(95 % interval of the {_drop(quality)} {pair.low:+.4g} to {pair.high:+.4g}, {pair.test} p = "
+        f"{pair.p_value:.2g}): {called}"
     )
+
+
+def _drop(quality: Quality) -> str:
+    """What a change for the worse is called."""
+    return "rise" if quality.lower_is_better else "drop"
+
+
+def _more_rows(quality: Quality) -> str:
+    """What to do where rows cannot tell; a language model's blocks are those that its run scored."""
+    return "; give more rows" if quality.unit == "rows" else ""
 
 
 def _rows_wanted(pair: Paired, allowed: float) -> str:
@@ -244,7 +259,8 @@ _JUDGES: Mapping[str, Callable[[Say, float, Measured], Finding]] = {
     "size_mb": _size,
     "max_parity_error": _parity,
     "max_slowdown": _slowdown,
-    "min_metric": _min_metric,
+    "min_metric": functools.partial(_metric, from_above=False),
+    "max_metric": functools.partial(_metric, from_above=True),
     "max_metric_drop": _metric_drop,
 }
 
@@ -270,7 +286,7 @@ def _place(limit: str, measured: Measured) -> dict[str, Any]:
     place = {"variant": measured.variant, "provider": measured.provider}
     if limit == "size_mb":
         return {"variant": measured.variant}
-    if limit in ("min_metric", "max_metric_drop", "max_parity_error"):
+    if limit in ("min_metric", "max_metric", "max_metric_drop", "max_parity_error"):
         return place
     if limit == "load_ms":
         return place | {"threads": measured.threads}
@@ -297,7 +313,8 @@ def _trouble(measured: Measured, budget: Budget, measurements: Measurements) -> 
         yield say("labels", ANOMALOUS, f"{reason}; score both on the same rows with --rows FILE")
     pair = quality.paired
     if pair is not None and -pair.drop > budget.anomalous_metric_gain and pair.p_value < SIGNIFICANT:
-        reason = f"{quality.metric} is {-pair.drop:.4g} above that of {pair.reference}, more than the "
+        side = "below" if quality.lower_is_better else "above"
+        reason = f"{quality.metric} is {-pair.drop:.4g} {side} that of {pair.reference}, more than the "
         end = f"{budget.anomalous_metric_gain:.4g} that is plausible; look for evaluation rows in training"
         yield say("anomalous_metric_gain", ANOMALOUS, reason + end, budget.anomalous_metric_gain, -pair.drop)
 

@@ -16,7 +16,7 @@ from tledge.bench.compare import DURATION_S, Setting, compare
 from tledge.bench.notes import notes
 from tledge.bench.targets import Target
 from tledge.bundle import Manifest, golden, golden_language
-from tledge.errors import RecipeError, did_you_mean
+from tledge.errors import InputError, RecipeError, did_you_mean
 from tledge.gate import rows as rows_
 from tledge.gate.budget import Budget, RowsFile, Scope, percentile_of
 from tledge.gate.measurements import Measured, Measurements, Parity, Quality
@@ -30,7 +30,7 @@ from tledge.tasks import Task
 
 MARGIN = 4
 """How many times the samples beyond a percentile are taken, so that its bounds are near enough to tell."""
-_QUALITY = ("min_metric", "max_metric_drop")
+_QUALITY = ("min_metric", "max_metric", "max_metric_drop")
 _FOOTPRINT = ("load_ms", "peak_memory_mb")
 
 T = TypeVar("T")
@@ -107,19 +107,35 @@ def measure(
 
 
 def _metric(budget: Budget, task: Task) -> str:
-    if budget.metric is not None and budget.metric not in task.METRICS:
-        known = f"the task has {', '.join(task.METRICS)}{did_you_mean(budget.metric, task.METRICS)}"
-        raise RecipeError(f"the budget's metric {budget.metric!r} is not known; {known}")
-    return budget.metric or task.METRIC
+    metric = budget.metric or task.METRIC
+    if metric not in task.METRICS:
+        known = f"the task has {', '.join(task.METRICS)}{did_you_mean(metric, task.METRICS)}"
+        raise RecipeError(f"the budget's metric {metric!r} is not known; {known}")
+    lower = tasks.lower_is_better(task, metric)
+    right, wrong = ("max_metric", "min_metric") if lower else ("min_metric", "max_metric")
+    if any(wrong in scope.limits for scope in budget.scopes):
+        raise RecipeError(
+            f"the budget's {wrong}: {metric} is better when {'lower' if lower else 'higher'}; use {right}"
+        )
+    return metric
 
 
 def _rows(side: Side, budget: Budget, given: Path | None) -> Rows | None:
-    """The labelled rows to evaluate on, where any limit asks for them; there are none for a language model."""
+    """The labelled rows to evaluate on, where any limit asks for them.
+
+    Raises:
+        InputError: rows for a language model, which is judged by the blocks of tokens that its run kept.
+    """
     if not any(limit in _QUALITY for scope in budget.scopes for limit in scope.limits):
         return None
-    if side.manifest.generation is not None:
-        return None
     file = budget.evaluation
+    if side.manifest.generation is not None:
+        if given is not None or file is not None:
+            raise InputError(
+                f"{side.path} is a language model's, which has no labelled rows; leave --rows and evaluation out, and "
+                "give run folders"
+            )
+        return None
     if given is not None:
         file = RowsFile(given) if file is None else dataclasses.replace(file, rows=given)
     return None if file is None else rows_.read(file, side.manifest, side.encoder)

@@ -12,8 +12,9 @@ from tledge.artifacts import BenchResult, Comparison, Footprint, Latency
 class Paired:
     """A metric of two models on the same rows.
 
-    `drop` is `other - value`, with its 95 % interval `low` to `high`; `p_value` is that of `test`, two-sided, for no
-    difference. `reference` names the other model.
+    `drop` is how much worse `value` is than `other`, `other - value` where higher is better and `value - other` where
+    lower is, with its 95 % interval `low` to `high`; `p_value` is that of `test`, two-sided, for no difference.
+    `reference` names the other model.
     """
 
     reference: str
@@ -30,9 +31,10 @@ class Paired:
 class Quality:
     """A metric on labelled rows, where they came from, and what else they tell.
 
-    `low` and `high` bound the metric's 95 % interval, `None` where it is not known. `other_rows` are those that the
-    other model was scored on, `relabelled` counts rows with the same input but other labels for it,
-    `calibration_rows` those that were calibrated with, and `non_finite` those with an output that is no finite number.
+    `lower_is_better` is as of a loss; a language model's rows are blocks of tokens, and are called so in `unit`. `low`
+    and `high` bound the metric's 95 % interval, `None` where it is not known. `other_rows` are those that the other
+    model was scored on, `relabelled` counts rows with the same input but other labels for it, `calibration_rows` those
+    that were calibrated with, and `non_finite` those with an output that is no finite number.
     """
 
     metric: str
@@ -46,6 +48,8 @@ class Quality:
     relabelled: int = 0
     calibration_rows: int = 0
     non_finite: int = 0
+    lower_is_better: bool = False
+    unit: str = "rows"
 
 
 @dataclass(frozen=True, slots=True)

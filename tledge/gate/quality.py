@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tledge import tasks
 from tledge.bench.stats import binomial_tail
 from tledge.errors import DataError
 from tledge.gate.measurements import Paired
@@ -84,7 +85,7 @@ def paired(
 
     Args:
         task: Scores the rows.
-        metric: One of the task's; higher is better.
+        metric: One of the task's.
         outputs: The model's raw outputs, rows first.
         targets: The rows' targets, in the model's order of labels.
         others: The other model's raw outputs.
@@ -102,12 +103,14 @@ def paired(
         drops = _share_drops(lost, won, right.size, seed)
         drop, test, p_value = (lost - won) / right.size, MCNEMAR, mcnemar(lost, won)
     else:
+        sign = -1 if tasks.lower_is_better(task, metric) else 1
 
         def resampled(rows: Array) -> float:
-            return _score(task, metric, others, other_targets, rows) - _score(task, metric, outputs, targets, rows)
+            theirs = _score(task, metric, others, other_targets, rows)
+            return sign * (theirs - _score(task, metric, outputs, targets, rows))
 
         drops = _resampled(outputs, seed, resampled)
-        drop, test, p_value = theirs - ours, BOOTSTRAP, _two_sided(drops)
+        drop, test, p_value = sign * (theirs - ours), BOOTSTRAP, _two_sided(drops)
     low, high = _bounds(drops)
     return Paired(reference, theirs, drop, low, high, p_value, test, len(targets))
 
@@ -119,8 +122,8 @@ def mcnemar(lost: int, won: int) -> float:
 
 def _right(task: Task, metric: str, outputs: Outputs, targets: Array) -> npt.NDArray[np.bool_] | None:
     """Which rows are right, `(rows,)`, where the metric is the share of such rows; else `None`."""
-    decisions = task.decisions(outputs)
-    if decisions is None or metric not in SHARES:
+    decisions = task.decisions(outputs) if metric in SHARES else None
+    if decisions is None:
         return None
     same = np.asarray(decisions == targets)
     return same if same.ndim == 1 else np.asarray(same.all(axis=1))

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from tledge import tasks
 from tledge.evaluate import score
 from tledge.gate import quality
 from tledge.gate import rows as rows_
@@ -24,11 +25,7 @@ T = TypeVar("T")
 
 _FP32 = "fp32"
 _NO_ROWS = "there are no labelled rows: give --rows FILE, evaluation.rows in the budget"
-
-_NO_TEXTS = (
-    "the gate does not score a language model's texts; leave the limit out and see the run's report, which has its "
-    "metrics on the test tokens"
-)
+_NO_BLOCKS = "there is nothing that a language model was scored on: give"
 
 
 @dataclass
@@ -55,12 +52,10 @@ class Scoring:
             asked: The variant's name in the budget, which is then that of the old bundle's variant too.
             with_pair: Whether a comparison is asked for.
         """
-        if self.new.manifest.generation is not None:
-            missing.update(dict.fromkeys(("min_metric", "max_metric_drop"), _NO_TEXTS))
-            return None
         ours = self._answers(self.new, variant, provider)
         if ours is None:
-            missing["max_metric_drop"] = f"{_NO_ROWS}, or run folders that have quantize/{rows_.ANSWERS}"
+            wanted = _NO_BLOCKS if self._of_language else f"{_NO_ROWS}, or"
+            missing["max_metric_drop"] = f"{wanted} run folders that have quantize/{rows_.ANSWERS}"
             return self._stored_quality(variant, missing)
         source = self.rows.name if self.rows is not None else "the run's test split"
         found = self._once(("alone", variant, provider), lambda: self._alone(ours, source))
@@ -70,7 +65,8 @@ class Scoring:
         side, other = pairs_with
         theirs = self._answers(side, other, provider)
         if theirs is None:
-            missing["max_metric_drop"] = f"{side.path} has no stored answers of {other}; give --rows FILE"
+            instead = "a run folder that has them" if self._of_language else "--rows FILE"
+            missing["max_metric_drop"] = f"{side.path} has no stored answers of {other}; give {instead}"
             return found
         name = other if side is self.new else f"{other} of {side.title}"
         key = ("pair", variant, str(side.folder), other, provider)
@@ -78,6 +74,19 @@ class Scoring:
         if reason:
             missing["max_metric_drop"] = reason
         return found
+
+    @property
+    def _lower_is_better(self) -> bool:
+        return tasks.lower_is_better(self.task, self.metric)
+
+    @property
+    def _unit(self) -> str:
+        return "blocks" if self._of_language else "rows"
+
+    @property
+    def _of_language(self) -> bool:
+        """Whether rows are the blocks of tokens of a language model, which only a run has."""
+        return self.new.manifest.generation is not None
 
     def _reference(self, asked: str | None, variant: str, missing: dict[str, str]) -> tuple[Side, str] | None:
         """What a metric is compared with: the old bundle's variant, or without one the same bundle's fp32."""
@@ -126,6 +135,8 @@ class Scoring:
             value=quality.value(self.task, self.metric, finite.outputs, finite.targets),
             rows=len(ours.hashes),
             source=source,
+            lower_is_better=self._lower_is_better,
+            unit=self._unit,
             low=low,
             high=high,
             calibration_rows=sum(value in calibrated for value in ours.hashes.tolist()),
@@ -139,6 +150,8 @@ class Scoring:
             if side.manifest.labels != self.new.manifest.labels:
                 return found, "the two bundles order their labels differently; give --rows FILE"
             ours, theirs = rows_.join(ours, theirs)
+            if not len(ours.hashes) and self._of_language:
+                return found, "the two runs have no block of test tokens in common: their texts or tokenizers differ"
             if not len(ours.hashes):
                 return found, "the two runs have no test row in common; give --rows FILE"
             different = np.asarray(ours.targets != theirs.targets).reshape(len(ours.hashes), -1).any(axis=1)
@@ -154,12 +167,18 @@ class Scoring:
         manifest = self.new.manifest
         metrics = manifest.variant(variant).test_metrics or (manifest.metrics if variant == manifest.chosen else {})
         if self.metric not in metrics:
-            missing["min_metric"] = f"the bundle has no {self.metric} of {variant} on test rows; give --rows FILE"
+            reason = f"the bundle has no {self.metric} of {variant} on test rows; give --rows FILE"
+            missing.update(dict.fromkeys(("min_metric", "max_metric"), reason))
             return None
-        count, value = manifest.provenance.rows.get("test", 0), metrics[self.metric]
+        # how many of a language model's blocks were scored is not in its bundle
+        count = 0 if self._of_language else manifest.provenance.rows.get("test", 0)
+        value = metrics[self.metric]
         is_share = count > 0 and self.metric in quality.SHARES
         low, high = quality.wilson(value, count) if is_share else (None, None)
-        return Quality(self.metric, value, count, "the test split, measured when the bundle was made", low, high)
+        source = "the test split, measured when the bundle was made"
+        return Quality(
+            self.metric, value, count, source, low, high, lower_is_better=self._lower_is_better, unit=self._unit
+        )
 
     def _once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
         if key not in self.done:

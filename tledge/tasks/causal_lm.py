@@ -58,14 +58,17 @@ def decisions(outputs: Outputs) -> npt.NDArray[np.int64]:
 
 
 def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
-    """Loss and perplexity of blocks, and with `logits` next-token accuracy; `likelihood.score` knows bytes too.
+    """Loss and perplexity of blocks, with `bytes_per_token` bits per byte, and with `logits` next-token accuracy.
 
     Args:
-        outputs: `token_losses`, `(blocks, block - 1)` in nats, or `logits`, `(blocks, block, vocabulary)`.
+        outputs: `token_losses`, `(blocks, block - 1)` in nats, and if known `bytes_per_token`, `(blocks,)`; or
+            `logits`, `(blocks, block, vocabulary)`.
         targets: token ids, `(blocks, block)`; the first of each block is not predicted.
     """
     if "token_losses" in outputs:
-        return metrics_of(float(np.mean(outputs["token_losses"], dtype=np.float64)))
+        rate = outputs.get("bytes_per_token")
+        loss = float(np.mean(outputs["token_losses"], dtype=np.float64))
+        return metrics_of(loss, None if rate is None else float(np.mean(rate)))
     logits, truth = outputs["logits"][:, :-1], targets[:, 1:]
     losses = token_losses(logits.reshape(-1, logits.shape[-1]), truth.reshape(-1))
     accuracy = metrics.accuracy(decisions(outputs), truth)

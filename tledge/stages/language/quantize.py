@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tledge import artifacts, likelihood, tasks
 from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
 from tledge.stages.job import Job
@@ -21,6 +23,7 @@ SAMPLE_PROMPT, SAMPLE_TOKENS = 16, 40
 def stage(job: Job, folder: Path) -> str:
     """Make, score, time and choose variants, and let the chosen one write."""
     from tledge import data
+    from tledge.gate import rows
     from tledge.quantize import run as quantize
     from tledge.quantize.choose import Limits
     from tledge.runtime import open_session
@@ -61,16 +64,32 @@ def stage(job: Job, folder: Path) -> str:
         n_calibration=0,
         progress=job.progress,
     )
-    tested = {v.name: score_on("test", folder / v.graph.path, v.name).metrics for v in variants}
-    write_json(folder / "variants.json", [artifacts.to_dict(v) | {"test_metrics": tested[v.name]} for v in variants])
+    tested = {v.name: score_on("test", folder / v.graph.path, v.name) for v in variants}
+    write_json(
+        folder / "variants.json",
+        [artifacts.to_dict(v) | {"test_metrics": tested[v.name].metrics} for v in variants],
+    )
+    scored = some(blocks.test)
+    rate = np.full(len(scored), blocks.bytes_per_token["test"], np.float32)
+    rows.save_answers(
+        folder,
+        rows.hashes_of([block.tobytes() for block in scored]),
+        scored,
+        {
+            name: {"token_losses": found.token_losses.astype(np.float32), "bytes_per_token": rate}
+            for name, found in tested.items()
+        },
+    )
     write_json(folder / "candidates.json", [])
     write_json(
         folder / "scored.json", {split: int(some(getattr(blocks, split)).size) for split in ("validation", "test")}
     )
     chosen = next(v for v in variants if v.chosen)
     write_json(folder / "samples.json", _samples(job, folder / chosen.graph.path, blocks.validation))
-    scored = f"{len(some(blocks.test))} of {len(blocks.test)} blocks"
-    return f"{chosen.name} chosen, test {metric} {tested[chosen.name][metric]:.3f} on {scored}; {chosen.reason}"
+    counted = f"{len(scored)} of {len(blocks.test)} blocks"
+    return (
+        f"{chosen.name} chosen, test {metric} {tested[chosen.name].metrics[metric]:.3f} on {counted}; {chosen.reason}"
+    )
 
 
 def _timed(job: Job, graphs: Mapping[str, Path], fp32: Graph) -> dict[str, tuple[float, LatencyRatio | None]]:
