@@ -222,6 +222,17 @@ def test_random_weights_come_from_the_seed_and_say_so():
     assert model.weights_digest(first.module) != model.weights_digest(other.module)
 
 
+def test_batch_norms_of_random_weights_follow_quickly_and_those_of_pretrained_ones_as_published(tmp_path):
+    def momenta(backbone):
+        return {m.momentum for m in backbone.module.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+
+    published = models.mobilenet_v3_small(weights=None)
+    save_file(published.state_dict(), tmp_path / "pretrained.safetensors")
+    assert momenta(families.image_backbone(weights="none")) == {0.1}
+    assert momenta(families.image_backbone(weights=str(tmp_path / "pretrained.safetensors"))) == {0.01}
+    assert momenta(families.image_backbone("timm:tf_efficientnet_lite0")) == {0.1}, "0.01 there too"
+
+
 def test_a_text_backbone_with_random_weights(pretrained):
     trained = model.load_backbone(str(pretrained("bert")))
     torch.manual_seed(5)

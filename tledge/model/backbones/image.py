@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from tledge.errors import BundleError, ModelError
 from tledge.inputs.image import Facts, read_config
@@ -19,6 +20,8 @@ from tledge.model.backbones.source import Source
 from tledge.model.backbones.transformers import place_of
 from tledge.model.last_layer import LastLayer, take_off
 
+MOMENTUM = 0.1
+"""The least momentum of batch norms in a network with random weights: torch's default."""
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
@@ -83,6 +86,7 @@ def load(
     notes: list[str] = []
     if not pretrained or source.state is None:
         notes.append("random weights")
+        _quicken(module)
     else:
         free = last_layer.dropped
         state, notes = weight_files.match(
@@ -98,6 +102,17 @@ def load(
     return ImageBackbone(
         reference, module.eval(), facts, last_layer, source.library, source.name, source.own_config, tuple(notes)
     )
+
+
+def _quicken(module: nn.Module) -> None:
+    """Let the statistics of batch norms follow weights that change fast.
+
+    The momentum of 0.01 that MobileNetV3 and others have is meant for hundreds of thousands of steps: it is a hundred
+    steps behind the weights, so that after a few hundred the network answers the same to every image.
+    """
+    for norm in module.modules():
+        if isinstance(norm, _BatchNorm) and norm.momentum is not None:
+            norm.momentum = max(norm.momentum, MOMENTUM)
 
 
 def rebuilt(folder: Path, config: Mapping[str, Any]) -> ImageBackbone:
