@@ -192,4 +192,4 @@ def test_a_bundle_of_a_language_model_tells_what_it_reads(capfd, tmp_path):
     done = call(capfd, "inspect", language_bundle.copy(tmp_path / "bundle"))
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[0] == f"causal_lm, reads {tiny_language.CONTEXT} tokens, new ones included"
-    assert "input past_key_values.0.key: float32 (batch, 2, past_sequence, 16)" in done.out
+    assert "input past_key_values.0.key: float32 (batch_size, 2, past_sequence_length, 16)" in done.out

@@ -33,11 +33,11 @@ def test_inputs_and_outputs_have_the_names_of_the_ecosystem(family, exported):
     for values in (stored.input, made.graph.inputs):
         assert {value.name for value in values} == names
     assert [value.name for value in stored.output] == ["logits"]
-    assert {spec.shape for spec in made.graph.inputs} == {("batch", "sequence")}
+    assert {spec.shape for spec in made.graph.inputs} == {("batch_size", "sequence_length")}
     assert {spec.dtype for spec in made.graph.inputs} == {"int64"}
-    assert [(spec.dtype, spec.shape) for spec in made.graph.outputs] == [("float32", ("batch", 2))]
+    assert [(spec.dtype, spec.shape) for spec in made.graph.outputs] == [("float32", ("batch_size", 2))]
     dims = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in stored.input]
-    assert dims == [["batch", "sequence"]] * len(names)
+    assert dims == [["batch_size", "sequence_length"]] * len(names)
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)

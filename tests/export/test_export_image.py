@@ -36,8 +36,8 @@ def reference(run):
 
 def test_takes_any_number_of_images_of_one_size(made):
     (taken,), (given,) = made.graph.inputs, made.graph.outputs
-    assert (taken.name, taken.dtype, taken.shape) == ("pixel_values", "float32", ("batch", 3, 32, 32))
-    assert (given.name, given.dtype, given.shape) == ("logits", "float32", ("batch", 3))
+    assert (taken.name, taken.dtype, taken.shape) == ("pixel_values", "float32", ("batch_size", 3, 32, 32))
+    assert (given.name, given.dtype, given.shape) == ("logits", "float32", ("batch_size", 3))
     assert made.graph.size_bytes == made.path.stat().st_size
     assert (made.graph.opset, made.graph.ir_version) == (20, 10)
     onnx.checker.check_model(made.stored)

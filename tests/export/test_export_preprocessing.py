@@ -40,8 +40,8 @@ def add(plain, tmp_path):
 def test_images_of_any_size_come_out_as_outside_the_graph(interpolation, cut, resize, add, plain):
     path, graph, encoder = add("resize_and_normalize", interpolation=interpolation, crop_offset=cut, resize=resize)
     (taken,) = graph.inputs
-    assert (taken.name, taken.dtype, taken.shape) == ("pixel_values", "uint8", ("batch", "height", "width", 3))
-    assert graph.outputs[0].shape == ("batch", 3)
+    assert (taken.name, taken.dtype, taken.shape) == ("pixel_values", "uint8", ("batch_size", "height", "width", 3))
+    assert graph.outputs[0].shape == ("batch_size", 3)
     sizes = [(48, 40), (37, 36), (300, 200), (20, 45), (36, 36), (33, 41), (77, 401)]
     images = [tiny_images.pictures(1, height=h, width=w)[0] for h, w in sizes]
     found = export.check_preprocessing(path, session_run(open_session(plain)), encoder, images, DECISIONS)
@@ -52,7 +52,7 @@ def test_images_of_any_size_come_out_as_outside_the_graph(interpolation, cut, re
 
 def test_normalising_alone_takes_the_models_size(add, plain):
     path, graph, encoder = add("normalize", interpolation="lanczos", resize=None)
-    assert (graph.inputs[0].dtype, graph.inputs[0].shape) == ("uint8", ("batch", 32, 32, 3))
+    assert (graph.inputs[0].dtype, graph.inputs[0].shape) == ("uint8", ("batch_size", 32, 32, 3))
     found = export.check_preprocessing(path, session_run(open_session(plain)), encoder, tiny_images.pictures(3))
     assert found["max_steps"] < 0.01
     assert found["max_output_diff"] < 1e-4

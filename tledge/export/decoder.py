@@ -23,14 +23,17 @@ from tledge.export.tied import store_weights_once
 
 TOKENS = ("input_ids", "attention_mask", "position_ids")
 DIMENSIONS = {
-    "input_ids": ("batch", "sequence"),
-    "attention_mask": ("batch", "total_sequence"),
-    "position_ids": ("batch", "sequence"),
-    "logits": ("batch", "sequence"),
-    "past_key_values": ("batch", "past_sequence"),
-    "present": ("batch", "total_sequence"),
+    "input_ids": ("batch_size", "sequence_length"),
+    "attention_mask": ("batch_size", "total_sequence_length"),
+    "position_ids": ("batch_size", "sequence_length"),
+    "logits": ("batch_size", "sequence_length"),
+    "past_key_values": ("batch_size", "past_sequence_length"),
+    "present": ("batch_size", "total_sequence_length"),
 }
-"""The names of dynamic dimensions, in order, of each input and output; of the cache's by the first part of its name."""
+"""The names of dynamic dimensions, in order, of each input and output; of the cache's by the first part of its name.
+
+They are optimum's, by which transformers.js knows how large an empty past is.
+"""
 
 
 def export_decoder(module: PreTrainedModel, path: Path, *, opset: int, external_data: bool) -> Graph:

@@ -17,7 +17,7 @@ import onnx_ir
 from tledge.artifacts import Graph, TensorSpec
 from tledge.errors import ExportError
 
-DIMENSIONS = ("batch", "sequence")
+DIMENSIONS = ("batch_size", "sequence_length")
 IR_VERSION = 10  # what onnxruntime has read since 1.18; newer features of the format are not used
 SINGLE_FILE_LIMIT = 2_000_000_000  # protobuf's limit for one message is 2 GiB
 
@@ -68,7 +68,7 @@ def not_translated(model: object, error: Exception) -> ExportError:
 
 
 def name_dimensions(program: onnx_ir.Model, dimensions: Mapping[str, Sequence[str]]) -> None:
-    """Name the dynamic dimensions of the graph's inputs and outputs: `batch` and `sequence` where nothing else is said.
+    """Name the dynamic dimensions of the graph's inputs and outputs, with `DIMENSIONS` where nothing else is said.
 
     The exporter's symbols (`s18`) say nothing, and give one dimension several names.
     """

@@ -61,7 +61,9 @@ def add_preprocessing(path: Path, facts: Facts, mode: str) -> Graph:
     for node in graph.node:
         node.input[:] = [PIXELS if name == old.name else name for name in node.input]
     height, width = ("height", "width") if resizes else facts.size
-    graph.input[0].CopyFrom(helper.make_tensor_value_info(old.name, TensorProto.UINT8, ["batch", height, width, 3]))
+    graph.input[0].CopyFrom(
+        helper.make_tensor_value_info(old.name, TensorProto.UINT8, ["batch_size", height, width, 3])
+    )
     writer = _Writer()
     planar = writer("Transpose", old.name, perm=[0, 3, 1, 2])
     if resizes:
@@ -212,7 +214,7 @@ def _prefix(path: Path, target: Path) -> Path:
     nodes = list(_nodes(model))
     read = {name for node in nodes for name in node.input}
     constants = [tensor for tensor in model.graph.initializer if tensor.name in read]
-    shape = ["batch", 3, "model_height", "model_width"]
+    shape = ["batch_size", 3, "model_height", "model_width"]
     output = helper.make_tensor_value_info(PIXELS, TensorProto.FLOAT, shape)
     graph = helper.make_graph(nodes, "preprocess", model.graph.input, [output], constants)
     made = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)

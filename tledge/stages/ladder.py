@@ -192,13 +192,13 @@ def one_run(graph: Graph, at: Setting) -> dict[str, Array]:
 
     A decoder gets one new token for each row after a past of the setting's length.
     """
-    decodes = any(name == "past_sequence" for spec in graph.inputs for name in spec.shape)
+    decodes = any(name == "past_sequence_length" for spec in graph.inputs for name in spec.shape)
     length = at.length or 1
     sizes = {
-        "batch": at.batch,
-        "sequence": 1 if decodes else length,
-        "past_sequence": length,
-        "total_sequence": length + 1,
+        "batch_size": at.batch,
+        "sequence_length": 1 if decodes else length,
+        "past_sequence_length": length,
+        "total_sequence_length": length + 1,
     }
     rng = np.random.default_rng(0)
     return {spec.name: _tensor(spec, sizes, rng) for spec in graph.inputs}
@@ -211,7 +211,7 @@ def _tensor(spec: TensorSpec, sizes: Mapping[str, int], rng: np.random.Generator
     if spec.name == "attention_mask":
         return np.ones(shape, spec.dtype)
     if spec.name == "position_ids":
-        return np.full(shape, sizes["past_sequence"], spec.dtype)
+        return np.full(shape, sizes["past_sequence_length"], spec.dtype)
     largest = 1 if spec.name == "token_type_ids" else 8  # any vocabulary has so many tokens
     return rng.integers(0, largest, shape).astype(spec.dtype)
 

@@ -40,7 +40,9 @@ def apply(source: Path, target: Path) -> None:
             graph.node.remove(node)
         for tensor in constants:
             graph.initializer.remove(tensor)
-        pixels = onnx.helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, ["batch", 3, None, None])
+        pixels = onnx.helper.make_tensor_value_info(
+            nodes[-1].output[0], TensorProto.FLOAT, ["batch_size", 3, None, None]
+        )
         graph.input[0].CopyFrom(pixels)
     model = convert_float_to_float16(
         model, keep_io_types=True, max_finite_val=LARGEST, node_block_list=needing_float32(model.graph)
