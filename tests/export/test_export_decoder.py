@@ -37,18 +37,18 @@ def test_inputs_and_outputs_are_those_of_the_ecosystem_in_their_order(kind, n_he
     graph = decoder(kind).graph
     names = [f"{i}.{part}" for i in range(2) for part in ("key", "value")]
     tokens = {
-        "input_ids": ("batch", "sequence"),
-        "attention_mask": ("batch", "total_sequence"),
-        "position_ids": ("batch", "sequence"),
+        "input_ids": ("batch_size", "sequence_length"),
+        "attention_mask": ("batch_size", "total_sequence_length"),
+        "position_ids": ("batch_size", "sequence_length"),
     }
-    past = {f"past_key_values.{name}": ("batch", n_heads, "past_sequence", 16) for name in names}
-    present = {f"present.{name}": ("batch", n_heads, "total_sequence", 16) for name in names}
+    past = {f"past_key_values.{name}": ("batch_size", n_heads, "past_sequence_length", 16) for name in names}
+    present = {f"present.{name}": ("batch_size", n_heads, "total_sequence_length", 16) for name in names}
     assert [(v.name, v.dtype, v.shape) for v in graph.inputs] == [
         *((name, "int64", shape) for name, shape in tokens.items()),
         *((name, "float32", shape) for name, shape in past.items()),
     ]
     assert [(v.name, v.dtype, v.shape) for v in graph.outputs] == [
-        ("logits", "float32", ("batch", "sequence", 320)),
+        ("logits", "float32", ("batch_size", "sequence_length", 320)),
         *((name, "float32", shape) for name, shape in present.items()),
     ]
 
@@ -143,6 +143,28 @@ def test_a_wrong_graph_is_found_out(name):
         export.require(found, [last_logits(made.module, PROMPTS)], where="here")
 
 
+def apart(size, off):
+    """The parity case of a pass whose logits and keys have this root mean square, and another that is `off` from it."""
+    rng = np.random.default_rng(0)
+    logits, keys = (rng.normal(0, size, (1, *shape)).astype(np.float32) for shape in ((4, 50), (2, 4, 8)))
+    expected, got = (decoder_parity._Pass(logits + by, (keys + by,)) for by in (0, np.float32(off)))
+    return decoder_parity._case("made up", (1, 4), False, [(expected, got)], decoder_parity._Limits(1e-4, 0))
+
+
+@pytest.mark.parametrize(
+    ("size", "off", "passed"), [(0.5, 8e-5, True), (0.5, 2e-4, False), (5, 4e-4, True), (5, 1e-3, False)]
+)
+def test_the_tolerance_grows_with_what_is_compared(size, off, passed):
+    case = apart(size, off)
+    assert (case.passed, case.max_abs_diff) == (passed, pytest.approx(off, rel=0.01))
+    assert case.allowed == pytest.approx(1e-4 * max(1, size), rel=0.2)
+
+
+def test_values_that_are_no_numbers_are_never_alike():
+    expected, got = (decoder_parity._Pass(np.full((1, 2, 3), each, np.float32), ()) for each in (np.inf, 1))
+    assert not decoder_parity._case("", (1, 2), False, [(expected, got)], decoder_parity._Limits(1e-4, 0)).passed
+
+
 def test_wrong_keys_are_found_out_though_the_logits_are_right():
     made = decoder("gpt2")
 
@@ -234,6 +256,6 @@ def test_a_size_that_is_baked_in_is_refused():
     made = decoder("gpt2")
     program = onnx_ir.load(made.path)
     exporting._require_dynamic(program, made.module)
-    program.graph.inputs[0].shape = onnx_ir.Shape([2, "sequence"])
-    with pytest.raises(ExportError, match=r"GPT2LMHeadModel has the shape \[2,sequence\] at 'input_ids'; expected any"):
+    program.graph.inputs[0].shape = onnx_ir.Shape([2, "sequence_length"])
+    with pytest.raises(ExportError, match=r"GPT2LMHeadModel has the shape \[2,sequence_length\] at 'input_ids'; expected any"):
         exporting._require_dynamic(program, made.module)

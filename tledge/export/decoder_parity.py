@@ -72,7 +72,8 @@ def check_decoder(
         graph_run: its graph in onnxruntime.
         prompts: token ids; at least two, of different lengths of 2 or more, so that a batch of them is padded.
         context: how many tokens the model reads.
-        atol: allowed absolute difference.
+        atol: allowed absolute difference; where the root mean square of what is compared is more than 1, so many times
+            as much.
         rtol: allowed difference relative to torch's value.
         progress: shown by cases.
     """
@@ -190,14 +191,22 @@ def _case(
     for expected, got in pairs:
         for start in range(0, expected.logits.shape[1], SLICE):
             part = slice(start, start + SLICE)
-            furthest = max(
-                furthest, difference(expected.logits[:, part], got.logits[:, part], limits.atol, limits.rtol)
-            )
+            furthest = max(furthest, _apart(expected.logits[:, part], got.logits[:, part], limits))
         for ours, theirs in zip(expected.cache, got.cache, strict=True):
-            furthest = max(furthest, difference(ours, theirs, limits.atol, limits.rtol))
+            furthest = max(furthest, _apart(ours, theirs, limits))
         same = same and np.array_equal(expected.logits.argmax(-1), got.logits.argmax(-1))
     excess, worst, allowed = furthest
     return ParityCase(name, shape[0], shape[1], padded, worst, allowed, same, bool(excess <= 0))
+
+
+def _apart(expected: Array, got: Array, limits: _Limits) -> tuple[float, float, float]:
+    """`parity.difference`, with an absolute tolerance that grows with the size of what is compared.
+
+    float32 rounds sums to a part of their largest terms, so that in a deep network an element near zero is off by as
+    much as its neighbours are.
+    """
+    size = float(np.sqrt(np.mean(np.square(np.nan_to_num(expected, posinf=0, neginf=0), dtype=np.float64))))
+    return difference(expected, got, limits.atol * max(1.0, size), limits.rtol)
 
 
 def _whole(module: PreTrainedModel, ids: Array) -> _Pass:

@@ -148,7 +148,8 @@ class Export(Section):
     opset: Annotated[int, Field(ge=17)] = 20
     """The ONNX operator set."""
     atol: Annotated[float, Field(gt=0)] = 1e-4
-    """Parity: the largest allowed difference from torch is `atol + rtol * |torch's value|`."""
+    """Parity: the largest allowed difference from torch is `atol + rtol * |torch's value|`; for language models `atol`
+    grows with the root mean square of torch's values where that is more than 1."""
     rtol: Annotated[float, Field(ge=0)] = 1e-3
     """Parity: the part of the allowed difference that grows with torch's value; see `atol`."""
     preprocessing: Literal["none", "normalize", "resize_and_normalize"] = "none"
