@@ -28,4 +28,4 @@ def command(
         out.write_text(page, encoding="utf-8")
     except OSError as error:
         raise InputError(f"--out: {out} cannot be written: {error.strerror}; name another file") from error
-    typer.echo(f"{len(records)} records: {out}")
+    typer.echo(f"{len(records)} {'record' if len(records) == 1 else 'records'}: {out}")
