@@ -257,5 +257,7 @@ def test_a_size_that_is_baked_in_is_refused():
     program = onnx_ir.load(made.path)
     exporting._require_dynamic(program, made.module)
     program.graph.inputs[0].shape = onnx_ir.Shape([2, "sequence_length"])
-    with pytest.raises(ExportError, match=r"GPT2LMHeadModel has the shape \[2,sequence_length\] at 'input_ids'; expected any"):
+    with pytest.raises(
+        ExportError, match=r"GPT2LMHeadModel has the shape \[2,sequence_length\] at 'input_ids'; expected any"
+    ):
         exporting._require_dynamic(program, made.module)

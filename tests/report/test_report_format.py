@@ -59,6 +59,20 @@ def test_sizes_counts_and_shares():
     assert fmt.difference(0.0) == "0"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("the load average was 4", "The load average was 4"),
+        ("fp32 kept one core busy", "fp32 kept one core busy"),
+        ("int8_dynamic: 3 nodes", "int8_dynamic: 3 nodes"),
+        ("p95 is not given", "p95 is not given"),
+        ("", ""),
+    ],
+)
+def test_a_sentence_begins_with_a_capital_but_a_name_stays(text, shown):
+    assert fmt.capital(text) == shown
+
+
 def test_moment_is_utc_and_other_text_stays():
     assert fmt.moment("2026-01-02T05:04:05+02:00") == "2026-01-02 03:04 UTC"
     assert fmt.moment("yesterday") == "yesterday"

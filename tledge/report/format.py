@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Mapping
 
 from tledge.artifacts import LatencyRatio
@@ -70,8 +71,9 @@ def metric_name(name: str) -> str:
 
 
 def capital(text: str) -> str:
-    """The text with a capital first letter and the rest as it is."""
-    return text[:1].upper() + text[1:]
+    """The text with a capital first letter and the rest as it is; names such as `fp32` or `int8_dynamic` stay."""
+    first = text.partition(" ")[0]
+    return text if re.search(r"[\d_]", first) else text[:1].upper() + text[1:]
 
 
 def milliseconds(value: float) -> str:
