@@ -1,6 +1,7 @@
 """Writing a bundle: its layout, its manifest, and that a killed or failed write leaves nothing half-written."""
 
 import dataclasses
+import importlib
 import json
 import os
 
@@ -61,6 +62,15 @@ def test_chosen_alone(tiny, tmp_path):
     assert [variant.name for variant in written.variants] == ["int8"]
     config = artifacts.read_json(tmp_path / "bundle" / "config.json")
     assert config["transformers.js_config"] == {"dtype": "int8"}
+
+
+@pytest.mark.parametrize(
+    ("file", "dtype"), [("model", "fp32"), ("model_q4", "q4"), ("model_uint8", "uint8"), ("model_quantized", "q8")]
+)
+def test_the_chosen_graph_has_the_name_that_transformers_js_knows(file, dtype, tiny, tmp_path):
+    [chosen, *_] = (each for each, _ in tiny.variants if each.chosen)
+    graph = dataclasses.replace(chosen.graph, path=f"{file}.onnx")
+    assert importlib.import_module("tledge.bundle.write")._dtype(dataclasses.replace(chosen, graph=graph)) == dtype
 
 
 def test_local_paths_are_not_shipped(tiny, tmp_path):

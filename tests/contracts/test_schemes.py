@@ -41,7 +41,7 @@ def source(tmp_path):
 
 
 def test_the_schemes_are_found():
-    assert {"int8_dynamic", "int8_static", "int4_weight_only", "fp16"} <= set(ALL)
+    assert {"int8_dynamic", "int8_static", "int4_weight_only", "int8_weight_only", "fp16"} <= set(ALL)
 
 
 @pytest.mark.parametrize("name", ALL)

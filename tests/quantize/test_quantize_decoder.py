@@ -13,7 +13,7 @@ from tledge.quantize.schemes import fp16, int8_dynamic
 from tledge.runtime import open_session, session_run
 
 SCHEMES = "tledge.quantize.schemes"
-OFF = {"int8_dynamic": 0.08, "int4_weight_only": 0.5, "fp16": 0.003}
+OFF = {"int8_dynamic": 0.08, "int8_weight_only": 0.08, "int4_weight_only": 0.5, "fp16": 0.003}
 """How far the logits of random weights may be off, as root mean square by their own spread."""
 IDS = np.random.default_rng(0).integers(0, 320, (2, 20))
 
@@ -69,13 +69,17 @@ def test_a_variant_takes_and_gives_what_fp32_does_and_computes_nearly_the_same(k
         np.testing.assert_allclose(got[value.name][:, :, :20], expected[value.name][:, :, :20], atol=0.02)
 
 
-@pytest.mark.parametrize(("scheme", "bytes_a_weight"), [("int8_dynamic", 1), ("int4_weight_only", 0.5), ("fp16", 2)])
+@pytest.mark.parametrize(
+    ("scheme", "bytes_a_weight"),
+    [("int8_dynamic", 1), ("int8_weight_only", 1), ("int4_weight_only", 0.5), ("fp16", 2)],
+)
 def test_tied_weights_are_stored_once(scheme, bytes_a_weight, variant):
     """The bytes of tensors are those of the weights, with scales and what is small: no second table (10 kB or more)."""
     source, target, _ = variant("gpt2", scheme)
     sizes = {t.name: numpy_helper.to_array(t).nbytes for t in onnx.load(target).graph.initializer}
     matrices = [p.numel() for p in source.module.parameters() if p.ndim == 2]
-    scales = {"int8_dynamic": 4 * 1000, "int4_weight_only": 4.5 * sum(matrices) / 32, "fp16": 0}[scheme]
+    blocks = sum(matrices) / 32
+    scales = {"int8_dynamic": 4 * 1000, "int8_weight_only": 5 * blocks, "int4_weight_only": 4.5 * blocks}.get(scheme, 0)
     vectors = 4 * sum(p.numel() for p in source.module.parameters() if p.ndim == 1)
     assert sum(sizes.values()) == pytest.approx(sum(matrices) * bytes_a_weight + scales + vectors, abs=4000)
 

@@ -55,7 +55,7 @@ def test_every_bit_is_that_of_plain_runs(kind, in_place, batch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scheme", ["fp16", "int8_dynamic", "int4_weight_only"])
+@pytest.mark.parametrize("scheme", ["fp16", "int8_dynamic", "int8_weight_only", "int4_weight_only"])
 def test_graphs_of_all_schemes_run_in_buffers(kind, scheme, tmp_path):
     source = decoder_graph.decoder(kind)
     plugins.load("tledge.quantize.schemes", scheme).apply(source.path, tmp_path / "m.onnx")

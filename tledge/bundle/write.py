@@ -143,8 +143,9 @@ def _copy_ecosystem_files(checkpoint: Path, target: Path, input_kind: str, chose
 
 
 def _dtype(variant: Variant) -> str:
-    """What transformers.js calls a graph, after its file's name: `model_int8.onnx` is `int8`, `model.onnx` `fp32`."""
-    return PurePath(variant.graph.path).stem.removeprefix("model").removeprefix("_") or "fp32"
+    """What transformers.js calls a graph, by its file's name: `model_int8.onnx` is `int8`, `model.onnx` `fp32`."""
+    suffix = PurePath(variant.graph.path).stem.removeprefix("model").removeprefix("_")
+    return {"": "fp32", "quantized": "q8"}.get(suffix, suffix)
 
 
 def _place(variant: Variant, file: Path, target: Path) -> Variant:

@@ -112,7 +112,7 @@ def _of_language_models(recipe: Recipe) -> Iterator[str]:
     if fresh and strategy != "full":
         yield f"finetune.strategy: got {strategy!r}, but random weights must all be trained; expected full"
     if "int8_static" in recipe.schemes:
-        yield "quantize.schemes: int8_static is for graphs without a cache; use int8_dynamic or int4_weight_only"
+        yield "quantize.schemes: int8_static is for graphs without a cache; use int8_weight_only or int4_weight_only"
     if recipe.baseline is not None:
         yield f"baseline: {recipe.baseline} is for tasks with a new head; remove the key"
     if model.shape is not None and not fresh:

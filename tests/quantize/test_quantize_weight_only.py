@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tledge.quantize.schemes import int4_weight_only as int4
+from tledge.quantize import weight_only
+from tledge.quantize.schemes import int8_dynamic
 from tledge.runtime import open_session, session_run
 
 RNG = np.random.default_rng(0)
@@ -15,6 +16,9 @@ RNG = np.random.default_rng(0)
 
 def unpacked(packed, scales, zero_points, width):
     """What packed weights stand for, `(outputs, width)`, computed by hand from the format's description."""
+    if packed.shape[-1] == 32:  # one value a byte
+        found = (packed.astype(np.float32) - zero_points[..., None]) * scales[..., None]
+        return found.reshape(len(packed), -1)[:, :width]
     low, high = packed & 0xF, packed >> 4
     codes = np.stack([low, high], -1).reshape(*packed.shape[:2], -1).astype(np.float32)
     zeros = np.stack([zero_points & 0xF, zero_points >> 4], -1).reshape(len(packed), -1)[:, : packed.shape[1]]
@@ -34,9 +38,9 @@ def save(path, nodes, weights, inputs, outputs):
     onnx.save(model, path)
 
 
-def quantized(path):
-    target = path.with_name("model_q4.onnx")
-    int4.apply(path, target)
+def quantized(path, bits=4):
+    target = path.with_name("model_few.onnx")
+    weight_only.apply(path, target, bits=bits)
     model = onnx.load(target)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     return model, stored, session_run(open_session(target))
@@ -46,36 +50,39 @@ def normal(*shape):
     return RNG.normal(size=shape).astype(np.float32)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize(("outputs", "width"), [(7, 64), (3, 96), (5, 50)])
-def test_packed_weights_are_near_and_of_four_bits(outputs, width, symmetric):
+def test_packed_weights_are_near_and_of_few_bits(outputs, width, symmetric, bits):
     weights = normal(outputs, width)
-    packed, scales, zero_points = int4.pack(weights, symmetric=symmetric)
+    packed, scales, zero_points = weight_only.pack(weights, bits=bits, symmetric=symmetric)
     blocks = -(-width // 32)
-    assert packed.shape == (outputs, blocks, 16) and packed.dtype == np.uint8
+    assert packed.shape == (outputs, blocks, 4 * bits) and packed.dtype == np.uint8
     assert scales.shape == (outputs, blocks) and scales.dtype == np.float32
-    assert zero_points.shape == (outputs, -(-blocks // 2))
+    assert zero_points.shape == (outputs, -(-blocks * bits // 8))
     off = np.abs(unpacked(packed, scales, zero_points, width) - weights)
     step = np.repeat(np.abs(scales), 32, axis=1)[:, :width]
     assert (off <= step * 1.01).all()  # half a step, and one at the end that a range of even size cannot reach
+    assert step.max() < (0.8 if bits == 4 else 0.05), "the largest of 32 normal numbers is seldom beyond 4"
     if symmetric:
-        assert set(zero_points.flatten() & 0xF) == {8}
+        assert set(zero_points.flatten()) == {0x88 if bits == 4 else 0x80}
 
 
 def test_zero_points_make_products_more_exact():
     """Why products have zero points: the weights' squared error is smaller, of plain and of lopsided weights."""
     for weights in (normal(64, 512), normal(64, 512) ** 2):
         errors = {
-            symmetric: np.mean((unpacked(*int4.pack(weights, symmetric=symmetric), 512) - weights) ** 2)
+            symmetric: np.mean((unpacked(*weight_only.pack(weights, bits=4, symmetric=symmetric), 512) - weights) ** 2)
             for symmetric in (True, False)
         }
         assert errors[False] < 0.95 * errors[True]
 
 
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize(("width", "level"), [(64, 4), (64, 1), (40, 4), (40, 1), (33, 1)])
-def test_products_compute_with_what_is_packed_whatever_their_width(width, level, tmp_path, monkeypatch):
+def test_products_compute_with_what_is_packed_whatever_their_width(width, level, bits, tmp_path, monkeypatch):
     """`MatMul`, and `Gemm` of both kinds with a bias; at level 1 in float32, at level 4 with inputs rounded to int8."""
-    monkeypatch.setattr(int4, "ACCURACY_LEVEL", level)
+    monkeypatch.setattr(weight_only, "ACCURACY_LEVEL", level)
     weights = {"plain": normal(width, 24), "gemm": normal(width, 24), "across": normal(24, width), "bias": normal(24)}
     nodes = [
         helper.make_node("MatMul", ["x", "plain"], ["a"]),
@@ -84,16 +91,31 @@ def test_products_compute_with_what_is_packed_whatever_their_width(width, level,
     ]
     path = tmp_path / "model.onnx"
     save(path, nodes, weights, {"x": (TensorProto.FLOAT, ["n", width])}, {name: ["n", 24] for name in "abc"})
-    model, stored, run = quantized(path)
+    model, stored, run = quantized(path, bits)
     assert [node.op_type for node in model.graph.node] == ["MatMulNBits", "MatMulNBits", "Add", "MatMulNBits", "Add"]
-    assert set(stored) >= {"plain_q4", "bias"} and not {"plain", "gemm", "across"} & set(stored)
+    assert set(stored) >= {f"plain_q{bits}", "bias"} and not {"plain", "gemm", "across"} & set(stored)
     x = normal(5, width)
     outputs = run({"x": x})
     bias = weights["bias"]
     for name, kind, added in (("plain", "a", 0), ("gemm", "b", bias), ("across_transposed", "c", bias)):
-        rows = unpacked(*(stored[f"{name}_{part}"] for part in ("q4", "scales", "zero_points")), width)
+        rows = unpacked(*(stored[f"{name}_{part}"] for part in (f"q{bits}", "scales", "zero_points")), width)
         expected = x @ rows.T + added
         assert np.abs(outputs[kind] - expected).max() < (1e-4 if level == 1 else 0.02 * np.abs(expected).max())
+
+
+def test_one_row_with_huge_inputs_does_not_spoil_the_others(tmp_path):
+    """As it does where all rows of a run share one scale."""
+    path = tmp_path / "model.onnx"
+    weights = normal(64, 24)
+    save(path, [helper.make_node("MatMul", ["x", "w"], ["y"])], {"w": weights}, {"x": (TensorProto.FLOAT, ["n", 64])},
+         {"y": ["n", 24]})  # fmt: skip
+    x = normal(5, 64)
+    x[0] *= 1000
+    int8_dynamic.apply(path, tmp_path / "dynamic.onnx")
+    shared_scale = session_run(open_session(tmp_path / "dynamic.onnx"))
+    _, _, run = quantized(path, bits=8)
+    off = [np.abs(each({"x": x})["y"][1:] - x[1:] @ weights).max() for each in (run, shared_scale)]
+    assert off[0] < 0.3 < 3 < off[1]
 
 
 def test_weights_with_fewer_inputs_than_a_block_stay(tmp_path):
@@ -130,23 +152,24 @@ def table_graph(path, table, *, product):
     save(path, nodes, weights, {"ids": (TensorProto.INT64, ["batch", "sequence"])}, outputs)
 
 
+@pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("product", [True, False])
 @pytest.mark.parametrize("width", [32, 96])
-def test_a_table_is_stored_once_and_looked_up_exactly(width, product, tmp_path):
+def test_a_table_is_stored_once_and_looked_up_exactly(width, product, bits, tmp_path):
     """Also with an odd number of blocks in a row."""
     table, path = normal(50, width), tmp_path / "model.onnx"
     table_graph(path, table, product=product)
-    _, stored, run = quantized(path)
+    _, stored, run = quantized(path, bits)
     assert sorted(name for name in stored if name.startswith("table")) == [
         "table_packed_rows",
-        "table_q4",
+        f"table_q{bits}",
         "table_scales",
     ]
-    assert path.with_name("model_q4.onnx").stat().st_size < path.stat().st_size / 3
+    assert path.with_name("model_few.onnx").stat().st_size < path.stat().st_size / (3 if bits == 4 else 2)
     ids = np.array([[0, 3, 49], [7, 7, 1]])
     outputs = run({"ids": ids})
-    blocks = -(-width // 32)
-    rows = unpacked(stored["table_q4"], stored["table_scales"], np.full((50, -(-blocks // 2)), 0x88, np.uint8), width)
+    middle = np.full((50, -(-width // 32 * bits // 8)), 0x88 if bits == 4 else 0x80, np.uint8)
+    rows = unpacked(stored[f"table_q{bits}"], stored["table_scales"], middle, width)
     np.testing.assert_allclose(outputs["words"], rows[ids], atol=1e-6)
     if product:
         expected = outputs["words"].reshape(6, width) @ rows.T
@@ -179,8 +202,8 @@ def test_a_table_that_something_else_reads_stays(tmp_path):
 def test_logging_is_left_as_it_was():
     """The quantizer sets up logging for the process that imports it."""
     code = (
-        "import logging, numpy as np; from tledge.quantize.schemes import int4_weight_only as s; "
-        "s.pack(np.ones((2, 32), np.float32), symmetric=True); "
+        "import logging, numpy as np; from tledge.quantize import weight_only; "
+        "weight_only.pack(np.ones((2, 32), np.float32), bits=4, symmetric=True); "
         "print(len(logging.getLogger().handlers), logging.getLogger().level)"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
