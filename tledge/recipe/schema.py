@@ -40,7 +40,7 @@ __all__ = [
 DEFAULT_SCHEMES = {
     "text": ["int8_dynamic", "fp16"],
     "image": ["int8_static"],
-    "language": ["int8_dynamic", "int4_weight_only"],
+    "language": ["int8_weight_only", "int4_weight_only"],
 }
 """The schemes that are tried unless the recipe names others, by the task's kind."""
 
@@ -179,7 +179,8 @@ class Quantize(Section):
 
     schemes: list[str] | None = None
     """Names of schemes; each gives one variant, and the fastest one within the budget is chosen. By default
-    `int8_dynamic` and `fp16` for texts, and `int8_static` for images."""
+    `int8_dynamic` and `fp16` for texts, `int8_static` for images, and `int8_weight_only` and `int4_weight_only` for
+    language models."""
     int8_static: Int8Static = Int8Static()
 
 
