@@ -237,6 +237,14 @@ def test_a_loss_that_rises_is_worse(allowed, expected, told):
     assert finding.reason.endswith(f"the rise {told} the limit of {allowed:g}"), "blocks cannot be added"
 
 
+def test_runs_that_scored_other_numbers_of_blocks_are_anomalous():
+    found = verdict(change(MEASURED, quality=change(LOSS, other_rows=80)), {"max_metric": 4})
+    assert found.verdict == ANOMALOUS
+    assert found.findings[-1].reason == (
+        "the two were scored on different numbers of blocks, 100 and 80; score both on the same blocks"
+    )
+
+
 def test_a_loss_that_falls_too_far_is_anomalous():
     pair = change(PAIRED, other=3.81, drop=-0.5, low=-0.6, high=-0.4, p_value=1e-6, rows=100)
     found = verdict(change(MEASURED, quality=change(LOSS, paired=pair)), {"max_metric_drop": 0.01})

@@ -356,9 +356,10 @@ def _wrong_counts(measured: Measured) -> Iterator[Finding]:
     say = functools.partial(Finding, "samples", ANOMALOUS)
     quality, latency = measured.quality, measured.latency
     if quality is not None and quality.other_rows is not None and quality.other_rows != quality.rows:
+        how = " with --rows FILE" if quality.unit == "rows" else ""
         yield say(
-            f"the two were scored on different numbers of rows, {quality.rows} and {quality.other_rows}; score both on "
-            "the same rows with --rows FILE",
+            f"the two were scored on different numbers of {quality.unit}, {quality.rows} and {quality.other_rows}; "
+            f"score both on the same {quality.unit}{how}",
             **_place("min_metric", measured),
         )
     if latency is not None and latency.against is not None and latency.against.samples != latency.samples:
