@@ -236,6 +236,6 @@ def test_one_step_with_a_past_is_timed(exported, monkeypatch):
 
 def test_a_scheme_that_calibrates_is_refused(exported):
     with pytest.raises(
-        ValueError, match=r"quantize\.schemes: int8_static is for graphs without a cache; use int8_dynamic"
+        ValueError, match=r"quantize\.schemes: int8_static is for graphs without a cache; use int8_weight_only"
     ):
         make_job(exported[0].folder.parent, quantize={"schemes": ["int8_dynamic", "int8_static"]})

@@ -275,8 +275,9 @@ def test_the_file_is_an_ordinary_safetensors_file(packed, tmp_path):
 
 def test_the_report_reads_what_is_written(packed):
     report = packed({"a.txt": STORY}, train="a.txt").report
-    facts = _data(dict(report))
+    facts = _data(dict(report), {"test": 64})
     assert facts.rows["train"] > facts.rows["test"] > facts.rows["validation"] > 0
+    assert facts.scored_tokens == {"test": 64}
     assert report["labels"] == []
     assert report["tokenizer"] == tokenizer_digest(tiny_tokenizer().backend_tokenizer)
 

@@ -237,7 +237,7 @@ def test_settling_makes_features_of_a_random_network_usable():
     assert before < 1e-4 < 1e-2 < after < 100
     assert all(torch.equal(p, weights[n]) for n, p in backbone.named_parameters())
     first = next(m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d))
-    assert (int(first.num_batches_tracked), first.momentum, backbone.training) == (3, 0.01, False)
+    assert (int(first.num_batches_tracked), first.momentum, backbone.training) == (3, 0.1, False)
 
 
 def test_a_network_without_batch_norms_takes_no_batch_to_settle():

@@ -38,7 +38,7 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
     task = tasks.load(recipe.task)
     metric = recipe.metric or task.METRIC
     rows = read_json(folder / "data" / "data.json")
-    bench = folder / "bench" / "bench.json"
+    bench, scored = folder / "bench" / "bench.json", folder / "quantize" / "scored.json"
     language = task.PROBLEM_TYPE == "causal_lm"
     told = texts.read(folder) if language else answers.read(task, metric, tuple(rows["labels"]), folder)
     return Facts(
@@ -55,7 +55,7 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
         input_kind=task.INPUT,
         pipeline_tag=task.OPTIMUM_TASK,
         recipe_yaml=recipe_text(recipe),
-        data=_data(rows, folder / "quantize" / "scored.json"),
+        data=_data(rows, read_json(scored) if scored.exists() else {}),
         training=_training(recipe, folder),
         distillation=students.read(folder),
         variants=variants(folder / "quantize"),
@@ -68,7 +68,7 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
     )
 
 
-def _data(rows: dict[str, Any], scored: Path) -> DataFacts:
+def _data(rows: dict[str, Any], scored_tokens: dict[str, int]) -> DataFacts:
     from tledge.report import DataFacts
 
     return DataFacts(
@@ -82,7 +82,7 @@ def _data(rows: dict[str, Any], scored: Path) -> DataFacts:
         target_quantiles=rows.get("target_quantiles") or {},
         tokens=rows.get("tokens") or {},
         bytes=rows.get("bytes") or {},
-        scored_tokens=read_json(scored) if scored.exists() else {},
+        scored_tokens=scored_tokens,
         documents=rows.get("documents") or {},
         dropped_tokens=rows.get("dropped_tokens"),
     )
