@@ -1,4 +1,4 @@
-"""Weights in 4 or 8 bits, in blocks of 32 along the input with a scale each; activations stay what they were.
+"""Weights in 4 or 8 bits, in blocks of 32 along the input with a scale each; activations stay float32.
 
 Matrix products become onnxruntime's `MatMulNBits`, embedding tables its `GatherBlockQuantized`, and what lies between
 stays in float32. Rounding is to the nearest step (no calibration). Blocks of products have a zero point too, which
