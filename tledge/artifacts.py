@@ -281,6 +281,19 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Processor:
+    """A processor by name and architecture, with its instruction sets.
+
+    `kind` says how it multiplies int8 numbers, such as `x86_64 AVX512-VNNI` (`tledge.processor.kind`).
+    """
+
+    cpu: str
+    architecture: str
+    cpu_flags: tuple[str, ...]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """Where a measurement was made.
 

@@ -5,52 +5,9 @@ import sys
 import onnxruntime as ort
 import pytest
 
+from tledge import processor
 from tledge.artifacts import Machine, from_dict, to_dict
 from tledge.bench import machine
-
-X86 = """\
-processor\t: 0
-vendor_id\t: GenuineIntel
-model\t\t: 143
-model name\t: Imaginary Xeon 9999
-flags\t\t: fpu sse2 avx2 avx512f avx512_vnni amx_bf16 amx_int8
-
-processor\t: 1
-model name\t: Another one
-flags\t\t: fpu
-"""
-ARM_BOARD = """\
-processor\t: 0
-BogoMIPS\t: 108.00
-Features\t: fp asimd evtstrm crc32 cpuid asimddp
-CPU implementer\t: 0x41
-CPU part\t: 0xd0b
-
-Model\t\t: Imaginary Board 5
-"""
-ARM_SERVER = "processor : 0\nFeatures : fp asimd sve i8mm bf16\nCPU part : 0xd40\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "name", "flags"),
-    [
-        (X86, "Imaginary Xeon 9999", ("avx2", "avx512f", "avx512_vnni", "amx_int8", "amx_bf16")),
-        (ARM_BOARD, "Imaginary Board 5", ("asimd", "asimddp")),
-        (ARM_SERVER, "Arm part 0xd40", ("asimd", "i8mm", "bf16", "sve")),
-        ("", "", ()),
-    ],
-)
-def test_cpuinfo(text, name, flags):
-    assert machine.parse_cpuinfo(text) == (name, flags)
-
-
-def test_sysctl_of_both_kinds_of_mac():
-    arm = "machdep.cpu.brand_string: Apple M9\nhw.optional.AdvSIMD: 1\nhw.optional.arm.FEAT_DotProd: 1\n"
-    arm += "hw.optional.arm.FEAT_I8MM: 1\nhw.optional.arm.FEAT_BF16: 0\n"
-    assert machine.parse_sysctl(arm) == ("Apple M9", ("asimd", "asimddp", "i8mm"))
-    intel = "machdep.cpu.brand_string: Core i9\nmachdep.cpu.features: FPU SSE2\n"
-    intel += "machdep.cpu.leaf7_features: AVX2 AVX512F\n"
-    assert machine.parse_sysctl(intel) == ("Core i9", ("avx2", "avx512f"))
 
 
 def test_describe_is_whole_and_survives_json():
@@ -58,7 +15,7 @@ def test_describe_is_whole_and_survives_json():
     assert here.cpu
     assert here.cores >= 1
     assert here.memory_mb > 100
-    assert set(here.cpu_flags) <= set(machine.FLAGS)
+    assert set(here.cpu_flags) <= set(processor.FLAGS)
     assert here.onnxruntime == ort.__version__
     assert "CPUExecutionProvider" in here.providers
     assert {"numpy", "onnxruntime"} <= set(here.packages)
@@ -100,14 +57,6 @@ def test_the_bench_room_imports_nothing_heavy():
     code += "print([name for name in heavy if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_name_without_a_number_gets_the_family_and_model():
-    text = "processor: 0\ncpu family: 26\nmodel: 2\nmodel name: {}\nflags: avx2\n"
-    assert machine.parse_cpuinfo(text.format("AMD EPYC")) == ("AMD EPYC (family 26, model 2)", ("avx2",))
-    named = machine.parse_cpuinfo(text.format("Xeon(R) CPU @ 2.20GHz"))[0]
-    assert named == "Xeon(R) CPU @ 2.20GHz (family 26, model 2)"
-    assert machine.parse_cpuinfo(text.format("Ryzen 9 7950X"))[0] == "Ryzen 9 7950X"
 
 
 def write(path, text):

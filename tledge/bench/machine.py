@@ -9,8 +9,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import re
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,29 +17,8 @@ import onnxruntime as ort
 
 from tledge import __version__
 from tledge.artifacts import Machine
+from tledge.processor import here, output, read
 from tledge.runtime.cores import affinity, quota_cores
-
-FLAGS = (
-    *("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "avx512_bf16", "avx512_fp16"),
-    *("amx_int8", "amx_bf16", "amx_fp16"),
-    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"),
-)
-"""The instruction sets that matter for inference, by their Linux names: first x86, then Arm."""
-
-_DARWIN_FLAGS = {
-    "avx2": "avx2",
-    "avx512f": "avx512f",
-    "avx512vnni": "avx512_vnni",
-    "hw.optional.advsimd": "asimd",
-    "hw.optional.neon": "asimd",
-    "hw.optional.arm.feat_fp16": "asimdhp",
-    "hw.optional.arm.feat_dotprod": "asimddp",
-    "hw.optional.arm.feat_i8mm": "i8mm",
-    "hw.optional.arm.feat_bf16": "bf16",
-    "hw.optional.arm.feat_sme": "sme",
-}
-_WINDOWS_FEATURES = {40: "avx2", 41: "avx512f", 19: "asimd", 43: "asimddp"}
-"""Numbers of IsProcessorFeaturePresent; Windows reports no other flag of ours."""
 
 _PACKAGES = (
     *("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn"),
@@ -61,12 +38,12 @@ def describe() -> Machine:
     empty: the flags on an unknown system, the quota and the temperature outside Linux, the frequency on Windows and
     in most virtual machines, the load average on Windows. Packages are looked up, not imported.
     """
-    cpu, flags = _processor()
+    processor = here()
     frequency, highest = frequencies_mhz()
-    here = Machine(
-        cpu=cpu,
-        architecture=platform.machine(),
-        cpu_flags=flags,
+    machine = Machine(
+        cpu=processor.cpu,
+        architecture=processor.architecture,
+        cpu_flags=processor.cpu_flags,
         cores=len(affinity()),
         quota_cores=quota_cores(),
         memory_mb=_memory_mb(),
@@ -82,7 +59,7 @@ def describe() -> Machine:
         governor=governor(),
         temperature_c=temperature_c(),
     )
-    return dataclasses.replace(here, fingerprint=fingerprint(here))
+    return dataclasses.replace(machine, fingerprint=fingerprint(machine))
 
 
 def fingerprint(machine: Machine) -> str:
@@ -109,13 +86,13 @@ def frequencies_mhz(
     sysctl on Intel. Idle cores are slow, so that the highest stands for the core that works.
     """
     if platform.system() == "Darwin":
-        return parse_sysctl_mhz(_output("sysctl", "hw.cpufrequency", "hw.cpufrequency_max"))
+        return parse_sysctl_mhz(output("sysctl", "hw.cpufrequency", "hw.cpufrequency_max"))
     folders = [cpus / f"cpu{core}" / "cpufreq" for core in sorted(affinity())]
     now = [_number(folder / "scaling_cur_freq") or _number(folder / "cpuinfo_cur_freq") for folder in folders]
     most = [_number(folder / "scaling_max_freq") or _number(folder / "cpuinfo_max_freq") for folder in folders]
     current = max((khz / 1e3 for khz in now if khz), default=None)
     allowed = max((khz / 1e3 for khz in most if khz), default=None)
-    return current or parse_cpuinfo_mhz(_read(cpuinfo), affinity()), allowed
+    return current or parse_cpuinfo_mhz(read(cpuinfo), affinity()), allowed
 
 
 def parse_cpuinfo_mhz(text: str, cores: Iterable[int]) -> float | None:
@@ -139,7 +116,7 @@ def parse_sysctl_mhz(text: str) -> tuple[float | None, float | None]:
 
 def governor(*, cpus: Path = Path("/sys/devices/system/cpu")) -> str:
     """The system's rule for frequencies, such as `performance`; empty if unknown, joined if the cores' differ."""
-    found = {_read(cpus / f"cpu{core}" / "cpufreq" / "scaling_governor").strip() for core in affinity()}
+    found = {read(cpus / f"cpu{core}" / "cpufreq" / "scaling_governor").strip() for core in affinity()}
     return ", ".join(sorted(found - {""}))
 
 
@@ -170,47 +147,6 @@ def parse_build(text: str) -> str:
     return ", ".join(kept)
 
 
-def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
-    """The processor's name and our flags out of Linux' /proc/cpuinfo; the name is empty where it has none.
-
-    Clouds show names such as `AMD EPYC`; the family and model then say which generation it is.
-    """
-    fields: dict[str, str] = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip().lower(), value.strip())
-    # On x86 the name is `model name`; a small Arm board has `Model` for the board, and others only a part
-    # number, while the `model` of x86 is a bare number.
-    board = fields.get("model", "")
-    part = f"Arm part {fields['cpu part']}" if "cpu part" in fields else ""
-    name = fields.get("model name") or ("" if board.isdigit() else board) or part
-    if "cpu family" in fields and board.isdigit() and not re.search(r"\d", name.partition("@")[0]):
-        name = f"{name} (family {fields['cpu family']}, model {board})"
-    return name, _known((fields.get("flags") or fields.get("features") or "").split())
-
-
-def parse_sysctl(text: str) -> tuple[str, tuple[str, ...]]:
-    """The processor's name and our flags out of what macOS' `sysctl machdep.cpu hw.optional` prints."""
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in text.splitlines())}
-    listed = f"{fields.get('machdep.cpu.features', '')} {fields.get('machdep.cpu.leaf7_features', '')}".split()
-    present = [name for name, value in fields.items() if name.startswith("hw.optional.") and value == "1"]
-    flags = [_DARWIN_FLAGS.get(name.lower(), "") for name in (*listed, *present)]
-    return fields.get("machdep.cpu.brand_string", ""), _known(flags)
-
-
-def _processor() -> tuple[str, tuple[str, ...]]:
-    name, flags = "", _known(())
-    if platform.system() == "Linux":
-        name, flags = parse_cpuinfo(_read(Path("/proc/cpuinfo")))
-        name = name or _read(Path("/proc/device-tree/model")).strip("\0\n ")
-    elif platform.system() == "Darwin":
-        name, flags = parse_sysctl(_output("sysctl", "machdep.cpu", "hw.optional"))
-    elif platform.system() == "Windows":
-        kernel32: Any = ctypes.WinDLL("kernel32")  # type: ignore[attr-defined,unused-ignore]
-        flags = _known(f for n, f in _WINDOWS_FEATURES.items() if kernel32.IsProcessorFeaturePresent(n))
-    return name or platform.processor() or platform.machine(), flags
-
-
 def _memory_mb() -> float:
     if platform.system() == "Windows":
         return _windows_memory_bytes() / 1e6
@@ -231,11 +167,6 @@ def _windows_memory_bytes() -> int:
     return int(status.total)
 
 
-def _known(flags: Iterable[str]) -> tuple[str, ...]:
-    present = set(flags)
-    return tuple(flag for flag in FLAGS if flag in present)
-
-
 def _versions(packages: Iterable[str]) -> dict[str, str]:
     versions = {}
     for package in packages:
@@ -246,15 +177,8 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
     return versions
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def _number(path: Path) -> float | None:
-    return _float(_read(path))
+    return _float(read(path))
 
 
 def _float(text: str) -> float | None:
@@ -262,10 +186,3 @@ def _float(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _output(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    except OSError:
-        return ""
