@@ -7,6 +7,8 @@ import pytest
 from test_cli_main import one_line
 from tiny_project import call
 
+from tledge import processor
+
 
 @pytest.fixture
 def budget(tmp_path):
@@ -39,6 +41,7 @@ def test_the_exit_code_is_the_verdict(text, code, verdict, budget, tiny_bundle, 
     done = call(capfd, "gate", tiny_bundle, "--budget", budget(text), "--duration", "0.5")
     assert (done.code, done.err) == (code, "")
     assert done.out.splitlines()[-1].startswith(f"{verdict}: ")
+    assert f", {processor.here().kind}, " in done.out
 
 
 def test_limits_on_time_hold_here_when_the_user_says_so(budget, tiny_bundle, capfd):

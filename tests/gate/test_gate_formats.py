@@ -76,7 +76,7 @@ def test_junit_has_a_case_for_each_finding_with_its_reason_as_message():
 def test_junit_tells_the_machine_and_the_versions():
     root = ElementTree.fromstring(junit.render(verdict()))
     told = {each.get("name"): each.get("value") for each in root.iter("property")}
-    assert told["machine"] == "Imaginary CPU @ 2.00GHz (x86_64)"
+    assert told["machine"] == "Imaginary CPU @ 2.00GHz, x86_64 AVX2 without VNNI"
     assert (told["onnxruntime"], told["fingerprint"], told["version"]) == ("1.31.1", "0123456789ab", "aaaaaaaaaaaa")
 
 

@@ -156,6 +156,10 @@ def test_machine_facts_that_cannot_be_read_are_left_out(facts, measured):
     assert dict(machine_facts(unlimited))["frequency"] == "2,450 MHz"
 
 
+def test_the_kind_of_processor_stands_beside_its_name(facts):
+    assert dict(machine_facts(facts.bench.machine))["processor"] == "Imaginary CPU @ 2.00GHz, x86_64 AVX512-VNNI"
+
+
 def test_a_benchmark_is_reported_on_the_device_install():
     code = (
         "import sys\n"

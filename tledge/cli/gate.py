@@ -120,8 +120,10 @@ def _show(verdict: Verdict) -> None:
         for f in formats.findings(verdict)
     ]
     screen.table(header, cells, ("of", "verdict", "reason"))
-    for note in verdict.bench.notes if verdict.bench else ():
-        typer.echo(f"note: {note}")
+    if verdict.bench:
+        typer.echo(f"on {formats.ran_on(verdict.bench.machine)}")
+        for note in verdict.bench.notes:
+            typer.echo(f"note: {note}")
     typer.echo(f"{verdict.verdict}: {formats.summary(verdict)}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         typer.echo(_rendered("github", verdict), nl=False)

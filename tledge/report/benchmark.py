@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
+from tledge import processor
 from tledge.artifacts import BenchResult, Footprint, Latency, Machine
 from tledge.report import format as fmt
 from tledge.report.sections import percent
@@ -70,7 +71,7 @@ def machine_facts(machine: Machine) -> tuple[tuple[str, str], ...]:
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
     heat = "" if machine.temperature_c is None else f"{machine.temperature_c:.0f} °C at the hottest sensor"
     found = (
-        ("processor", f"{machine.cpu or 'unknown'} ({machine.architecture})"),
+        ("processor", f"{machine.cpu or 'unknown'}, {processor.kind(machine.architecture, machine.cpu_flags)}"),
         ("instruction sets", ", ".join(machine.cpu_flags) or "unknown"),
         ("cores", f"{machine.cores}{quota}"),
         ("memory", f"{machine.memory_mb / 1000:,.1f} GB"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 
+from tledge import processor
 from tledge.artifacts import (
     ACCEPT,
     ANOMALOUS,
@@ -110,11 +111,18 @@ def machine(of: Machine) -> dict[str, str]:
     """What a reader needs to know of a machine, by name."""
     quota = f", quota of {of.quota_cores:g}" if of.quota_cores is not None else ""
     return {
-        "machine": f"{of.cpu or 'unknown processor'} ({of.architecture})",
+        "machine": f"{of.cpu or 'unknown processor'}, {processor.kind(of.architecture, of.cpu_flags)}",
         "cores": f"{of.cores}{quota}",
         "onnxruntime": of.onnxruntime,
         "fingerprint": of.fingerprint or "none",
     }
+
+
+def ran_on(of: Machine) -> str:
+    """A machine in one line: `a cpu, aarch64 dot product, 4 cores, onnxruntime 1.31.0, fingerprint 0123456789ab`."""
+    facts = machine(of)
+    told = f"{facts['machine']}, {facts['cores']} cores, onnxruntime {facts['onnxruntime']}"
+    return f"{told}, fingerprint {facts['fingerprint']}"
 
 
 def printable(text: str) -> str:

@@ -53,9 +53,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _machine(verdict: Verdict) -> str:
     if verdict.bench is None:
         return "The machine is not known: nothing was measured."
-    facts = formats.machine(verdict.bench.machine)
-    told = f"{facts['machine']}, {facts['cores']} cores, onnxruntime {facts['onnxruntime']}"
-    return f"Measured on {_escape(told)}, fingerprint {facts['fingerprint']}."
+    return f"Measured on {_escape(formats.ran_on(verdict.bench.machine))}."
 
 
 def _escape(text: str) -> str:
