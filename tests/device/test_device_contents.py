@@ -18,7 +18,7 @@ def test_a_folder_and_a_file_travel_with_the_source(tmp_path):
         (folder / name).write_text(name)
     graph = folder / "onnx" / "model.onnx"
     sent = contents.gather([folder, graph, folder])
-    assert sent.paths == {folder: "sent/0/bundle", graph: "sent/1/model.onnx"}
+    assert sent.words == {folder: "sent/0/bundle", graph: "sent/1/model.onnx"}
     ours = {name: file for name, file in sent.files.items() if name.startswith("sent/")}
     assert set(ours) == {"sent/0/bundle/bundle.json", "sent/0/bundle/onnx/model.onnx", "sent/1/model.onnx"}
     assert ours["sent/1/model.onnx"].sha256 == hashlib.sha256(b"onnx/model.onnx").hexdigest()
@@ -41,7 +41,22 @@ def test_a_folder_is_named_as_it_is_called(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path / "mine")
     here = type(tmp_path)()
-    assert contents.gather([here]).paths == {here: "sent/0/mine"}
+    assert contents.gather([here]).words == {here: "sent/0/mine"}
+
+
+def test_a_part_of_a_folder_keeps_its_places(tmp_path):
+    run = tmp_path / "run"
+    for name in ("bundle/bundle.json", "quantize/answers.npz", "quantize/other.onnx", "train/weights"):
+        (run / name).parent.mkdir(parents=True, exist_ok=True)
+        (run / name).write_text(name)
+    whole = contents.Part(run, ("bundle", "quantize/answers.npz"))
+    answers = contents.Part(run, ("quantize/answers.npz",), named="quantize/answers.npz")
+    sent = contents.gather([whole, answers])
+    assert sent.words == {whole: "sent/0/run", answers: "sent/1/run/quantize/answers.npz"}
+    assert sent.near == {"sent/0/run": run, "sent/1/run": run}
+    assert {name for name in sent.files if name.startswith("sent/")} == {
+        "sent/0/run/bundle/bundle.json", "sent/0/run/quantize/answers.npz", "sent/1/run/quantize/answers.npz",
+    }  # fmt: skip
 
 
 def test_a_missing_path_is_named(tmp_path):

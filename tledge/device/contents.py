@@ -23,14 +23,28 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A folder of which only the files and folders `inside` go, and which of them a command names, or the folder."""
+
+    folder: Path
+    inside: tuple[str, ...]
+    named: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Contents:
-    """`files` by their names in the far run folder, and the far names of the paths that were asked for."""
+    """What is sent.
+
+    `files` are by their names in the far run folder, `words` are the far names of what was asked for, and `near` are
+    the paths here by those there, as messages and records know them.
+    """
 
     files: Mapping[str, File]
-    paths: Mapping[Path, str]
+    words: Mapping[Path | Part, str]
+    near: Mapping[str, Path]
 
 
-def gather(paths: Sequence[Path]) -> Contents:
+def gather(asked: Sequence[Path | Part]) -> Contents:
     """The files of some folders and single files, and tledge's source, so that both sides run the same code.
 
     Hidden files stay here, and of tledge everything but its Python files: a bench draws no report.
@@ -42,27 +56,37 @@ def gather(paths: Sequence[Path]) -> Contents:
         f"code/{PACKAGE.name}/{path.relative_to(PACKAGE).as_posix()}": _file(path)
         for path in sorted(PACKAGE.rglob("*.py"))
     }
-    names: dict[Path, str] = {}
-    for path in paths:
-        if path in names:
+    words: dict[Path | Part, str] = {}
+    near: dict[str, Path] = {}
+    for each in asked:
+        if each in words:
             continue
-        if not path.exists():
-            raise BundleError(f"there is no {path}, which was to be sent; expected a bundle or a graph")
+        path, inside = (each.folder, each.inside) if isinstance(each, Part) else (each, ("",))
         called = path.resolve().name if path.name in ("", "..") else path.name  # the name of a link, not of its target
-        names[path] = f"sent/{len(names)}/{called}"
-        files |= {f"{names[path]}{inside}": _file(file) for inside, file in _inside(path)}
-    return Contents(files, names)
+        there = f"sent/{len(words)}/{called}"
+        for name in inside:
+            files |= {f"{there}{rest}": _file(file) for rest, file in _inside(path, name)}
+        words[each] = f"{there}/{each.named}" if isinstance(each, Part) and each.named else there
+        near[there] = path
+    return Contents(files, words, near)
 
 
-def _inside(path: Path) -> list[tuple[str, Path]]:
-    """Each file with its name after that of `path`, sorted; with a graph come `GRAPH.data` and `GRAPH_data`."""
+def _inside(root: Path, name: str) -> list[tuple[str, Path]]:
+    """Each file at `name` in a folder, or at the path itself, with its name after that of `root`, sorted.
+
+    With a graph come `GRAPH.data` and `GRAPH_data`.
+    """
+    path = root / name
+    if not path.exists():
+        raise BundleError(f"there is no {path}, which was to be sent; expected a file or a folder")
+    start = f"/{name}" if name else ""
     if path.is_file():
         beside = sorted(path.parent.glob(f"{glob.escape(path.name)}[._]data"))
-        return [("", path), *((other.name.removeprefix(path.name), other) for other in beside)]
+        return [(start, path), *((start + other.name.removeprefix(path.name), other) for other in beside)]
     found = [file for file in sorted(path.rglob("*")) if file.is_file()]
     inside = [(file.relative_to(path), file) for file in found]
     return [
-        (f"/{relative.as_posix()}", file)
+        (f"{start}/{relative.as_posix()}", file)
         for relative, file in inside
         if not any(part.startswith(".") for part in relative.parts)
     ]
