@@ -70,13 +70,52 @@ class LatencyRatio:
 
 
 @dataclass(frozen=True, slots=True)
+class Overflow:
+    """Whether a graph's products of uint8 activations and int8 weights could overflow 16 bits (`tledge.overflow`).
+
+    `products` counts these products, `pairs` their pairs of neighbouring weights, and `overflowing` those pairs that
+    activations exist for which overflow; `layers` names the worst of the `n_layers` products that have any. `unknown`
+    names products whose int8 operand is not stored, `n_unknown` counts them.
+    """
+
+    products: int = 0
+    pairs: int = 0
+    overflowing: int = 0
+    layers: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    n_layers: int = 0
+    n_unknown: int = 0
+
+    @property
+    def possible(self) -> bool:
+        """Whether answers may differ on x86 processors without VNNI instructions."""
+        return self.overflowing > 0 or self.n_unknown > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Exactness:
+    """A graph's outputs on the validation rows against those in exact integer arithmetic, on the same processor.
+
+    `rows` were compared; `different` have other outputs, be it in the last bit, and `different_answers` of all answers
+    (tokens, of a language model) are others. `largest` is the largest difference of an output.
+    """
+
+    rows: int
+    different: int
+    different_answers: int
+    largest: float
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """The graph that one scheme gave, with what was measured of it.
 
     `metrics` are those of the validation rows, `test_metrics` those of the test rows. `latency_ms` is the median of one
     run at `latency_at` (such as `batch 1, length 32, 1 thread`). `agreement` is the share of validation rows with the
     same answer as fp32, `None` for tasks without decisions. `reason` says why the variant was chosen or not. `settings`
-    tells how it was made, where its scheme had a choice.
+    tells how it was made, where its scheme had a choice. `overflow` says whether it could answer otherwise on other
+    processors, `exact` how its outputs here compare with exact arithmetic, where this processor's could differ, and
+    `processor` where it was scored and timed; each is `None` where an older release made the graph.
     """
 
     name: str
@@ -91,6 +130,9 @@ class Variant:
     chosen: bool = False
     reason: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    overflow: Overflow | None = None
+    exact: Exactness | None = None
+    processor: Processor | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,11 @@ class LanguageEvaluation:
     decisions: npt.NDArray[np.int64]
     token_losses: npt.NDArray[np.float64]
 
+    @property
+    def outputs(self) -> dict[str, npt.NDArray[np.float64]]:
+        """What metrics are made of, by name, rows first."""
+        return {"token_losses": self.token_losses}
+
 
 def score(
     run: LogitsRun,

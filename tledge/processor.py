@@ -71,6 +71,11 @@ def kind(architecture: str, flags: Collection[str]) -> str:
     return f"x86_64 {next((words for flag, words in sets.items() if flag in flags), 'without AVX2')}"
 
 
+def clips(processor: Processor) -> bool:
+    """Whether it adds two products of uint8 and int8 in 16 bits: x86 without VNNI, or where nothing tells of VNNI."""
+    return processor.architecture in _X86 and not {"amx_int8", "avx512_vnni", "avx_vnni"} & set(processor.cpu_flags)
+
+
 def parse_cpuinfo(text: str) -> tuple[str, tuple[str, ...]]:
     """The processor's name and our flags out of Linux' /proc/cpuinfo; the name is empty where it has none.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from tledge import plugins
-from tledge.artifacts import Candidate, Graph, TensorSpec, Variant
+from tledge import overflow, plugins, processor
+from tledge.artifacts import Candidate, Exactness, Graph, TensorSpec, Variant
 from tledge.errors import QuantizeError, RecipeError
 from tledge.progress import Progress, silent
 from tledge.quantize.choose import Limits, choose
-from tledge.quantize.search import Calibration, Score, Time, search, told
+from tledge.quantize.search import Calibration, Score, Scored, Time, search, told
 from tledge.recipe.schema import Quantize
 
 SCHEMES = "tledge.quantize.schemes"
@@ -32,6 +32,7 @@ def run(
     calibration: Calibration,
     n_calibration: int,
     score: Score,
+    score_exactly: Score | None,
     time: Time,
     time_at: str,
     limits: Limits,
@@ -47,6 +48,7 @@ def run(
         calibration: gives the calibration rows anew at each call, one at a time, each as the graph's input tensors.
         n_calibration: how many calibration rows there are.
         score: scores a graph on the validation rows.
+        score_exactly: the same in exact integer arithmetic; `None` where this processor's is exact anyway.
         time: times all graphs interleaved; called once for the variants, and before that for candidates.
         time_at: the setting of `time`, in words.
         limits: the budget.
@@ -64,6 +66,7 @@ def run(
     for scheme, module in modules.items():
         target = source.with_name(f"{source.stem}_{module.SUFFIX}.onnx")
         made: dict[str, str] = {}
+        fixed = {"overflow_fix": settings.overflow_fix} if module.TAKES_OVERFLOW_FIX else {}
         if hasattr(module, "candidates"):
             evaluations[scheme], tried = search(
                 scheme,
@@ -71,6 +74,7 @@ def run(
                 source,
                 target,
                 module.candidates(settings),
+                fixed=fixed,
                 calibration=calibration,
                 fp32=evaluations["fp32"],
                 score=score,
@@ -82,12 +86,13 @@ def run(
             made = {key: str(value) for key, value in next(each for each in tried if each.picked).settings.items()}
         else:
             with progress(f"Quantizing with {scheme}", total=1) as advance:
-                _make(scheme, module, source, target, calibration)
+                _make(scheme, module, source, target, calibration, fixed)
                 advance(1)
             evaluations[scheme] = score(target, scheme)
         if module.CALIBRATES:
             made |= {"calibration_rows": str(n_calibration)}
-        variants.append(Variant(name=scheme, scheme=scheme, graph=describe(target), settings=made))
+        variants.append(Variant(name=scheme, scheme=scheme, graph=describe(target), settings=made | fixed))
+    here = processor.here()
     timings = time({v.name: folder / v.graph.path for v in variants})
     measured = [
         dataclasses.replace(
@@ -97,6 +102,9 @@ def run(
             latency_ms=timings[variant.name][0],
             latency_at=time_at,
             against_fp32=timings[variant.name][1],
+            overflow=overflow.check(folder / variant.graph.path),
+            exact=_exactness(variant, folder, evaluations[variant.name], score_exactly),
+            processor=here,
         )
         for variant in variants
     ]
@@ -125,13 +133,37 @@ def _scheme(scheme: str, n_calibration: int) -> ModuleType:
     return module
 
 
-def _make(scheme: str, module: ModuleType, source: Path, target: Path, calibration: Calibration) -> None:
+def _make(
+    scheme: str,
+    module: ModuleType,
+    source: Path,
+    target: Path,
+    calibration: Calibration,
+    fixed: Mapping[str, str],
+) -> None:
     try:
-        module.apply(source, target, **({"calibration": calibration} if module.CALIBRATES else {}))
+        module.apply(source, target, **({"calibration": calibration} if module.CALIBRATES else {}), **fixed)
+    except QuantizeError as error:
+        raise QuantizeError(f"quantize: scheme {scheme} fails on this graph: {error}") from error
     except Exception as error:  # the quantizers raise whatever their parts raise
         raise QuantizeError(
             f"quantize: scheme {scheme} fails on this graph: {told(error)}; remove it from quantize.schemes"
         ) from error
+
+
+def _exactness(variant: Variant, folder: Path, here: Scored, score_exactly: Score | None) -> Exactness | None:
+    """How a graph's outputs compare with exact arithmetic; fp32 and what has no integer product needs no look."""
+    path = folder / variant.graph.path
+    if score_exactly is None or not overflow.check(path).products:
+        return None
+    exact = score_exactly(path, f"{variant.name} exactly")
+    apart = [
+        np.abs(here.outputs[name].astype(np.float64) - exact.outputs[name]).reshape(len(exact.outputs[name]), -1).max(1)
+        for name in exact.outputs
+    ]
+    largest = np.max(apart, axis=0)
+    answers = 0 if here.decisions is None or exact.decisions is None else int(np.sum(here.decisions != exact.decisions))
+    return Exactness(len(largest), int(np.sum(largest != 0)), answers, float(largest.max(initial=0)))
 
 
 def _agreement(decisions: npt.NDArray[Any] | None, reference: npt.NDArray[Any] | None) -> float | None:

@@ -19,12 +19,14 @@ from tledge.quantize.choose import Limits, metric_drop, pick, slower
 
 
 class Scored(Protocol):
-    """What is looked at of an evaluation: metrics, and decisions of any kind, `None` where the task has none."""
+    """What is looked at of an evaluation: metrics, decisions (`None` where the task has none), and outputs by name."""
 
     @property
     def metrics(self) -> dict[str, float]: ...
     @property
     def decisions(self) -> npt.NDArray[Any] | None: ...
+    @property
+    def outputs(self) -> Mapping[str, npt.NDArray[Any]]: ...
 
 
 Score = Callable[[Path, str], Scored]
@@ -69,6 +71,7 @@ def search(
     target: Path,
     choices: Sequence[Choice],
     *,
+    fixed: Mapping[str, str],
     calibration: Calibration,
     fp32: Scored,
     score: Score,
@@ -77,6 +80,8 @@ def search(
     progress: Progress,
 ) -> tuple[Scored, tuple[Candidate, ...]]:
     """Write the best candidate of a scheme to `target`; gives its evaluation, and what was tried, with reasons.
+
+    All candidates are made with the keywords in `fixed` too.
 
     The first candidate of each `types` is timed beside fp32, since these decide about speed. Of those that are not
     clearly slower than the fastest, candidates are then scored on the validation rows in their order. That ends at the
@@ -95,7 +100,7 @@ def search(
         def make(each: _Tried) -> bool:
             if not each.made and not each.reason:
                 with progress(f"Quantizing to {each.name}", total=1) as advance:
-                    _make(module, source, each, scratch, calibration)
+                    _make(module, source, each, scratch, calibration, fixed)
                     advance(1)
             return each.made
 
@@ -118,9 +123,16 @@ def search(
         return best.evaluation, tuple(seen)
 
 
-def _make(module: ModuleType, source: Path, each: _Tried, scratch: Path, calibration: Calibration) -> None:
+def _make(
+    module: ModuleType,
+    source: Path,
+    each: _Tried,
+    scratch: Path,
+    calibration: Calibration,
+    fixed: Mapping[str, str],
+) -> None:
     try:
-        module.apply(source, each.path, calibration=calibration, scratch=scratch, **each.choice)
+        module.apply(source, each.path, calibration=calibration, scratch=scratch, **each.choice, **fixed)
         each.made = True
     except Exception as error:  # noqa: BLE001  # the quantizers raise whatever their parts raise
         each.reason = f"{_FAILED}: {told(error)}"

@@ -181,6 +181,10 @@ class Quantize(Section):
     """Names of schemes; each gives one variant, and the fastest one within the budget is chosen. By default
     `int8_dynamic` and `fp16` for texts, `int8_static` for images, and `int8_weight_only` and `int4_weight_only` for
     language models."""
+    overflow_fix: Literal["pairs", "reduce_range", "none"] = "pairs"
+    """How `int8_dynamic` and `int8_static` keep sums from overflowing on x86 processors without VNNI, where two
+    products are added in 16 bits: `pairs` gives each channel a scale at which no two neighbouring weights can,
+    `reduce_range` gives all weights 7 bits, and with `none` a graph may answer otherwise there."""
     int8_static: Int8Static = Int8Static()
 
 

@@ -50,6 +50,8 @@ Which of them there are depends on the installed build: `onnxruntime` itself has
 runs no node of an ordinary graph.
 """
 
+_EXACT = "session.x64quantprecision"
+"""onnxruntime then turns int8 weights into uint8 ones, whose kernels add in 32 bits; elsewhere it does nothing."""
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
 _REFUSED = re.compile(r"fallback to CPU EP has been explicitly disabled")
 _TOO_NEW = re.compile(r"till opset \d+|max supported IR version: \d+|is not a registered function/op")
@@ -68,6 +70,7 @@ def open_session(
     strict: bool = False,
     record: bool = False,
     profile: Path | None = None,
+    exact: bool = False,
 ) -> ort.InferenceSession:
     """A session for one graph file.
 
@@ -79,6 +82,7 @@ def open_session(
         strict: Make a single node that would go to the CPU an error. The CPU as provider has nothing to fall
             back to, so that it means nothing there.
         record: Remember which provider each node was given to, for `assigned_nodes`; older releases cannot.
+        exact: Compute products of uint8 and int8 without an overflow, more slowly, on processors where they could.
         profile: Time every node; `end_profiling` of the session writes a JSON file whose path begins with this.
 
     Raises:
@@ -94,6 +98,8 @@ def open_session(
     options = _options(threads)
     if record:
         options.add_session_config_entry(RECORD, "1")
+    if exact:
+        options.add_session_config_entry(_EXACT, "1")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)

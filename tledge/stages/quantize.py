@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tledge import artifacts, inputs
+from tledge import artifacts, inputs, processor
 from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
 from tledge.errors import RecipeError
 from tledge.evaluate import Evaluation, score
@@ -31,9 +31,9 @@ def stage(job: Job, folder: Path) -> str:
     for file in job.stage("export").glob("model.onnx*"):
         shutil.copy(file, folder / file.name)
 
-    def score_on(split: Any, name: str, graph: Path, variant: str) -> Evaluation:
+    def score_on(split: Any, name: str, graph: Path, variant: str, *, exact: bool = False) -> Evaluation:
         return score(
-            session_run(open_session(graph)),
+            session_run(open_session(graph, exact=exact)),
             encoder,
             split[task.INPUT_COLUMN],
             task.targets(split["label"], len(splits.labels)),
@@ -52,6 +52,9 @@ def stage(job: Job, folder: Path) -> str:
         schemes=recipe.schemes,
         settings=recipe.quantize,
         score=lambda graph, name: score_on(splits.validation, "validation", graph, name),
+        score_exactly=(lambda graph, name: score_on(splits.validation, "validation", graph, name, exact=True))
+        if processor.clips(processor.here())
+        else None,
         time=lambda graphs: timed(job, graphs, encoder.dummy, recipe.bench_lengths[0]),
         time_at=bench.setting(at.batch[0], recipe.bench_lengths[0], at.threads[0]),
         limits=Limits(job.metric, recipe.budget.max_metric_drop, recipe.budget.latency_ms, recipe.budget.size_mb),

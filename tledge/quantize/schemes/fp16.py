@@ -18,6 +18,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 SUFFIX = "fp16"
 CALIBRATES = False
+TAKES_OVERFLOW_FIX = False
 
 LARGEST = 32768.0
 """Half of half precision's range: masks are this low at most, so that what is added to one does not overflow."""

@@ -11,6 +11,7 @@ from tledge.quantize import weight_only
 
 SUFFIX = "q4"  # transformers.js' name
 CALIBRATES = False
+TAKES_OVERFLOW_FIX = False
 
 
 def apply(source: Path, target: Path) -> None:

@@ -14,10 +14,12 @@ import onnx
 from onnx import TensorProto, helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+from tledge.quantize import overflow_fix as fix
 from tledge.quantize.tables import Table, drop, replace, store, tables
 
 SUFFIX = "int8"
 CALIBRATES = False
+TAKES_OVERFLOW_FIX = True
 
 OPERATORS = [
     "MatMul",
@@ -26,8 +28,14 @@ OPERATORS = [
 ]  # Gather, or the embedding stays float32: half of a small model's size
 
 
-def apply(source: Path, target: Path) -> None:
-    """Write the int8 variant of the graph at `source` to `target`."""
+def apply(source: Path, target: Path, *, overflow_fix: str = "pairs") -> None:
+    """Write the int8 variant of the graph at `source` to `target`.
+
+    Args:
+        source: the fp32 graph.
+        target: the variant's file.
+        overflow_fix: how weights are kept from overflowing, as `tledge.quantize.overflow_fix` explains.
+    """
     model = onnx.load(source)
     # A fresh export's shapes of inner values disagree with onnx's own inference; they are inferred anew.
     del model.graph.value_info[:]
@@ -40,6 +48,7 @@ def apply(source: Path, target: Path) -> None:
         weight_type=QuantType.QInt8,
         nodes_to_exclude=made,
     )
+    fix.apply(target, overflow_fix, original=source)
 
 
 def _quantize_tables(model: onnx.ModelProto) -> list[str]:

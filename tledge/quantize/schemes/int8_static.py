@@ -13,6 +13,7 @@ logits are never rounded to 8 bits, and nodes of preprocessing stay as they are.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import itertools
 import tempfile
@@ -27,11 +28,13 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from tledge.quantize import overflow_fix as fix
 from tledge.recipe.schema import Quantize
 from tledge.runtime import open_session, session_run
 
 SUFFIX = "quantized"  # transformers.js' name of 8 bits of any kind, since `int8` is what the dynamic scheme writes
 CALIBRATES = True
+TAKES_OVERFLOW_FIX = True
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 TYPES = {
@@ -86,6 +89,7 @@ def apply(
     method: str = "minmax",
     keep_float: str = "none",
     n_worst: int = 4,
+    overflow_fix: str = "pairs",
 ) -> None:
     """Write the int8 variant of the graph at `source` to `target`.
 
@@ -98,7 +102,9 @@ def apply(
         method: how ranges are found, a key of `METHODS`.
         keep_float: which layers stay in float: `none`, the first and the last (`ends`), or the `worst`.
         n_worst: how many layers `worst` keeps.
+        overflow_fix: how weights are kept from overflowing, as `tledge.quantize.overflow_fix` explains.
     """
+    quantize = functools.partial(_quantize, types=types, method=method, overflow_fix=overflow_fix)
     with contextlib.ExitStack() as stack:
         folder = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # the calibrators print
@@ -114,13 +120,13 @@ def apply(
             kept = [layers[0].name, layers[-1].name] if layers else []
         elif keep_float == "worst":
             rows = list(itertools.islice(calibration(), WORST_ROWS))
-            kept = worst_layers(prepared, ranges, rows, n_worst, types, method)
-        _quantize(prepared, target, ranges, types, method, kept=kept)
+            kept = worst_layers(prepared, ranges, rows, n_worst, quantize)
+        quantize(prepared, target, ranges, kept=kept)
     _finish(target, like=source)
 
 
 def worst_layers(
-    prepared: Path, ranges: Path, rows: Sequence[Feeds], n_worst: int, types: str, method: str
+    prepared: Path, ranges: Path, rows: Sequence[Feeds], n_worst: int, quantize: Callable[..., None]
 ) -> list[str]:
     """The names of the layers that change the outputs most when they alone are in 8 bits, worst first.
 
@@ -132,7 +138,7 @@ def worst_layers(
     with tempfile.TemporaryDirectory() as name:
         alone = Path(name) / "alone.onnx"
         for layer in _layers(onnx.load(prepared)):
-            _quantize(prepared, alone, ranges, types, method, only=[layer.name])
+            quantize(prepared, alone, ranges, only=[layer.name])
             noise[layer.name] = float(np.mean((_outputs(alone, rows) - exact) ** 2))
     return sorted(noise, key=lambda layer: -noise[layer])[:n_worst]
 
@@ -173,9 +179,10 @@ def _quantize(
     prepared: Path,
     target: Path,
     ranges: Path,
+    *,
     types: str,
     method: str,
-    *,
+    overflow_fix: str,
     kept: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> None:
@@ -196,6 +203,7 @@ def _quantize(
         # Integer kernels of convolutions want one zero point for all channels of the weights.
         extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True},
     )
+    fix.apply(target, overflow_fix, original=prepared)
 
 
 def operators(model: onnx.ModelProto) -> list[str]:

@@ -12,6 +12,7 @@ from tledge.quantize import weight_only
 
 SUFFIX = "uint8"  # transformers.js' name of 8 bits with a zero point
 CALIBRATES = False
+TAKES_OVERFLOW_FIX = False
 
 
 def apply(source: Path, target: Path) -> None:

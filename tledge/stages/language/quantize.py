@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tledge import artifacts, likelihood, tasks
+from tledge import artifacts, likelihood, processor, tasks
 from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
 from tledge.stages.job import Job
 from tledge.stages.language.distill import some
@@ -35,9 +35,9 @@ def stage(job: Job, folder: Path) -> str:
     for file in job.stage("export").glob("model.onnx*"):
         shutil.copy(file, folder / file.name)
 
-    def score_on(split: str, graph: Path, variant: str) -> likelihood.LanguageEvaluation:
+    def score_on(split: str, graph: Path, variant: str, *, exact: bool = False) -> likelihood.LanguageEvaluation:
         return likelihood.score(
-            logits_run(open_session(graph)),
+            logits_run(open_session(graph, exact=exact)),
             some(getattr(blocks, split)),
             bytes_per_token=blocks.bytes_per_token[split],
             progress=job.progress,
@@ -51,6 +51,9 @@ def stage(job: Job, folder: Path) -> str:
         schemes=recipe.schemes,
         settings=recipe.quantize,
         score=lambda graph, name: score_on("validation", graph, name),
+        score_exactly=(lambda graph, name: score_on("validation", graph, name, exact=True))
+        if processor.clips(processor.here())
+        else None,
         time=lambda graphs: _timed(job, graphs, fp32),
         time_at=_setting(job),
         limits=Limits(
