@@ -53,6 +53,7 @@ def finish(
     norm_by_division(program)
     mean_as_pool(program)
     clean(program)
+    forget_inferred(program)
     save(program, path, external_data=external_data)
     return describe(program, path)
 
@@ -146,6 +147,20 @@ def clean(program: onnx_ir.Model) -> None:
         value.metadata_props.clear()
     for node in program.graph:
         node.metadata_props.clear()
+
+
+def forget_inferred(program: onnx_ir.Model) -> None:
+    """Leave the types and shapes between inputs and outputs to those who read the graph, as onnxruntime does anyway.
+
+    The exporter's own are in the way of other tools: stored weights are among them, and dimensions by symbols that
+    shape inference contradicts, at which onnxruntime's quantizers stop.
+    """
+    for graph in (program.graph, *program.graph.subgraphs()):
+        kept = {id(value) for value in (*graph.inputs, *graph.outputs)}
+        made = (value for node in graph for value in node.outputs)
+        for value in (*graph.initializers.values(), *made):
+            if id(value) not in kept:
+                value.type = value.shape = None
 
 
 def save(program: onnx_ir.Model, path: Path, *, external_data: bool) -> None:

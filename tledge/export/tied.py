@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 import onnx_ir
-from onnx_ir import AttrInt64, Node
+from onnx_ir import AttrFloat32, AttrInt64, Node
 
 
 def store_weights_once(program: onnx_ir.Model) -> int:
@@ -58,13 +58,16 @@ def _equal_table(weight: onnx_ir.Value, tables: Iterable[onnx_ir.Value]) -> onnx
 
 
 def _as_gemm(graph: onnx_ir.Graph, product: Node, table: onnx_ir.Value) -> None:
-    """Compute a product with the transpose of a table, `(rows, width)`, as `Gemm`, which takes matrices only."""
+    """Compute a product with the transpose of a table, `(rows, width)`, as `Gemm`, which takes matrices only.
+
+    There is no bias for `beta` to count; where it is 1, onnxruntime's quantizer transposes the table for everyone.
+    """
     rows, width = (int(size) for size in table.shape)
     name = product.name or f"{product.outputs[0].name}.product"
     source = product.inputs[0]
     leading = Node("", "Shape", [source], [AttrInt64("start", 0), AttrInt64("end", -1)])
     flat = Node("", "Reshape", [source, _constant(graph, f"{name}.flat", [-1, width])])
-    gemm = Node("", "Gemm", [flat.outputs[0], table], [AttrInt64("transB", 1)])
+    gemm = Node("", "Gemm", [flat.outputs[0], table], [AttrInt64("transB", 1), AttrFloat32("beta", 0.0)])
     shape = Node("", "Concat", [leading.outputs[0], _constant(graph, f"{name}.rows", [rows])], [AttrInt64("axis", 0)])
     for node in (leading, flat, gemm, shape):
         node.name = f"{name}.{node.op_type.lower()}"

@@ -43,7 +43,8 @@ def tables(model: onnx.ModelProto) -> list[Table]:
 def is_product(node: onnx.NodeProto, weight: str, *, transposed: bool) -> bool:
     """Whether a node is a `Gemm` of plain inputs with a weight, transposed or not, plus maybe a bias."""
     facts = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
-    plain = facts.get("alpha", 1.0) == 1.0 and facts.get("beta", 1.0) == 1.0 and not facts.get("transA", 0)
+    beta = facts.get("beta", 1.0) if len(node.input) > 2 else 1.0  # it is the bias's factor
+    plain = facts.get("alpha", 1.0) == 1.0 and beta == 1.0 and not facts.get("transA", 0)
     reads = node.op_type == "Gemm" and list(node.input).count(weight) == 1 and node.input[1] == weight
     return reads and plain and bool(facts.get("transB", 0)) == transposed
 
