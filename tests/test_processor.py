@@ -80,6 +80,18 @@ def test_kind(architecture, flags, expected):
     assert processor.kind(architecture, flags) == expected
 
 
+@pytest.mark.parametrize(
+    ("cpu", "short"),
+    [
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz (family 6, model 79)", "Intel Xeon (family 6, model 79), x86_64 AVX-VNNI"),
+        ("AMD Ryzen 9 7950X", "AMD Ryzen 9 7950X, x86_64 AVX-VNNI"),
+        ("", "x86_64 AVX-VNNI"),
+    ],
+)
+def test_short_name(cpu, short):
+    assert processor.short_name(cpu, "x86_64", ("avx2", "avx_vnni")) == short
+
+
 def test_here_is_this_machine():
     found = processor.here()
     assert found.cpu

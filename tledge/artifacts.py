@@ -489,6 +489,41 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class OnMachine:
+    """What one of several machines gave for the same benchmark or gate, or the error for which it gave nothing.
+
+    `device` is how it was asked for: an address, `local`, or the file with the result. `exit_code` is that of the error.
+    """
+
+    device: str
+    bench: BenchResult | None = None
+    verdict: Verdict | None = None
+    error: str = ""
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fastest:
+    """Which candidates are the fastest at one setting, for each machine by its name in tables.
+
+    Several are those whose 95 % intervals reach into that of the fastest: the measurement does not tell them apart.
+    """
+
+    setting: str
+    candidates: Mapping[str, tuple[str, ...]]
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class SideBySide:
+    """One benchmark or gate on several machines; `verdict` is the worst one of a gate, empty for a benchmark."""
+
+    machines: tuple[OnMachine, ...]
+    fastest: tuple[Fastest, ...] = ()
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One line of a history: one variant at one setting as it was measured at one time on one machine.
 

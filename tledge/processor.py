@@ -104,6 +104,12 @@ def parse_sysctl(text: str) -> tuple[str, tuple[str, ...]]:
     return fields.get("machdep.cpu.brand_string", ""), _known(flags)
 
 
+def short_name(cpu: str, architecture: str, flags: Collection[str]) -> str:
+    """A processor as the head of a column: its name without trademarks and frequency, and its kind."""
+    plain = re.sub(r"\((R|TM|C)\)|\bCPU\b|@ *[\d.]+ *[GM]Hz", " ", cpu, flags=re.IGNORECASE)
+    return ", ".join(part for part in (" ".join(plain.split()), kind(architecture, flags)) if part)
+
+
 def _name_and_flags() -> tuple[str, tuple[str, ...]]:
     name, flags = "", _known(())
     if platform.system() == "Linux":

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tledge import artifacts
-from tledge.artifacts import BenchResult
-from tledge.cli import options, screen
+from tledge.artifacts import BenchResult, OnMachine
+from tledge.cli import devices, options, screen, side_by_side
 from tledge.cli.predict import ProviderOption
 from tledge.errors import InputError
 
@@ -106,19 +106,10 @@ def command(
     history: Annotated[
         Path | None, typer.Option("--history", help="Add the result to this file of JSON lines.")
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", metavar="URL", help="Run on another machine: ssh://USER@HOST[:PORT]."),
-    ] = None,
-    device_python: Annotated[
-        str, typer.Option("--device-python", help="The Python there that has the packages of a device install.")
-    ] = "python3",
-    device_timeout: Annotated[
-        float, typer.Option("--device-timeout", min=1, help="Time limit in seconds for all of the work there.")
-    ] = 900,
-    ssh_option: Annotated[
-        list[str] | None, typer.Option("--ssh-option", help="An option for ssh, such as IdentityFile=KEY; repeatable.")
-    ] = None,
+    device: devices.DeviceOption = None,
+    device_python: devices.PythonOption = None,
+    device_timeout: devices.TimeoutOption = devices.TIMEOUT_S,
+    ssh_option: devices.SshOption = None,
     as_json: screen.JsonOption = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")] = False,
 ) -> None:
@@ -144,28 +135,54 @@ def command(
     )
     _check(scenario, against, rate, bound_ms)
     _check_new_tokens(asked, scenario, against)
-    if device is not None:
+    ways = devices.ways(device, device_python, device_timeout, ssh_option)
+
+    def here(asked: _Asked, against: str | None, *, no_torch: bool) -> BenchResult:
+        if against is not None:
+            return _compared(asked, against, within=within, isolate=isolate)
+        if scenario == SINGLE:
+            return asked.single_stream(no_torch=no_torch)
+        if scenario == OFFLINE:
+            return asked.offline()
+        assert rate is not None
+        assert bound_ms is not None
+        return asked.server(rate, bound_ms)
+
+    def there(way: devices.Way) -> BenchResult:
         given = _arguments(
             against=against, variant=variant, scenario=scenario, batch=batch, length=length, threads=threads,
             new_tokens=new_tokens, for_=percentile, duration=duration, rate=rate, bound_ms=bound_ms, within=within,
             isolate=isolate, provider=provider, strict_provider=strict, dim=dim,
         )  # fmt: skip
-        result = _on_device(device, bundle, given, device_python, device_timeout, ssh_option or ())
-    elif against is not None:
-        result = _compared(asked, against, within=within, isolate=isolate)
-    elif scenario == SINGLE:
-        result = asked.single_stream(no_torch=no_torch)
-    elif scenario == OFFLINE:
-        result = asked.offline()
-    else:
-        assert rate is not None
-        assert bound_ms is not None
-        result = asked.server(rate, bound_ms)
-    if history is not None:
-        from tledge.gate.history import append
+        return _on_device(way, bundle, given)
 
-        append(history, result)
-    _show(result, as_json=as_json, markdown=markdown, operators=operators)
+    def keep(result: BenchResult) -> None:
+        if history is not None:
+            from tledge.gate.history import append
+
+            append(history, result)
+
+    if len(ways) < 2:
+        local = not ways or ways[0].is_local
+        result = here(asked, against, no_torch=no_torch) if local else there(ways[0])
+        keep(result)
+        _show(result, as_json=as_json, markdown=markdown, operators=operators)
+        return
+
+    # What is sent is what is run here, and torch eager, which no device has, is no reference: the rows are the same.
+    same, old = dataclasses.replace(asked, path=_taken(bundle)), _old(against)
+
+    def on(way: devices.Way) -> OnMachine:
+        return OnMachine(
+            way.url, here(same, None if old is None else str(old), no_torch=True) if way.is_local else there(way)
+        )
+
+    found = devices.on_each(ways, on)
+    side_by_side.benches(found, as_json=as_json, markdown=markdown)
+    for each in found:
+        if each.bench is not None:
+            keep(each.bench)
+    raise typer.Exit(devices.exit_code(found))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -308,18 +325,16 @@ def _check_new_tokens(asked: _Asked, scenario: str, against: str | None) -> None
         )
 
 
-def _on_device(
-    url: str, bundle: Path, arguments: Sequence[str | Path], python: str, timeout_s: float, ssh_options: Sequence[str]
-) -> BenchResult:
+def _on_device(way: devices.Way, bundle: Path, arguments: Sequence[str | Path]) -> BenchResult:
     from tledge import device
 
     found = device.bench(
-        url,
+        way.url,
         _taken(bundle),
         arguments,
-        python=python,
-        timeout_s=timeout_s,
-        options=ssh_options,
+        python=way.python,
+        timeout_s=way.timeout_s,
+        options=way.ssh_options,
         progress=screen.bars(),
         say=screen.say,
     )
@@ -343,9 +358,13 @@ def _arguments(*, against: str | None, **given: object) -> list[str | Path]:
             found += [part for each in value for part in (flag, str(each))]
         elif value is not None:
             found += [flag, str(value)]
-    if against is not None:
-        found += ["--against", _taken(Path(against)) if Path(against).exists() else against]
-    return found
+    old = _old(against)
+    return found if old is None else [*found, "--against", old]
+
+
+def _old(against: str | None) -> Path | str | None:
+    """What `--against` names: the path that is taken along, or a variant's name."""
+    return _taken(Path(against)) if against is not None and Path(against).exists() else against
 
 
 def _show(result: BenchResult, *, as_json: bool, markdown: bool, operators: bool) -> None:

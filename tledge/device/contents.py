@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from tledge import graph_file
 from tledge.bundle import checksum
 from tledge.errors import BundleError
 
@@ -50,7 +50,7 @@ def gather(asked: Sequence[Path | Part]) -> Contents:
     Hidden files stay here, and of tledge everything but its Python files: a bench draws no report.
 
     Raises:
-        BundleError: a path is not there.
+        BundleError: a path is not there, or a graph lacks a file that its weights are in.
     """
     files = {
         f"code/{PACKAGE.name}/{path.relative_to(PACKAGE).as_posix()}": _file(path)
@@ -65,28 +65,27 @@ def gather(asked: Sequence[Path | Part]) -> Contents:
         called = path.resolve().name if path.name in ("", "..") else path.name  # the name of a link, not of its target
         there = f"sent/{len(words)}/{called}"
         for name in inside:
-            files |= {f"{there}{rest}": _file(file) for rest, file in _inside(path, name)}
+            files |= {far: _file(file) for far, file in _inside(path, name, PurePosixPath(there, name))}
         words[each] = f"{there}/{each.named}" if isinstance(each, Part) and each.named else there
         near[there] = path
     return Contents(files, words, near)
 
 
-def _inside(root: Path, name: str) -> list[tuple[str, Path]]:
-    """Each file at `name` in a folder, or at the path itself, with its name after that of `root`, sorted.
+def _inside(root: Path, name: str, there: PurePosixPath) -> list[tuple[str, Path]]:
+    """Each file at `name` in a folder, or at the path itself, with its far name, sorted; `there` is that of the whole.
 
-    With a graph come `GRAPH.data` and `GRAPH_data`.
+    With a graph come the files that its weights are in.
     """
     path = root / name
     if not path.exists():
         raise BundleError(f"there is no {path}, which was to be sent; expected a file or a folder")
-    start = f"/{name}" if name else ""
     if path.is_file():
-        beside = sorted(path.parent.glob(f"{glob.escape(path.name)}[._]data"))
-        return [(start, path), *((start + other.name.removeprefix(path.name), other) for other in beside)]
+        beside = graph_file.files_beside(path) if path.suffix == ".onnx" else ()
+        return [(str(there), path), *((str(there.parent / other), path.parent / other) for other in beside)]
     found = [file for file in sorted(path.rglob("*")) if file.is_file()]
     inside = [(file.relative_to(path), file) for file in found]
     return [
-        (f"{start}/{relative.as_posix()}", file)
+        (str(there / relative.as_posix()), file)
         for relative, file in inside
         if not any(part.startswith(".") for part in relative.parts)
     ]

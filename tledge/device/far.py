@@ -107,11 +107,18 @@ def _versions(modules: list[str]) -> dict[str, str | None]:
     found: dict[str, str | None] = {}
     for module in modules:
         names = distributions.get(module, ())
-        if importlib.util.find_spec(module) is None:
+        if not _is_there(module):
             found[module] = None
         else:
             found[module] = importlib.metadata.version(names[0]) if names else ""
     return found
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package that it would be in is missing
+        return False
 
 
 def _is_whole(path: Path, sha256: str) -> bool:

@@ -27,6 +27,7 @@ NEEDED = (
     Package("numpy", "numpy", "1.26"),
     Package("onnxruntime", "onnxruntime", "1.20"),
     Package("pillow", "PIL", "10.3"),
+    Package("protobuf", "google.protobuf", "4.25"),
     Package("pyyaml", "yaml", "6.0.2"),
     Package("rich", "rich", "13.7"),
     Package("safetensors", "safetensors", "0.4.5"),

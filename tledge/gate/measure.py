@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tledge import tasks
+from tledge import graph_file, tasks
 from tledge.artifacts import BenchResult, Comparison, Footprint, Latency, Machine
 from tledge.bench import latency, machine, memory, stats
 from tledge.bench.compare import DURATION_S, Setting, compare
@@ -85,7 +85,7 @@ def measure(
     work = _Work(
         new=new,
         old=old,
-        scoring=Scoring(new, old, task, _metric(budget, task), _rows(new, budget, rows), progress),
+        scoring=Scoring(new, old, task, _metric(budget, task), labelled_rows(new, budget, rows), progress),
         provider=provider,
         duration_s=duration_s,
         isolate=isolate,
@@ -120,7 +120,7 @@ def _metric(budget: Budget, task: Task) -> str:
     return metric
 
 
-def _rows(side: Side, budget: Budget, given: Path | None) -> Rows | None:
+def labelled_rows(side: Side, budget: Budget, given: Path | None) -> Rows | None:
     """The labelled rows to evaluate on, where any limit asks for them.
 
     Raises:
@@ -198,7 +198,7 @@ class _Work:
             batch=setting.batch,
             sequence=setting.length,
             threads=setting.threads,
-            size_mb=memory.size_bytes(self.new.graph(variant)) / 1e6,
+            size_mb=graph_file.size_bytes(self.new.graph(variant)) / 1e6,
             latency=self._latency(variant, setting, percents) if percents else None,
             footprint=self._footprint(variant, setting) if _needs_footprint(limits, provider) else None,
             comparison=self._comparison(scope, variant, setting, missing) if "max_slowdown" in limits else None,
