@@ -267,11 +267,12 @@ def _lines(facts: dict[str, Any]) -> list[str]:
 
 
 def _bundle(path: Path, as_json: bool) -> None:
-    from tledge import artifacts, bundle, tasks
+    from tledge import artifacts, bundle, overflow, tasks
     from tledge.bench.table import megabytes
     from tledge.cli.places import bundle_of
 
-    manifest = bundle.load(bundle_of(path))
+    folder = bundle_of(path)
+    manifest = bundle.load(folder)
     if as_json:
         screen.as_json(artifacts.to_dict(manifest))
         return
@@ -288,6 +289,13 @@ def _bundle(path: Path, as_json: bool) -> None:
         for v in manifest.variants
     ]  # fmt: skip
     screen.table(("variant", "MB", f"test {metric}", "why"), rows, text=("why",))
+    for v in manifest.variants:
+        found = overflow.check(folder / v.graph.path)
+        if found.products:
+            hint = f": answers differ on x86 without VNNI; {overflow.MEND}" if found.possible else ""
+            typer.echo(f"{v.name}: {overflow.told(found)}{hint}")
+    for kind in sorted({v.processor.kind for v in manifest.variants if v.processor is not None}):
+        typer.echo(f"scored and timed on {kind}")
     graph = next(v.graph for v in manifest.variants if v.chosen)
     typer.echo(f"opset {graph.opset}, IR version {graph.ir_version}")
     for kind, tensors in (("input", graph.inputs), ("output", graph.outputs)):

@@ -7,7 +7,7 @@ import re
 import shlex
 
 from tledge.report import format as fmt
-from tledge.report import images, summary
+from tledge.report import images, processors, summary
 from tledge.report.facts import Facts
 from tledge.report.text import (
     bench_markdown,
@@ -75,6 +75,7 @@ def model_card(
         f"{escape(summary.verdict(facts))}",
         "## Measured results",
         variants_table(facts),
+        bullets(escape(sentence) for sentence in processors.sentences(facts)),
         predictions_table(facts) if facts.language else "",
         _how_measured(facts),
         bench_markdown(facts.bench, heading=False) if facts.bench else "",

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from tledge.artifacts import Footprint, Latency, LatencyRatio, Variant
-from tledge.report import distillation, language
+from tledge.report import distillation, language, processors
 from tledge.report import format as fmt
 from tledge.report.facts import Facts
 from tledge.report.figure import Figure
@@ -184,7 +184,7 @@ def key_figures(facts: Facts) -> tuple[Figure, ...]:
 
 def warnings(facts: Facts) -> tuple[str, ...]:
     """The facts' own warnings, those of the benchmark, and what else the figures call for."""
-    found = list(facts.warnings)
+    found = [*facts.warnings, *processors.warnings(facts)]
     variant = chosen(facts)
     got = quality(facts, variant) if variant else None
     if got is not None and got.split != "test":

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from tledge.artifacts import BenchResult, Variant
-from tledge.report import benchmark, images, language, quantized, sections, summary, transfer
+from tledge.report import benchmark, images, language, processors, quantized, sections, summary, transfer
 from tledge.report import distillation as learnt
 from tledge.report import format as fmt
 from tledge.report.facts import Facts, LabelScore, WrongPrediction
@@ -26,6 +26,7 @@ def markdown(facts: Facts) -> str:
         bullets(_figure(figure) for figure in summary.key_figures(facts)),
         "### Variants",
         variants_table(facts),
+        bullets(escape(sentence) for sentence in processors.sentences(facts)),
         *(_candidates(facts, group) for group in quantized.groups(facts)),
         distillation_section(facts, "###"),
         transfer_section(facts, "###"),

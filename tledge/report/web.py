@@ -6,7 +6,18 @@ import functools
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from tledge.report import benchmark, charts, images, language, quantized, sections, strips, summary, transfer
+from tledge.report import (
+    benchmark,
+    charts,
+    images,
+    language,
+    processors,
+    quantized,
+    sections,
+    strips,
+    summary,
+    transfer,
+)
 from tledge.report import distillation as learnt
 from tledge.report import format as fmt
 from tledge.report.facts import Facts, LabelScore
@@ -31,6 +42,7 @@ def html(facts: Facts) -> str:
             verdict=summary.verdict(facts),
             figures=summary.key_figures(facts),
             warnings=summary.warnings(facts),
+            processors=processors.sentences(facts),
             chosen=summary.chosen(facts),
             splits=[name for name in _SPLITS if name in facts.data.rows],
             curves=charts.learning_curves(facts),

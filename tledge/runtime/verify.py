@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tledge import bundle, inputs
+from tledge import bundle, inputs, overflow, processor
 from tledge.artifacts import Variant
 from tledge.bundle import Manifest, checksum, golden, golden_language
 from tledge.bundle.golden import Run, Vectors
@@ -41,7 +41,9 @@ def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
     `manifest`            `bundle.json` is there, whole, and of a format that this version reads
     `files`               no file is missing, extra or changed
     `golden inputs`       preprocessing gives the stored tensors
+    `processor`           where the variants were scored and timed, and whether this machine is of that kind
     `opens VARIANT`       this onnxruntime reads the graph: its operator set, IR version and operators
+    `overflow VARIANT`    its products of uint8 and int8 are as safe as the manifest says, and safe on this processor
     `golden VARIANT`      the graph gives the stored outputs within the variant's tolerance
     ====================  =====================================================================================
 
@@ -68,6 +70,7 @@ def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
     if manifest.golden.images:
         given = f"{manifest.golden.images} images give the stored pixels"
     checks.append(_check("golden inputs", problems, given))
+    checks.append(_processor(manifest))
     for variant in manifest.variants:
         checks += _variant(folder, manifest, variant, vectors, provider)
     return Verification(tuple(checks))
@@ -85,11 +88,44 @@ def _variant(folder: Path, manifest: Manifest, variant: Variant, vectors: Vector
     except BundleError as error:
         return [Check(f"opens {variant.name}", False, str(error))]
     checks = [Check(f"opens {variant.name}", True, f"opset {graph.opset}, IR version {graph.ir_version}")]
+    checks += _overflow(folder / graph.path, variant)
     if vectors is not None:
         if manifest.generation is not None:
             run = golden_language.graph_run(run, graph.inputs)
         checks.append(_golden(manifest, variant, vectors, run))
     return checks
+
+
+def _processor(manifest: Manifest) -> Check:
+    seen = sorted({v.processor.kind for v in manifest.variants if v.processor is not None})
+    here = processor.here().kind
+    if not seen:
+        return Check("processor", True, f"this is {here}; where the variants were scored and timed is not written down")
+    where = f"scored and timed on {' and '.join(seen)}"
+    if here in seen:
+        return Check("processor", True, f"{where}, as this machine is")
+    return Check("processor", True, f"{where}; this machine is {here}: times and the best variant may be others here")
+
+
+def _overflow(path: Path, variant: Variant) -> list[Check]:
+    """Whether integer products can overflow; nothing where there are none and none were expected."""
+    try:
+        found = overflow.check(path)
+    except BundleError as error:
+        return [Check(f"overflow {variant.name}", False, str(error))]
+    written, told = variant.overflow, overflow.told(found)
+    if not found.products and (written is None or not written.products):
+        return []
+    if written is not None and written != found:
+        told = f"{told}, but the manifest says: {overflow.told(written)}"
+        return [Check(f"overflow {variant.name}", False, told)]
+    if not found.possible:
+        return [Check(f"overflow {variant.name}", True, told)]
+    scored_so = variant.processor is not None and processor.clips(variant.processor)
+    if processor.clips(processor.here()) and not scored_so:
+        told += "; this processor adds in 16 bits, and the figures are not from such a one"
+        return [Check(f"overflow {variant.name}", False, f"{told}; {overflow.MEND}")]
+    return [Check(f"overflow {variant.name}", True, f"{told}: answers differ on x86 without VNNI; {overflow.MEND}")]
 
 
 def _golden(manifest: Manifest, variant: Variant, vectors: Vectors, run: Run) -> Check:
