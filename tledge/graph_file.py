@@ -115,6 +115,21 @@ def external_files(path: Path) -> tuple[str, ...]:
     return tuple(sorted({name for tensor in _tensors(load(path)) if (name := location(tensor))}))
 
 
+def files_beside(path: Path) -> tuple[str, ...]:
+    """As `external_files`, of a graph that has all of them in its folder or below it.
+
+    Raises:
+        BundleError: a file is missing or elsewhere, or as for `load`.
+    """
+    names = external_files(path)
+    for name in names:
+        if _is_outside(PurePosixPath(name)):
+            raise BundleError(f"{path} has weights in {name!r}, outside its folder, where nothing is read; move them")
+        if not (path.parent / name).is_file():
+            raise BundleError(f"{path} has weights in {name!r}, which is not in {path.parent}; put it there")
+    return names
+
+
 def size_bytes(path: Path) -> int:
     """The size of a graph with its weights, wherever they lie; a file of weights that is missing counts nothing.
 
@@ -160,7 +175,7 @@ def array(tensor: Any, folder: Path) -> Array:
 def _external(tensor: Any, folder: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     name = PurePosixPath(location(tensor))
     facts = {entry.key: entry.value for entry in tensor.external_data}
-    if name.is_absolute() or ".." in name.parts or not name.parts:
+    if _is_outside(name):
         raise BundleError(f"the weights of {tensor.name!r} are in {str(name)!r}, outside the graph's folder")
     if not np.prod(shape, dtype=np.int64):
         return np.empty(shape, dtype)
@@ -168,6 +183,10 @@ def _external(tensor: Any, folder: Path, dtype: np.dtype[Any], shape: tuple[int,
         return np.memmap(folder / name, dtype, "r", offset=int(facts.get("offset") or 0), shape=shape)
     except (OSError, ValueError) as error:
         raise BundleError(f"the weights of {tensor.name!r} cannot be read from {folder / name}: {error}") from error
+
+
+def _is_outside(name: PurePosixPath) -> bool:
+    return name.is_absolute() or ".." in name.parts or not name.parts
 
 
 def _tensors(model: Any) -> Iterator[Any]:

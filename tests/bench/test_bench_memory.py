@@ -24,20 +24,13 @@ def test_footprint_of_a_graph(tiny_graph, feeds):
     assert 10 < got.base_memory_mb <= got.peak_memory_mb < 400
 
 
-def test_size_counts_external_data_and_nothing_else(tiny_model, tmp_path):
-    for name in ("model.onnx", "model_int8.onnx"):
-        onnx.save(
-            tiny_model,
-            tmp_path / name,
-            save_as_external_data=True,
-            location=f"{name}.data",
-            size_threshold=100,
-        )
-    graph, data = tmp_path / "model.onnx", tmp_path / "model.onnx.data"
-    assert data.stat().st_size == 64 * 64 * 4
-    assert memory.size_bytes(graph) == graph.stat().st_size + data.stat().st_size
-    (tmp_path / "model.onnx_data_1").write_bytes(b"12345")
-    assert memory.size_bytes(graph) == graph.stat().st_size + data.stat().st_size + 5
+def test_size_counts_the_files_of_weights_and_nothing_else(tiny_model, feeds, tmp_path):
+    graph = tmp_path / "model.onnx"
+    onnx.save(tiny_model, graph, save_as_external_data=True, location="weights.bin", size_threshold=100)
+    (tmp_path / "model.onnx.data").write_bytes(b"12345")
+    assert (tmp_path / "weights.bin").stat().st_size == 64 * 64 * 4
+    got = memory.footprint(graph, candidate="fp32", feeds=feeds, repeats=1)
+    assert got.size_mb == (graph.stat().st_size + 64 * 64 * 4) / 1e6
 
 
 def test_a_graph_that_cannot_be_loaded_gives_one_line(tmp_path, feeds):

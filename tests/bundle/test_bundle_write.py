@@ -88,16 +88,18 @@ def test_transformers_reads_the_folder(tiny, tmp_path):
     assert AutoConfig.from_pretrained(tmp_path / "bundle").id2label[2] == "positive"
 
 
-def test_weights_beside_the_graph_come_along(tiny, tmp_path):
+@pytest.mark.parametrize("location", ["model.onnx.data", "any name.bin"])
+def test_weights_beside_the_graph_come_along(location, tiny, tmp_path):
     variant, file = tiny.variants[0]
-    model = onnx.load(file)
-    onnx.save(
-        model, file, save_as_external_data=True, location="model.onnx.data", size_threshold=100, convert_attribute=False
-    )
-    assert (tiny.graphs / "model.onnx.data").exists()
-    tiny.write(tmp_path / "bundle", variants=[(dataclasses.replace(variant, chosen=True), file)])
-    assert (tmp_path / "bundle" / "onnx" / "model.onnx.data").exists()
+    onnx.save(onnx.load(file), file, save_as_external_data=True, location=location, size_threshold=100)
+    assert (tiny.graphs / location).exists()
+    variants = [(dataclasses.replace(variant, chosen=True), file)]
+    tiny.write(tmp_path / "bundle", variants=variants)
+    assert (tmp_path / "bundle" / "onnx" / location).exists()
     assert bundle.check_files(tmp_path / "bundle") == []
+    (tiny.graphs / location).unlink()
+    with pytest.raises(BundleError, match=f"{file.name} has weights in '{location}', which is not in"):
+        tiny.write(tmp_path / "other", variants=variants)
 
 
 def test_older_bundle_is_replaced_and_foreign_files_stay(tiny, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tledge.errors import BundleError, InputError
 from tledge.runtime import cores, open_session, session, session_run
@@ -85,6 +85,27 @@ def test_damaged_graph(tmp_path, damage):
     with pytest.raises(BundleError, match=r"g\.onnx (cannot be opened by onnxruntime|is missing)") as error:
         open_session(path)
     one_line(error)
+
+
+def test_weights_that_are_missing_or_outside_are_named(tmp_path):
+    path = tmp_path / "g.onnx"
+    weight = numpy_helper.from_array(np.ones((1000,), np.float32), "w")
+    value = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1000])
+    made = helper.make_graph([helper.make_node("Identity", ["w"], ["y"])], "g", [], [value], [weight])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, path, save_as_external_data=True, location="any.bin", size_threshold=0)
+    assert session_run(open_session(path))({})["y"].sum() == 1000
+    (tmp_path / "any.bin").unlink()
+    with pytest.raises(
+        BundleError, match=r"g\.onnx has weights in 'any\.bin', which is not in .*put it there"
+    ) as error:
+        open_session(path)
+    one_line(error)
+    tensor = model.graph.initializer[0]
+    next(entry for entry in tensor.external_data if entry.key == "location").value = "../any.bin"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(BundleError, match=r"g\.onnx has weights in '\.\./any\.bin', outside its folder"):
+        open_session(path)
 
 
 def test_providers_by_short_and_full_name(tmp_path):

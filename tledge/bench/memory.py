@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tledge import graph_file
 from tledge.artifacts import Footprint, from_dict
 from tledge.bench.placement import Placement
 from tledge.errors import BundleError, InputError
@@ -41,7 +42,7 @@ def footprint(
     after everything else has been measured.
 
     Args:
-        graph: The ONNX file; its external data is counted with it.
+        graph: The ONNX file; the files that its weights are in are counted with it.
         candidate: The name that the result carries.
         feeds: Input tensors of the first run, by name.
         threads: Threads of one run.
@@ -64,7 +65,7 @@ def footprint(
     placed = from_dict(Placement, facts[0]["placement"])
     return Footprint(
         candidate=candidate,
-        size_mb=size_bytes(graph) / 1e6,
+        size_mb=graph_file.size_bytes(graph) / 1e6,
         load_ms=statistics.median(fact["load_ms"] for fact in facts),
         first_run_ms=statistics.median(fact["first_run_ms"] for fact in facts),
         peak_memory_mb=statistics.median(fact["peak_bytes"] for fact in facts) / 1e6,
@@ -75,13 +76,6 @@ def footprint(
         threads=threads,
         busy_cores=statistics.median(fact["busy_cores"] for fact in facts),
     )
-
-
-def size_bytes(graph: Path) -> int:
-    """Size of an ONNX file and its external data beside it (`model.onnx.data`, `model.onnx_data` ...)."""
-    beside = graph.parent.iterdir()
-    data = [p for p in beside if p.name.startswith((f"{graph.name}.data", f"{graph.name}_data"))]
-    return sum(path.stat().st_size for path in (graph, *data))
 
 
 def resident_bytes() -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import filecmp
 import functools
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
 
-from tledge import inputs
+from tledge import graph_file, inputs
 from tledge.artifacts import Variant, read_json, write_json
 from tledge.bundle import checksum, golden, golden_language, manifest
 from tledge.bundle.decoding import Decoding, read_decoding
@@ -60,8 +61,8 @@ def write(
         folder: The bundle.
         name: What the bundle is called, such as the recipe's name.
         checkpoint: The folder that has `config.json` and the tokenizer's or image processor's files.
-        variants: Each variant with its graph's file; weights kept beside a graph are in `NAME.data`. Exactly one is
-            `chosen`. In the bundle a graph is `onnx/` and the name in `Variant.graph.path`.
+        variants: Each variant with its graph's file; the files that its weights are in come along. Exactly one
+            is `chosen`. In the bundle a graph is `onnx/` and the name in `Variant.graph.path`.
         task: The task's name.
         problem_type: The ecosystem's name of the kind of problem.
         labels: Label names in the order of the outputs; none for a language model.
@@ -74,7 +75,7 @@ def write(
         only_chosen: Leave the other variants out.
 
     Raises:
-        BundleError: the checkpoint lacks a file, or a variant fails its golden vectors.
+        BundleError: the checkpoint or a graph lacks a file, or a variant fails its golden vectors.
     """
     chosen = [variant for variant, _ in variants if variant.chosen]
     assert len(chosen) == 1, f"one variant must be chosen, got {[v.name for v in chosen]}"
@@ -149,14 +150,15 @@ def _dtype(variant: Variant) -> str:
 
 
 def _place(variant: Variant, file: Path, target: Path) -> Variant:
-    """Copy a graph, and its weights if they are apart, and give the variant with the path inside the bundle."""
+    """Copy a graph, and its weights where they are apart, and give the variant with the path inside the bundle."""
     path = Path("onnx") / PurePath(variant.graph.path).name
     (target / "onnx").mkdir(exist_ok=True)
     shutil.copyfile(file, target / path)
-    weights = file.with_name(file.name + ".data")
-    if weights.exists():
-        assert path.name == file.name, "a graph names the file of its weights, so neither may be renamed"
-        shutil.copyfile(weights, target / "onnx" / weights.name)
+    for name in graph_file.files_beside(file):  # the graph names them, so that they keep their names
+        weights, there = file.parent / name, target / "onnx" / name
+        assert not there.exists() or filecmp.cmp(weights, there, shallow=False), f"two graphs with another {name} each"
+        there.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(weights, there)
     return dataclasses.replace(variant, graph=dataclasses.replace(variant.graph, path=path.as_posix()))
 
 

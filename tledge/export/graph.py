@@ -14,6 +14,7 @@ from pathlib import Path
 
 import onnx_ir
 
+from tledge import graph_file
 from tledge.artifacts import Graph, TensorSpec
 from tledge.errors import ExportError
 
@@ -180,11 +181,9 @@ def save(program: onnx_ir.Model, path: Path, *, external_data: bool) -> None:
 
 def describe(program: onnx_ir.Model, path: Path) -> Graph:
     """What a stored graph takes and gives; the path is the file's name alone."""
-    data = path.with_name(path.name + ".data")
-    size = path.stat().st_size + (data.stat().st_size if data.exists() else 0)
     return Graph(
         path=path.name,
-        size_bytes=size,
+        size_bytes=graph_file.size_bytes(path),
         opset=program.opset_imports[""],
         ir_version=program.ir_version,
         inputs=tuple(_spec(value) for value in program.graph.inputs),

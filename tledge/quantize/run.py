@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from tledge import overflow, plugins, processor
+from tledge import graph_file, overflow, plugins, processor
 from tledge.artifacts import Candidate, Exactness, Graph, TensorSpec, Variant
 from tledge.errors import QuantizeError, RecipeError
 from tledge.progress import Progress, silent
@@ -114,11 +114,10 @@ def run(
 def describe(path: Path) -> Graph:
     """What the graph in a file takes and gives, with its size; the path is the file's name alone."""
     model = onnx.load(path, load_external_data=False)
-    data = path.with_name(path.name + ".data")
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     return Graph(
         path=path.name,
-        size_bytes=path.stat().st_size + (data.stat().st_size if data.exists() else 0),
+        size_bytes=graph_file.size_bytes(path),
         opset=opsets[""],
         ir_version=model.ir_version,
         inputs=tuple(_spec(value) for value in model.graph.input),

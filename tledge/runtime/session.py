@@ -13,6 +13,7 @@ from typing import Any
 
 import onnxruntime as ort
 
+from tledge import graph_file
 from tledge.errors import BundleError, InputError, TledgeError, did_you_mean
 from tledge.evaluate import Array, Run
 from tledge.runtime.assignment import RECORD, assigned_nodes
@@ -244,6 +245,8 @@ def _opening_failed(path: Path, provider: str, error: Exception) -> TledgeError:
     reason = _reason(error)
     if _TOO_NEW.search(str(error)):
         return BundleError(f"{path} needs a newer onnxruntime than {ort.__version__}: {reason}")
+    if lacking := _missing_weights(path):
+        return lacking
     name = provider_name(provider)
     if name != CPU and (library := _missing_library(name)):
         return _not_started(provider, library)
@@ -252,6 +255,17 @@ def _opening_failed(path: Path, provider: str, error: Exception) -> TledgeError:
             f"the provider {provider!r} cannot take {path}, which the CPU can: {reason}; choose another provider"
         )
     return BundleError(f"{path} cannot be opened by onnxruntime {ort.__version__}: {reason}")
+
+
+def _missing_weights(path: Path) -> BundleError | None:
+    """What a graph lacks whose weights are in other files, if it does and can be read."""
+    with contextlib.suppress(BundleError):  # of a damaged file, onnxruntime says more
+        graph_file.external_files(path)
+        try:
+            graph_file.files_beside(path)
+        except BundleError as lacking:
+            return lacking
+    return None
 
 
 def _opens_on_the_cpu(path: Path) -> bool:
