@@ -3,12 +3,12 @@
 Why: see `tledge.overflow`. On x86 without VNNI two neighbouring products of a uint8 activation and an int8 weight are
 added in 16 bits, and two weights of the same sign are safe when their magnitudes sum to at most 128.
 
-`pairs` gives each output channel the finest scale at which that costs least. At the quantizer's own scale `s` let the
-largest pair of a channel sum to `128 f`. With the scale `s f` no pair needs more than rounding; with scales between,
-most weights have finer steps, and the pairs beyond 128 are moved to the nearest numbers that sum to 128: both by half
-of what is too much. `STEPS + 1` scales from `s` to `s f` are tried, evenly spaced in their logarithm, and the one with
-the least squared error of the channel's weights is taken. Nothing else about the graph changes: the same operators, the
-same size, the same time, and sums that are equal to exact arithmetic on every processor.
+`pairs` gives each output channel a scale of its own for that. At the quantizer's scale `s` let the largest sum of a
+pair be `128 f` steps, with `f` at least 1. With the scale `s f` every pair fits but for rounding. A smaller scale has
+finer steps for all weights and a few pairs that do not fit; those are moved to the nearest numbers that sum to 128,
+each weight by half of what is too much. So `SCALES` around `s f` are tried, and the one with the least squared error of
+the channel's weights is taken. Nothing else about the graph changes: the same operators, the same size, the same time,
+and sums that are equal to exact arithmetic on every processor.
 
 `reduce_range` is the usual way out: weights of 7 bits, -64 to 64, whose steps are twice as wide.
 
@@ -18,6 +18,7 @@ rounding. A layer's bias, stored in steps of its activations' and weights' scale
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,16 +28,16 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from tledge import overflow
-from tledge.errors import QuantizeError
+from tledge import graph_file, overflow
+from tledge.errors import BundleError, QuantizeError
 from tledge.overflow import LARGEST_PAIR, Product, Slot, View, from_rows, rows_of
 
 Array = npt.NDArray[Any]
 
 PAIRS, REDUCE_RANGE, NONE = "pairs", "reduce_range", "none"
 FIXES = (PAIRS, REDUCE_RANGE, NONE)
-STEPS = 8
-"""Scales that are tried between the quantizer's own and the one at which no pair is too large, less one."""
+SCALES = tuple(0.94 + 0.01 * i for i in range(15))
+"""The scales that are tried, as shares of the one at which the largest pair of a channel just fits."""
 _LARGEST = {PAIRS: 127, REDUCE_RANGE: 64}
 _BLOCK = 1 << 22
 """Weights that are looked at at once, which bounds the memory."""
@@ -59,6 +60,36 @@ def apply(path: Path, fix: str, *, original: Path | None = None) -> None:
     weights = {} if original is None else _weights(onnx.load(original))
     if mend(model, fix, weights):
         onnx.save(model, path)
+
+
+def mend_file(path: Path, target: Path, fix: str) -> None:
+    """Write a mended copy of a graph, whatever tool made it; weights are rounded from its int8 ones.
+
+    Args:
+        path: The quantized graph; weights in files of their own are read too.
+        target: The copy; where `path` keeps weights apart, so does the copy, in `NAME.data`.
+        fix: `pairs` or `reduce_range`.
+
+    Raises:
+        QuantizeError: as for `mend`.
+        BundleError: the file is no ONNX model, or its weights are missing.
+    """
+    apart = bool(graph_file.external_files(path))
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # onnx raises whatever protobuf and its own checks raise
+        reason = str(error).strip().partition("\n")[0]
+        raise BundleError(f"{path} cannot be read: {reason}") from error
+    mend(model, fix)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.partial")
+    if apart:
+        data = target.with_name(f"{target.name}.data")
+        data.unlink(missing_ok=True)  # onnx adds to the end of what is there
+        onnx.save(model, aside, save_as_external_data=True, location=data.name)
+    else:
+        onnx.save(model, aside)
+    os.replace(aside, target)
 
 
 def mend(model: onnx.ModelProto, fix: str, originals: Mapping[str, Array] | None = None) -> int:
@@ -107,20 +138,14 @@ def safe(
     # Two of opposite signs sum to less than the larger one, which its own scale keeps within 127.
     sums = np.abs(weights[:, 0:even:2] + weights[:, 1:even:2]).max(1, initial=0)
     largest = np.maximum.reduceat(*_sorted(sums, groups))
-    factor = np.maximum(1, largest / (LARGEST_PAIR * scales)).astype(np.float32)
-    best, least = scales.copy(), np.full(len(scales), np.inf)
-    for step in range(STEPS + 1):
-        tried = (scales * factor ** np.float32(step / STEPS)).astype(np.float32)
-        moved = factor > 1 if step else np.ones(len(scales), bool)
-        if not moved.any():
-            break
-        rows = moved[groups]
-        row_errors = np.zeros(len(weights))
-        each = tried[groups[rows]]
-        off = _rounded(weights[rows], each, fix) * each[:, None] - weights[rows]
-        row_errors[rows] = np.einsum("ij,ij->i", off, off)
-        errors = np.add.reduceat(*_sorted(row_errors, groups))
-        better = moved & (errors < least)
+    fitting = scales * np.maximum(1, largest / (LARGEST_PAIR * scales))
+    best, least = fitting.astype(np.float32), np.full(len(scales), np.inf)
+    for share in SCALES:
+        tried = (fitting * share).astype(np.float32)
+        each = tried[groups]
+        off = _rounded(weights, each, fix) * each[:, None] - weights
+        errors = np.add.reduceat(*_sorted(np.einsum("ij,ij->i", off, off), groups))
+        better = errors < least
         best[better], least[better] = tried[better], errors[better]
     return _rounded(weights, best[groups], fix), best
 
