@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tledge.artifacts import BenchResult, Footprint, Generation, Latency, ServerLoad, Throughput
-from tledge.bench import compare, generation, latency, machine, memory, offline, server
+from tledge.bench import compare, generation, latency, machine, memory, offline, server, targets
 from tledge.bench.compare import Setting
 from tledge.bench.generation import Generate
 from tledge.bench.latency import setting
@@ -269,10 +269,12 @@ def compared(
     timed = functools.partial(
         compare.compare, new, old, within=within, duration_s=duration_s, isolate=isolate, progress=progress
     )
-    found = tuple(timed(setting=each) for each in settings)
+    with targets.telling((new, old)):
+        found = tuple(timed(setting=each) for each in settings)
     name = new.name if new.manifest is None else new.manifest.name
     told = notes(result.machine, (), 50, provider=result.provider)
-    return replace(result, name=name, comparisons=found, notes=told, decoding=new.decoding)
+    fixed = dict.fromkeys((*new.fixed_sizes(), *old.fixed_sizes()))
+    return replace(result, name=name, comparisons=found, notes=(*fixed, *told), decoding=new.decoding)
 
 
 def _begin(provider: str) -> BenchResult:

@@ -23,7 +23,7 @@ def run_bundle(
     path: Path,
     *,
     variants: Sequence[str] | None = None,
-    batches: Sequence[int] = (1,),
+    batches: Sequence[int] | None = None,
     lengths: Sequence[int | None] | None = None,
     threads: Sequence[int] = (1,),
     percentile: float = 90,
@@ -36,28 +36,30 @@ def run_bundle(
 ) -> BenchResult:
     """Latency, footprint and the whole way of a value; the arguments are those of `bench.run` and `targets.resolve`.
 
-    Texts have 32 tokens unless `lengths` says otherwise; images have no length.
+    Runs have one row and texts 32 tokens unless `batches` and `lengths` say otherwise; images have no length. A graph
+    of a fixed size is run at that size, which a note tells.
     The reference is the first candidate of `extra` (torch eager), else fp32, else the first variant asked for.
 
     Raises:
         BundleError: there is no bundle and no graph, or a graph cannot be loaded.
-        InputError: an unknown variant, a length that the model cannot take, or a provider that is not there.
+        InputError: an unknown variant, a batch or a length that the model cannot take, or a provider that is not there.
     """
-    found, graphs, sizes = _open(path, variants, lengths, provider, dims)
-    result = bench.run(
-        graphs,
-        found[0].feeds,
-        reference=_reference(found, graphs, extra),
-        batches=batches,
-        lengths=sizes,
-        threads=threads,
-        percentile=percentile,
-        duration_s=duration_s,
-        provider=provider,
-        strict=strict,
-        extra=extra,
-        progress=progress,
-    )
+    found, graphs = _open(path, variants, provider, dims)
+    with targets.telling(found):
+        result = bench.run(
+            graphs,
+            found[0].feeds,
+            reference=_reference(found, graphs, extra),
+            batches=_batches(found[0], batches, (1,)),
+            lengths=_lengths(found[0], lengths),
+            threads=threads,
+            percentile=percentile,
+            duration_s=duration_s,
+            provider=provider,
+            strict=strict,
+            extra=extra,
+            progress=progress,
+        )
     opened = functools.partial(open_session, provider=provider, strict=strict)
     whole = _end_to_end(
         found,
@@ -67,7 +69,7 @@ def run_bundle(
         duration_s=duration_s,
         progress=progress,
     )
-    return replace(result, name=_name(path, found), end_to_end=whole, decoding=found[0].decoding)
+    return _told(replace(result, end_to_end=whole), path, found)
 
 
 def generates(path: Path) -> bool:
@@ -103,7 +105,7 @@ def run_language(
         BundleError: there is no bundle, or a graph cannot be loaded.
         InputError: an unknown variant, a provider that is not there, or more tokens than the context takes.
     """
-    found, graphs, _ = _open(path, variants, None, provider, None)
+    found, graphs = _open(path, variants, provider, None)
     manifest = found[0].manifest
     assert manifest is not None
     assert manifest.generation is not None, "the bundle of a language model"
@@ -124,14 +126,14 @@ def run_language(
         extra=extra,
         progress=progress,
     )
-    return replace(result, name=_name(path, found))
+    return _told(result, path, found)
 
 
 def run_offline(
     path: Path,
     *,
     variants: Sequence[str] | None = None,
-    batches: Sequence[int] = OFFLINE_BATCHES,
+    batches: Sequence[int] | None = None,
     lengths: Sequence[int | None] | None = None,
     threads: Sequence[int] = (1,),
     duration_s: float = bench.DURATION_S,
@@ -140,20 +142,21 @@ def run_offline(
     dims: Mapping[str, int] | None = None,
     progress: Progress = silent,
 ) -> BenchResult:
-    """Rows a second at several batch sizes; arguments and errors as for `run_bundle`."""
-    found, graphs, sizes = _open(path, variants, lengths, provider, dims)
-    result = bench.run_offline(
-        graphs,
-        found[0].feeds,
-        batches=batches,
-        lengths=sizes,
-        threads=threads,
-        duration_s=duration_s,
-        provider=provider,
-        strict=strict,
-        progress=progress,
-    )
-    return replace(result, name=_name(path, found), decoding=found[0].decoding)
+    """Rows a second at several batch sizes, 1 to 16 by default; arguments and errors as for `run_bundle`."""
+    found, graphs = _open(path, variants, provider, dims)
+    with targets.telling(found):
+        result = bench.run_offline(
+            graphs,
+            found[0].feeds,
+            batches=_batches(found[0], batches, OFFLINE_BATCHES),
+            lengths=_lengths(found[0], lengths),
+            threads=threads,
+            duration_s=duration_s,
+            provider=provider,
+            strict=strict,
+            progress=progress,
+        )
+    return _told(result, path, found)
 
 
 def run_server(
@@ -161,7 +164,7 @@ def run_server(
     load: Load,
     *,
     variants: Sequence[str] | None = None,
-    batch: int = 1,
+    batch: int | None = None,
     length: int | None = None,
     threads: Sequence[int] = (1,),
     percentile: float = 99,
@@ -172,33 +175,41 @@ def run_server(
     progress: Progress = silent,
 ) -> BenchResult:
     """Latencies under a load of requests; arguments and errors as for `run_bundle`."""
-    found, graphs, sizes = _open(path, variants, None if length is None else [length], provider, dims)
-    result = bench.run_server(
-        graphs,
-        found[0].feeds,
-        load,
-        batch=batch,
-        length=sizes[0],
-        threads=threads,
-        percentile=percentile,
-        duration_s=duration_s,
-        provider=provider,
-        strict=strict,
-        progress=progress,
-    )
-    return replace(result, name=_name(path, found), decoding=found[0].decoding)
+    found, graphs = _open(path, variants, provider, dims)
+    with targets.telling(found):
+        result = bench.run_server(
+            graphs,
+            found[0].feeds,
+            load,
+            batch=found[0].batch(batch),
+            length=found[0].length(length),
+            threads=threads,
+            percentile=percentile,
+            duration_s=duration_s,
+            provider=provider,
+            strict=strict,
+            progress=progress,
+        )
+    return _told(result, path, found)
 
 
 def _open(
-    path: Path,
-    variants: Sequence[str] | None,
-    lengths: Sequence[int | None] | None,
-    provider: str,
-    dims: Mapping[str, int] | None,
-) -> tuple[list[Target], dict[str, Path], list[int | None]]:
+    path: Path, variants: Sequence[str] | None, provider: str, dims: Mapping[str, int] | None
+) -> tuple[list[Target], dict[str, Path]]:
     provider_name(provider)
     found = targets.variants(path, variants or (), dims=dims)
-    return found, {each.name: each.graph for each in found}, [found[0].length(n) for n in lengths or (None,)]
+    return found, {each.name: each.graph for each in found}
+
+
+def _batches(target: Target, asked: Sequence[int] | None, usual: Sequence[int]) -> list[int]:
+    """Those asked for, or the usual ones, or the one that the graph takes."""
+    if asked is None and target.fixed_batch is not None:
+        return [target.batch()]
+    return [target.batch(each) for each in asked or usual]
+
+
+def _lengths(target: Target, asked: Sequence[int | None] | None) -> list[int | None]:
+    return [target.length(each) for each in asked or (None,)]
 
 
 def _reference(found: Sequence[Target], graphs: Mapping[str, Path], extra: Mapping[str, object] | None) -> str:
@@ -222,9 +233,12 @@ def _prompts(asked: Sequence[int] | None, new_tokens: int, context_length: int) 
     return list(asked or sorted({min(length, most) for length in generation.PROMPTS}))
 
 
-def _name(path: Path, found: Sequence[Target]) -> str:
+def _told(result: BenchResult, path: Path, found: Sequence[Target]) -> BenchResult:
+    """The result with its name, what kind of graphs it is of, and which sizes these left no choice of."""
     manifest = found[0].manifest
-    return path.stem if manifest is None else manifest.name
+    name = path.stem if manifest is None else manifest.name
+    fixed = [note for each in found for note in each.fixed_sizes()]
+    return replace(result, name=name, decoding=found[0].decoding, notes=(*fixed, *result.notes))
 
 
 def _end_to_end(

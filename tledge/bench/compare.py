@@ -28,7 +28,7 @@ import numpy.typing as npt
 from tledge.artifacts import Comparison, LatencyRatio
 from tledge.bench.isolate import isolated_timer
 from tledge.bench.latency import no_garbage_collection
-from tledge.bench.targets import Target
+from tledge.bench.targets import Target, shared
 from tledge.evaluate import Array
 from tledge.progress import Progress, silent
 from tledge.runtime.session import PROVIDERS, bound_run, open_session
@@ -112,11 +112,11 @@ def compare(
 
     Raises:
         BundleError: a graph cannot be loaded or run.
-        InputError: the provider is not there, or the length is more than a model takes.
+        InputError: the provider is not there, or a model does not take the batch or the length.
     """
     setting = setting or Setting()
-    setting = dataclasses.replace(setting, length=old.length(setting.length))
-    new.length(setting.length)
+    batch, length = shared(new, old, setting.batch, setting.length)
+    setting = dataclasses.replace(setting, batch=batch, length=length)
 
     timer, clock = (isolated_timer if isolate else session_timer), _clock(setting)
 

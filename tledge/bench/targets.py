@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import onnxruntime as ort
 
 from tledge import bundle, inputs, past, tasks
 from tledge.artifacts import TensorSpec
+from tledge.bench.made_up import Fixed, MadeUp, fixed_batch
 from tledge.bundle import Manifest
 from tledge.errors import BundleError, InputError, did_you_mean
 from tledge.evaluate import Array
 from tledge.runtime.decoder import step_feeds, tensor_specs
-from tledge.runtime.session import open_session
+from tledge.runtime.session import COULD_NOT_RUN, open_session
 
 Feeds = Callable[[int, int | None], Mapping[str, Array]]
 """Input tensors by name for a batch size and a sequence length, `None` for inputs without one."""
@@ -24,13 +26,7 @@ Feeds = Callable[[int, int | None], Mapping[str, Array]]
 LENGTH = 32
 """Tokens of a text unless others are asked for or the model takes fewer."""
 
-_BATCH = frozenset({"batch", "batch_size", "n", "b"})
-_SEQUENCE = frozenset({"sequence", "sequence_length", "seq_len", "seq", "length"})
-_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
-_INTEGERS = {
-    f"tensor({name})": np.dtype(name)
-    for name in ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool")
-}
+_ANY = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +35,8 @@ class Target:
 
     `name` is what results call it, `feeds` gives its inputs, and `max_length` is the most tokens it takes: `None` where
     its inputs have no length. `manifest` and `encoder` are those of its bundle, if it is in one. A run of a language
-    model, which is `decoding`, is one token after so many as the length says.
+    model, which is `decoding`, is one token after so many as the length says. `fixed_batch` and `fixed_length` are what
+    the graph takes alone, if it does, and `made_up` says how its inputs were made up, if they were.
     """
 
     name: str
@@ -49,6 +46,17 @@ class Target:
     manifest: Manifest | None = None
     encoder: inputs.Input | None = None
     decoding: bool = False
+    fixed_batch: Fixed | None = None
+    fixed_length: Fixed | None = None
+    made_up: str = ""
+
+    def batch(self, asked: int | None = None) -> int:
+        """The rows of a run: those asked for, or 1, or what the graph takes alone.
+
+        Raises:
+            InputError: a batch was asked for that the graph does not take.
+        """
+        return self._only("batch", asked, self.fixed_batch) or asked or 1
 
     def length(self, asked: int | None = None) -> int | None:
         """The tokens of a row: those asked for, or the usual number, or `None` where there is no length.
@@ -56,6 +64,8 @@ class Target:
         Raises:
             InputError: a length was asked for that the model cannot take.
         """
+        if self.fixed_length is not None:
+            return self._only("length", asked, self.fixed_length)
         if self.max_length is None:
             if asked is not None:
                 what = "images, which have no length" if self.encoder is not None else "inputs without a length"
@@ -65,6 +75,32 @@ class Target:
             before = " before the one that is timed" if self.decoding else ""
             raise InputError(f"--length: {self.name} takes at most {self.max_length} tokens{before}, got {asked}")
         return min(LENGTH, self.max_length) if asked is None else asked
+
+    def fixed_sizes(self) -> tuple[str, ...]:
+        """One sentence for each size that the graph does not leave to who runs it."""
+        found = []
+        for fixed, all_have in (
+            (self.fixed_batch, "all runs have a batch of {size}"),
+            (self.fixed_length, "all rows have {size} tokens"),
+        ):
+            if fixed is not None and not fixed.by_option:
+                found.append(
+                    f"{self.name}: {all_have.format(size=fixed.size)}, as the graph takes no other ({fixed.why})"
+                )
+        return tuple(found)
+
+    def _only(self, what: str, asked: int | None, fixed: Fixed | None) -> int | None:
+        """The only size that there is; `None` for any."""
+        if fixed is None:
+            return None
+        if asked is not None and asked != fixed.size:
+            if fixed.by_option:
+                raise InputError(f"--{what}: {self.name} has {fixed.why}, got {asked}; leave one of them out")
+            raise InputError(
+                f"--{what}: {self.name} takes a {what} of {fixed.size} alone ({fixed.why}), got {asked}; "
+                f"leave --{what} out, or export the graph for any {what}"
+            )
+        return fixed.size
 
 
 def resolve(path: Path, variant: str | None = None, *, dims: Mapping[str, int] | None = None) -> Target:
@@ -117,6 +153,44 @@ def variants(path: Path, asked: Sequence[str] = (), *, dims: Mapping[str, int] |
     return [resolve(path, name) for name in dict.fromkeys(asked or known)]
 
 
+def shared(new: Target, old: Target, batch: int | None, length: int | None) -> tuple[int, int | None]:
+    """The batch and the length at which two targets are compared: those asked for, or what both take.
+
+    Raises:
+        InputError: one of them does not take what was asked for, or they take no size in common.
+    """
+    batch = batch or _in_common("batch", new, old, new.fixed_batch, old.fixed_batch)
+    if length is None and old.max_length is not None and new.max_length is not None:
+        length = _in_common("length", new, old, new.fixed_length, old.fixed_length)
+    new.batch(batch)
+    length = old.length(length)
+    new.length(length)
+    return old.batch(batch), length
+
+
+def _in_common(what: str, new: Target, old: Target, one: Fixed | None, other: Fixed | None) -> int | None:
+    """The only size that two targets take, where one of them takes one alone."""
+    if one is not None and other is not None and one.size != other.size:
+        raise InputError(
+            f"--against: {new.name} takes a {what} of {one.size} alone ({one.why}), {old.name} one of {other.size} "
+            f"({other.why}); export both for any {what}"
+        )
+    fixed = one or other
+    return None if fixed is None else fixed.size
+
+
+@contextmanager
+def telling(found: Sequence[Target]) -> Iterator[None]:
+    """Lets an error of a run name the inputs of graphs that were made up for it."""
+    try:
+        yield
+    except (BundleError, InputError) as error:
+        made_up = [each.made_up for each in found if each.made_up]
+        if COULD_NOT_RUN not in str(error) or not made_up:
+            raise
+        raise type(error)(f"{error}; its inputs were made up: {'; '.join(made_up)}") from error
+
+
 def title(target: Target, path: Path) -> str:
     """A target with where it is from: `int8_dynamic of runs/new`, or the file's name."""
     return str(path) if target.manifest is None else f"{target.name} of {path}"
@@ -138,54 +212,39 @@ def _steps(taken: Sequence[TensorSpec], given: Sequence[TensorSpec]) -> Feeds:
 
 
 def _is_decoder(taken: Sequence[TensorSpec], given: Sequence[TensorSpec]) -> bool:
-    """Whether a graph takes a past and gives logits, all of known sizes."""
+    """Whether a graph takes a past and single tokens and gives logits, all of known sizes."""
     sizes = [spec.shape[axis] for spec in past.past_specs(taken) for axis in (1, 3)]
     vocabulary = [spec.shape[-1] for spec in given if spec.name == "logits"]
-    return bool(sizes and vocabulary) and all(isinstance(size, int) for size in (*sizes, *vocabulary))
+    several = [
+        spec for spec in taken if spec.name == "input_ids" and isinstance(spec.shape[1], int) and spec.shape[1] > 1
+    ]
+    return bool(sizes and vocabulary and not several) and all(isinstance(size, int) for size in (*sizes, *vocabulary))
+
+
+def _decoder(
+    path: Path, session: ort.InferenceSession, taken: Sequence[TensorSpec], given: Sequence[TensorSpec]
+) -> Target:
+    batch = fixed_batch(session.get_inputs(), session.get_outputs(), {})
+    kept = next(spec for spec in past.past_specs(taken))
+    length = Fixed(kept.shape[2], f"its input {kept.name!r} holds as many") if isinstance(kept.shape[2], int) else None
+    return Target(path.stem, path, _steps(taken, given), _ANY, decoding=True, fixed_batch=batch, fixed_length=length)
 
 
 def _plain(path: Path, dims: Mapping[str, int]) -> Target:
     session = open_session(path, threads=1)
-    tensors = session.get_inputs()
-    specs, outputs = (tensor_specs(each) for each in (tensors, session.get_outputs()))
+    specs, outputs = (tensor_specs(each) for each in (session.get_inputs(), session.get_outputs()))
     if _is_decoder(specs, outputs) and not dims:
-        return Target(path.stem, path, _steps(specs, outputs), np.iinfo(np.int64).max, decoding=True)
-    named = {d for t in tensors for d in t.shape if isinstance(d, str)}
-    unknown = sorted(dims.keys() - named)
-    if unknown:
-        listed = ", ".join(sorted(named)) or "none"
-        raise InputError(f"--dim: {unknown[0]!r} is no dimension of {path}; its named dimensions are {listed}")
-    has_length = any(_role(d, axis) == "sequence" for t in tensors for axis, d in enumerate(t.shape) if d not in dims)
-
-    def feeds(batch: int, length: int | None) -> dict[str, Array]:
-        sizes = {"batch": batch, "sequence": length}
-        return {tensor.name: _tensor(tensor, dims, sizes, path) for tensor in tensors}
-
-    feeds(1, LENGTH)  # what is not known is told before anything is timed
-    return Target(path.stem, path, feeds, np.iinfo(np.int64).max if has_length else None)
-
-
-def _tensor(tensor: ort.NodeArg, dims: Mapping[str, int], sizes: Mapping[str, int | None], path: Path) -> Array:
-    shape = []
-    for axis, dim in enumerate(tensor.shape):
-        size = dim if isinstance(dim, int) else dims.get(dim) or sizes.get(_role(dim, axis))
-        if size is None:
-            raise InputError(
-                f"{path}: the size of dimension {dim or axis!r} of the input {tensor.name!r} is not known; "
-                f"give it: --dim {dim or 'NAME'}=N"
-            )
-        shape.append(size)
-    if tensor.type in _INTEGERS:
-        # Ones are valid everywhere: as a token, as a place, and as a mask that hides nothing.
-        return np.ones(shape, _INTEGERS[tensor.type])
-    if tensor.type not in _DTYPES:
-        raise InputError(f"{path}: the input {tensor.name!r} is a {tensor.type}, which cannot be made up for timing")
-    return np.random.default_rng(0).normal(size=shape).astype(_DTYPES[tensor.type])
-
-
-def _role(dim: int | str | None, axis: int) -> str:
-    """What a dimension is: its name says so, and a first one without a telling name is the batch."""
-    name = str(dim).lower()
-    if name in _SEQUENCE:
-        return "sequence"
-    return "batch" if name in _BATCH or (axis == 0 and not isinstance(dim, int)) else ""
+        return _decoder(path, session, specs, outputs)
+    feeds = MadeUp(session, path, dims)
+    sizes = feeds.sizes
+    target = Target(
+        path.stem,
+        path,
+        feeds,
+        _ANY if sizes.has_length else None,
+        fixed_batch=sizes.batch,
+        fixed_length=sizes.length,
+        made_up=str(feeds),
+    )
+    feeds(target.batch(), target.length())  # what is not known is told before anything is timed
+    return target

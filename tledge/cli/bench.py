@@ -219,7 +219,7 @@ class _Asked:
             return self._language(no_torch=no_torch)
         return run_bundle(
             self.path,
-            batches=self.batches or [1],
+            batches=self.batches,
             lengths=self.lengths,
             percentile=self.percentile or 90,
             extra={} if no_torch else _torch_eager(self.path),
@@ -244,10 +244,9 @@ class _Asked:
         )
 
     def offline(self) -> BenchResult:
-        from tledge.bench.bundled import OFFLINE_BATCHES, run_offline
+        from tledge.bench.bundled import run_offline
 
-        batches = self.batches or OFFLINE_BATCHES
-        return run_offline(self.path, batches=batches, lengths=self.lengths, **self._common())  # type: ignore[arg-type]
+        return run_offline(self.path, batches=self.batches, lengths=self.lengths, **self._common())  # type: ignore[arg-type]
 
     def server(self, rate: float, bound_ms: float) -> BenchResult:
         from tledge.bench import Load
@@ -256,7 +255,7 @@ class _Asked:
         return run_server(
             self.path,
             Load(rate, bound_ms),
-            batch=options.one("--batch", self.batches) or 1,
+            batch=options.one("--batch", self.batches),
             length=options.one("--length", self.lengths),
             percentile=self.percentile or 99,
             **self._common(),  # type: ignore[arg-type]
@@ -265,12 +264,14 @@ class _Asked:
 
 def _compared(asked: _Asked, against: str, *, within: float, isolate: bool) -> BenchResult:
     from tledge.bench import compare, compared
+    from tledge.bench.targets import shared
 
     new, old = _pair(asked, against)
+    batches: Sequence[int | None] = asked.batches or [None]
     lengths: Sequence[int | None] = asked.lengths or [None]
     settings = [
-        compare.Setting(batch, length, threads, asked.provider, asked.strict)
-        for threads, batch, length in itertools.product(asked.threads, asked.batches or [1], lengths)
+        compare.Setting(*shared(new, old, batch, length), threads, asked.provider, asked.strict)
+        for threads, batch, length in itertools.product(asked.threads, batches, lengths)
     ]
     return compared(
         new,

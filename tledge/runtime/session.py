@@ -53,6 +53,9 @@ runs no node of an ordinary graph.
 
 _EXACT = "session.x64quantprecision"
 """onnxruntime then turns int8 weights into uint8 ones, whose kernels add in 32 bits; elsewhere it does nothing."""
+COULD_NOT_RUN = "the graph could not run"
+"""How messages begin of runs that failed."""
+
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
 _REFUSED = re.compile(r"fallback to CPU EP has been explicitly disabled")
 _TOO_NEW = re.compile(r"till opset \d+|max supported IR version: \d+|is not a registered function/op")
@@ -145,7 +148,7 @@ def session_run(session: ort.InferenceSession) -> Run:
 def run_failed(error: Exception) -> TledgeError:
     """This package's error for what a session raised when it ran."""
     kind = InputError if type(error).__name__ == "InvalidArgument" else BundleError
-    return kind(f"the graph could not run: {_reason(error)}")
+    return kind(f"{COULD_NOT_RUN}: {_reason(error)}")
 
 
 def bound_run(session: ort.InferenceSession, tensors: Mapping[str, Array]) -> Callable[[], object]:
