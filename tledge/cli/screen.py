@@ -36,7 +36,8 @@ def bars() -> Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        words = TextColumn("{task.description}", markup=False)
+        columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with RichProgress(
             *columns,
             console=Console(file=stream),
@@ -66,8 +67,9 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], text: Sequence[s
     from rich.console import Console
     from rich.table import Table
 
-    # Where the output is no terminal, nobody's window limits the width.
-    console = Console() if sys.stdout.isatty() else Console(width=200)
+    # Names are the user's own: `[int8]` is no markup and `:1:` no emoji. And where the output is no terminal, nobody's
+    # window limits the width.
+    console = Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False)
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for name in header:
         left = name in (header[0], *text)
