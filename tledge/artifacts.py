@@ -492,7 +492,7 @@ class Verdict:
 class OnMachine:
     """What one of several machines gave for the same benchmark or gate, or the error for which it gave nothing.
 
-    `device` is how it was asked for: an address, `local`, or the file with the result. `exit_code` is that of the error.
+    `device` is how it was asked for: an address, `local`, or the file with the result. `exit_code` is the error's.
     """
 
     device: str
