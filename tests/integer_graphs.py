@@ -9,24 +9,25 @@ FORMS = ("MatMulInteger", "QLinearMatMul", "QGemm", "QLinearConv", "qdq MatMul",
 
 
 def model(form, weights, *, weight_scale, x_zero=0, group=1, strides=(1, 1), pads=0, y_scale=1.0, bias=None):
-    """A model from uint8 `x` to `y`.
+    """A model from `x`, of the type of `x_zero` or uint8, to `y`.
 
     `weights` are int8: `(inputs, outputs)`, of `QGemm` and `qdq Gemm` `(outputs, inputs)`, of a convolution `(outputs,
-    inputs of a group, height, width)`. The activations' scale is 1.
+    inputs of a group, height, width)`. The activations' scale is 1, `bias` in steps of the weights' scale.
     """
+    x_zero = np.asarray(x_zero, getattr(x_zero, "dtype", np.uint8))
     scale = np.asarray(weight_scale, np.float32)
     stored = {
         "w": weights,
         "ws": scale,
         "wz": np.zeros(scale.shape, np.int8),
         "xs": np.float32(1),
-        "xz": np.uint8(x_zero),
+        "xz": x_zero,
         "ys": np.float32(y_scale),
-        "yz": np.uint8(128),
+        "yz": x_zero.dtype.type(128 if x_zero.dtype == np.uint8 else 0),
     }
     conv = {"group": group, "strides": list(strides), "pads": [pads] * 4}
     x_shape = ["batch", weights.shape[1] * group, None, None] if "Conv" in form else ["batch", None]
-    out = TensorProto.UINT8
+    kind_of_x = out = TensorProto.UINT8 if x_zero.dtype == np.uint8 else TensorProto.INT8
     if form == "MatMulInteger":
         out = TensorProto.FLOAT
         nodes = [
@@ -64,7 +65,7 @@ def model(form, weights, *, weight_scale, x_zero=0, group=1, strides=(1, 1), pad
     graph = helper.make_graph(
         nodes,
         "product",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, x_shape)],
+        [helper.make_tensor_value_info("x", kind_of_x, x_shape)],
         [helper.make_tensor_value_info("y", out, None)],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in stored.items() if name in read],
     )

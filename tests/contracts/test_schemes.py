@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tledge import plugins
+from tledge import overflow, plugins
 from tledge.recipe.schema import Quantize
 
 SCHEMES = "tledge.quantize.schemes"
@@ -48,20 +48,22 @@ def test_the_schemes_are_found():
 def test_holds_what_the_package_documents(name):
     scheme = plugins.load(SCHEMES, name)
     documented = re.findall(r"^`(\w+)`", importlib.import_module(SCHEMES).__doc__, re.MULTILINE)
-    assert documented == ["SUFFIX", "CALIBRATES", "apply", "candidates"]
-    assert all(hasattr(scheme, attribute) for attribute in documented[:3])
+    assert documented == ["SUFFIX", "CALIBRATES", "TAKES_OVERFLOW_FIX", "apply", "candidates"]
+    assert all(hasattr(scheme, attribute) for attribute in documented[:4])
     assert re.fullmatch(r"[a-z0-9]+", scheme.SUFFIX)
     assert isinstance(scheme.CALIBRATES, bool)
+    assert isinstance(scheme.TAKES_OVERFLOW_FIX, bool)
     taken = list(inspect.signature(scheme.apply).parameters)
     assert taken[:2] == ["source", "target"]
     assert ("calibration" in taken) == scheme.CALIBRATES
+    assert ("overflow_fix" in taken) == scheme.TAKES_OVERFLOW_FIX
     if hasattr(scheme, "candidates"):
         choices = scheme.candidates(Quantize())
         assert "scratch" in taken
         assert len({tuple(choice.items()) for choice in choices}) == len(choices) > 1
         assert all(set(choice) <= set(taken) for choice in choices)
     else:
-        assert len(taken) == 2 + scheme.CALIBRATES
+        assert len(taken) == 2 + scheme.CALIBRATES + scheme.TAKES_OVERFLOW_FIX
     assert scheme.__doc__ and scheme.apply.__doc__
 
 
@@ -89,3 +91,4 @@ def test_variant_is_smaller_takes_the_same_inputs_and_answers_alike(name, source
     assert not np.array_equal(expected, got)
     off = 0.2 if name.startswith("int4") else 0.05  # the steps of 4 bits are 16 times as wide as those of 8
     np.testing.assert_allclose(got, expected, atol=off * np.abs(expected).max())
+    assert not overflow.check(target).possible

@@ -47,6 +47,7 @@ def look(tmp_path):
             tmp_path / "model.onnx",
             tmp_path / "variant.onnx",
             CHOICES,
+            fixed={},
             calibration=lambda: iter([]),
             fp32=Evaluation({"accuracy": 0.9}, {}, None),
             score=score,

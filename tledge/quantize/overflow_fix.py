@@ -355,6 +355,7 @@ class _Weights:
             for slot in self._readers(rounding.output[0]):
                 slot.node.input[slot.index] = name
             scale_slots[:] = [slot for slot in scale_slots if slot.node is not rounding]
+            self.nodes[:] = [node for node in self.nodes if node is not rounding]
             self.view.graph.node.remove(rounding)
         if not self._readers(self.tensor.name):
             self.view.graph.initializer.remove(self.tensor)

@@ -32,7 +32,7 @@ def run(
     calibration: Calibration,
     n_calibration: int,
     score: Score,
-    score_exactly: Score | None,
+    score_exactly: Score | None = None,
     time: Time,
     time_at: str,
     limits: Limits,
