@@ -78,6 +78,15 @@ def test_a_machine_without_a_result_is_named_and_keeps_the_others():
     assert "Nothing was measured." in machines.markdown(machines.side_by_side([DOWN]))
 
 
+def test_too_few_samples_for_a_median_name_no_fastest():
+    few = [
+        dataclasses.replace(row, samples=1, percentiles_ms={}, missing={"p50": 6}) for row in ON_BOARD.bench.latencies
+    ]
+    found = machines.side_by_side([ON_XEON, OnMachine("ssh://board", bench(BOARD, *few))])
+    assert [row[3] for row in machines.section(found).rows] == ["needs 6 samples"] * 3
+    assert [each.sentence for each in found.fastest] == [f"int8 is the fastest on {XEON_NAME}."]
+
+
 def test_machines_of_one_kind_are_told_apart_by_their_addresses():
     again = dataclasses.replace(ON_BOARD, device="ssh://other")
     assert machines.names([ON_XEON, ON_BOARD, again]) == (

@@ -129,9 +129,11 @@ def _cells(bench: BenchResult | None) -> Iterator[_Cell]:
         return
     for row in bench.latencies:
         at = fmt.setting(row.batch, row.sequence, row.threads, decoding=bench.decoding)
-        p50 = row.percentiles_ms.get("p50")
-        median = NONE if p50 is None else f"{fmt.milliseconds(p50)} ms"
-        yield _timed(row.candidate, at, median, row.against)
+        if "p50" in row.percentiles_ms:
+            yield _timed(row.candidate, at, f"{fmt.milliseconds(row.percentiles_ms['p50'])} ms", row.against)
+        else:  # too few samples for a median are too few for a race
+            needed = f"needs {fmt.count(row.missing['p50'])} samples" if "p50" in row.missing else NONE
+            yield _Cell(row.candidate, at, needed)
     for each in bench.generations:
         speed = f"{fmt.quantity(each.tokens_per_second)} tokens/s"
         yield _timed(each.candidate, language.setting(each), speed, each.against)
