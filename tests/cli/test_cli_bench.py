@@ -2,6 +2,8 @@
 
 import json
 
+import foreign
+import onnx
 import pytest
 from test_cli_main import one_line
 from tiny_project import call
@@ -120,3 +122,71 @@ def test_a_page_that_cannot_be_written(out, message, tmp_path, capfd, monkeypatc
     (tmp_path / "h.jsonl").write_text("", encoding="utf-8")
     done = call(capfd, "report", "--history", "h.jsonl", "--out", out)
     one_line(done, 9, message)
+
+
+@pytest.fixture
+def fixed(tmp_path):
+    """A graph of somebody's for 1 text of 16 tokens, whose table of segments has one row."""
+    return foreign.text(tmp_path / "model[int8].onnx", (1, 16), segments=1)
+
+
+NOTES = (
+    "note: model[int8]: all runs have a batch of 1, as the graph takes no other (its input 'input_ids' is 1 x 16)",
+    "note: model[int8]: all rows have 16 tokens, as the graph takes no other (its input 'input_ids' is 1 x 16)",
+)
+
+
+@pytest.mark.parametrize("scenario", ["single-stream", "offline", "server"])
+def test_a_graph_of_a_fixed_size_is_run_at_it_and_says_so(scenario, fixed, capfd):
+    load = ("--rate", "200", "--bound-ms", "500", "--for", "p50") if scenario == "server" else ()
+    done = call(capfd, "bench", fixed, "--scenario", scenario, *load, "--duration", "0.3")
+    assert (done.code, done.err) == (0, "")
+    assert all(note in done.out.splitlines() for note in NOTES)
+    assert "model[int8]" in done.out.split("note: ")[0]
+    done = call(capfd, "bench", fixed, "--scenario", scenario, *load, "--duration", "0.3", "--json")
+    result = json.loads(done.out)
+    assert {f"note: {note}" for note in result["notes"]} >= set(NOTES)
+    rows = [*result["latencies"], *result["throughput"], *result["server"]]
+    assert {(row["batch"], row["sequence"]) for row in rows} == {(1, 16)}
+    done = call(capfd, "bench", fixed, "--scenario", scenario, *load, "--duration", "0.3", "--markdown")
+    assert "as the graph takes no other" in done.out
+
+
+@pytest.mark.parametrize("scenario", ["single-stream", "offline", "server", "against"])
+@pytest.mark.parametrize(("what", "asked", "size"), [("batch", 8, 1), ("length", 128, 16)])
+def test_another_size_than_the_fixed_one_is_one_line(scenario, what, asked, size, fixed, capfd):
+    how = {"server": ("--scenario", "server", "--rate", "200", "--bound-ms", "500"), "against": ("--against", fixed)}
+    done = call(capfd, "bench", fixed, *how.get(scenario, ("--scenario", scenario)), f"--{what}", asked)
+    name = fixed if scenario == "against" else "model[int8]"
+    one_line(
+        done,
+        9,
+        f"--{what}: {name} takes a {what} of {size} alone (its input 'input_ids' is 1 x 16), got {asked}; "
+        f"leave --{what} out, or export the graph for any {what}",
+    )
+
+
+def test_a_comparison_is_at_the_size_that_both_take(fixed, tmp_path, capfd):
+    free = foreign.text(tmp_path / "model[bold].onnx")
+    for new, old in ((fixed, free), (free, fixed)):
+        done = call(capfd, "bench", new, "--against", old, "--duration", "0.3", "--json")
+        found = comparison(done.out)
+        assert (done.code, found["batch"], found["sequence"]) == (0, 1, 16)
+        assert sum("as the graph takes no other" in note for note in json.loads(done.out)["notes"]) == 2
+
+
+def test_names_with_square_brackets_are_shown_whole(fixed, tmp_path, capfd):
+    (tmp_path / "a[").mkdir()
+    other = foreign.text(tmp_path / "a[" / "b].onnx")
+    done = call(capfd, "bench", fixed, "--against", other, "--duration", "0.3")
+    assert (done.code, done.err) == (0, "")
+    shown = "".join(done.out.split())  # a long name is folded
+    assert str(fixed) in shown and str(other) in shown
+
+
+def test_weights_that_are_missing_are_named(tmp_path, capfd):
+    path = foreign.image(tmp_path / "g.onnx")
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="any.bin", size_threshold=0)
+    (tmp_path / "any.bin").unlink()
+    done = call(capfd, "bench", path, "--duration", "0.3")
+    one_line(done, 8, "g.onnx has weights in 'any.bin', which is not in")

@@ -1,6 +1,7 @@
 """Exit codes, the one line of an error, help, completion, and the generated page."""
 
 import inspect
+import io
 import os
 import re
 import subprocess
@@ -117,6 +118,20 @@ def test_bars_are_silent_where_there_is_no_terminal(capfd):
     with screen.bars()("Working", total=2) as advance:
         advance(2)
     assert capfd.readouterr() == ("", "")
+
+
+def test_bars_and_tables_show_names_as_they_are(capsys, monkeypatch):
+    stream = io.StringIO()
+    stream.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", stream)
+    names = ("model[bold]", "a[/b]", "x|y <i> :smile:", r"c\[d]")
+    for name in names:
+        with screen.bars()(f"Timing {name}", total=1) as advance:
+            advance(1)
+    assert all(f"Timing {name}" in stream.getvalue() for name in names)
+    screen.table(("[red]name", "n"), [(name, "1") for name in names])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in ("[red]name", *names))
 
 
 def test_bars_on_a_terminal(tiny_bundle):

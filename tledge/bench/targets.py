@@ -185,7 +185,7 @@ def telling(found: Sequence[Target]) -> Iterator[None]:
     try:
         yield
     except (BundleError, InputError) as error:
-        made_up = [each.made_up for each in found if each.made_up]
+        made_up = dict.fromkeys(each.made_up for each in found if each.made_up)
         if COULD_NOT_RUN not in str(error) or not made_up:
             raise
         raise type(error)(f"{error}; its inputs were made up: {'; '.join(made_up)}") from error
