@@ -57,7 +57,12 @@ def command(
         ),
     ] = SINGLE,
     batch: Annotated[
-        str | None, typer.Option("--batch", help="Rows of one run, such as 1,8; 1 by default, offline 1,2,4,8,16.")
+        str | None,
+        typer.Option(
+            "--batch",
+            help="Rows of one run, such as 1,8; 1 by default, offline 1,2,4,8,16. A graph of a fixed batch or length "
+            "is run at that, and a note says so.",
+        ),
     ] = None,
     length: Annotated[
         str | None,
