@@ -10,6 +10,7 @@ from tiny_project import call
 from tledge import device
 from tledge.artifacts import to_dict
 from tledge.bench.bundled import run_bundle
+from tledge.cli import screen
 from tledge.device.contents import Part
 from tledge.errors import DeviceError
 from tledge.gate.budget import load
@@ -183,6 +184,26 @@ def test_rows_travel_with_their_images(boards, budget, tiny_image_bundle, photos
         capfd, "gate", tiny_image_bundle, "--budget", budget, "--rows", photos / "more" / "rows.csv", *asked(GONE)
     )
     one_line(done, 3, "is not below the folder of the file")
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "told"),
+    [
+        ("min_metric: 0", (), ["note: the metric is that of answers which the run stored"]),
+        ("min_metric: 0", ("--rows", "ROWS"), []),
+        ("size_mb: 10", (), []),
+    ],
+)
+def test_a_metric_that_no_device_answered_is_said(
+    text, more, told, boards, budget, tiny_bundle, tmp_path, monkeypatch, capfd
+):
+    said = []
+    monkeypatch.setattr(screen, "say", said.append)
+    budget.write_text(text, encoding="utf-8")
+    (tmp_path / "rows.csv").write_text("text,label\ngood,positive\n", encoding="utf-8")
+    more = [tmp_path / "rows.csv" if word == "ROWS" else word for word in more]
+    call(capfd, "gate", tiny_bundle, "--budget", budget, *asked(BOARD), *more)
+    assert [line[:54] for line in said] == [line[:54] for line in told]
 
 
 def test_what_a_run_answered_travels_with_its_bundle(boards, budget, tiny, tmp_path, capfd):

@@ -107,6 +107,9 @@ def command(
         from tledge import device
         from tledge.gate import sent
 
+        told = sent.note(bundle, limits, rows)
+        if told is not None:
+            screen.say(f"note: {told}")
         flags = {"--isolate": isolate, "--strict-provider": strict, "--any-machine": any_machine}
         found = device.gate(
             way.url,

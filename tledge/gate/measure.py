@@ -30,7 +30,7 @@ from tledge.tasks import Task
 
 MARGIN = 4
 """How many times the samples beyond a percentile are taken, so that its bounds are near enough to tell."""
-_QUALITY = ("min_metric", "max_metric", "max_metric_drop")
+QUALITY = ("min_metric", "max_metric", "max_metric_drop")
 _FOOTPRINT = ("load_ms", "peak_memory_mb")
 
 T = TypeVar("T")
@@ -126,7 +126,7 @@ def labelled_rows(side: Side, budget: Budget, given: Path | None) -> Rows | None
     Raises:
         InputError: rows for a language model, which is judged by the blocks of tokens that its run kept.
     """
-    if not any(limit in _QUALITY for scope in budget.scopes for limit in scope.limits):
+    if not any(limit in QUALITY for scope in budget.scopes for limit in scope.limits):
         return None
     file = budget.evaluation
     if side.manifest.generation is not None:
@@ -202,7 +202,7 @@ class _Work:
             latency=self._latency(variant, setting, percents) if percents else None,
             footprint=self._footprint(variant, setting) if _needs_footprint(limits, provider) else None,
             comparison=self._comparison(scope, variant, setting, missing) if "max_slowdown" in limits else None,
-            quality=self._quality(scope, variant, provider, missing) if limits.keys() & set(_QUALITY) else None,
+            quality=self._quality(scope, variant, provider, missing) if limits.keys() & set(QUALITY) else None,
             parity=self._parity(variant, provider, missing) if "max_parity_error" in limits else None,
         )
         return dataclasses.replace(found, missing={key: missing[key] for key in missing if key in limits})

@@ -8,7 +8,7 @@ from tledge import bundle as bundles
 from tledge.device.contents import Part
 from tledge.errors import DataError
 from tledge.gate.budget import Budget
-from tledge.gate.measure import labelled_rows
+from tledge.gate.measure import QUALITY, labelled_rows
 from tledge.gate.rows import ANSWERS
 from tledge.gate.side import Side, check_comparable, open_side
 
@@ -51,6 +51,17 @@ def arguments(
         found += ["--against", bundle(against)]
     file = _rows(new, budget, rows)
     return found if file is None else [*found, "--rows", file]
+
+
+def note(path: Path, budget: Budget, rows: Path | None) -> str | None:
+    """What to know of the metrics of a gate on a device that answers no rows itself; `None` where there is nothing."""
+    if not any(limit in QUALITY for scope in budget.scopes for limit in scope.limits):
+        return None
+    side = open_side(path)
+    if labelled_rows(side, budget, rows) is not None:
+        return None
+    cure = "" if side.manifest.generation is not None else "; give --rows FILE to have the device answer"
+    return f"the metric is that of answers which the run stored where it was made{cure}"
 
 
 def _rows(new: Side, budget: Budget, given: Path | None) -> Path | Part | None:
