@@ -476,7 +476,8 @@ class Verdict:
     """What the gate says: ACCEPT, REGRESSION, ANOMALOUS or INCONCLUSIVE, every finding, and what it rests on.
 
     `name` and `version` are the bundle's name and the first twelve digits of its manifest's SHA-256, `against` the
-    same of the bundle that it was compared with, empty where there was none.
+    same of the bundle that it was compared with, empty where there was none. `processors` are the kinds that the
+    evidence was gathered on: where the bundle's variants were scored and timed, and this one.
     """
 
     verdict: str
@@ -486,6 +487,7 @@ class Verdict:
     against: str = ""
     created: str = ""
     bench: BenchResult | None = None
+    processors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

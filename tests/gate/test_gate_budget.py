@@ -21,6 +21,7 @@ max_parity_error: 0.02
 max_slowdown: 2e-2
 anomalous_speedup: 8
 anomalous_metric_gain: 0.2
+overflow: allow
 at:
   - variant: fp32
     batch: 8
@@ -57,6 +58,7 @@ def test_every_key_is_read(budget, tmp_path):
     found = budget(WHOLE)
     assert found.machines == ("3f2a", "77bc")
     assert (found.metric, found.anomalous_speedup, found.anomalous_metric_gain) == ("accuracy", 8, 0.2)
+    assert found.overflow == "allow"
     top = found.scopes[0]
     assert top.limits == {
         "p95_ms": 12, "p99.9_ms": 40, "load_ms": 200, "size_mb": 25, "peak_memory_mb": 150, "max_metric_drop": 0.01,
@@ -173,3 +175,10 @@ def test_the_pages_examples_are_budgets(budget):
 def test_the_page_tells_of_every_key(key):
     text = PAGE.read_text()
     assert f"`{key}`" in text or re.search(rf"^  {key}:", text, re.MULTILINE)
+
+
+def test_overflow_is_refused_by_default_and_by_name(budget):
+    assert budget("p95_ms: 12").overflow == "refuse"
+    assert refused(budget, "p95_ms: 12\noverflow: maybe").endswith(
+        "overflow: expected refuse or allow, got 'maybe' (text)"
+    )

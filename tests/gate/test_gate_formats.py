@@ -229,3 +229,10 @@ def test_a_budget_of_size_and_slowdown_alone_fills_the_dashboards_under_the_same
         f"made-up.bundle int8 {where}": {"latency": {"value": pytest.approx(2_800_000)}},
         "made-up.bundle int8": {"size_mb": {"value": 23.3}},
     }
+
+
+def test_the_comment_tells_where_the_evidence_is_from():
+    kinds = ("x86_64 AVX512-VNNI", "x86_64 AVX2 without VNNI")
+    sentence = "Evidence is from x86_64 AVX512-VNNI and x86_64 AVX2 without VNNI; other kinds of processor are unseen."
+    assert sentence in markdown.render(verdict(processors=kinds)).replace("\\_", "_")
+    assert "Evidence" not in markdown.render(verdict())

@@ -17,8 +17,9 @@ from tledge.artifacts import (
     Latency,
     LatencyRatio,
     Machine,
+    Overflow,
 )
-from tledge.gate.budget import Budget, Scope
+from tledge.gate.budget import ALLOW, Budget, Scope
 from tledge.gate.judge import SEVERITY, judge
 from tledge.gate.measurements import Measured, Measurements, Paired, Parity, Quality
 
@@ -433,3 +434,26 @@ def test_no_limit_accepts_a_nan(limit):
 def test_measurements_survive_json():
     data = json.loads(json.dumps(artifacts.to_dict(measurements())))
     assert artifacts.from_dict(Measurements, data) == measurements()
+
+
+def test_int8_that_could_overflow_is_an_anomaly_unless_the_budget_allows_it():
+    clipping = change(MEASURED, overflow=Overflow(3, 1000, 7, ("a",), (), 1))
+    verdict = judge(measurements(clipping), budget())
+    found = next(finding for finding in verdict.findings if finding.limit == "overflow")
+    assert (verdict.verdict, found.verdict, found.variant) == (ANOMALOUS, ANOMALOUS, "int8")
+    assert found.reason.startswith("7 of 1,000 pairs of int8 weights can overflow, in 1 layer: it answers otherwise")
+    allowed = judge(measurements(clipping), budget(overflow=ALLOW))
+    found = next(finding for finding in allowed.findings if finding.limit == "overflow")
+    assert (allowed.verdict, found.verdict) == (ACCEPT, ACCEPT)
+    assert found.reason.endswith("which the budget allows")
+
+
+def test_int8_that_cannot_overflow_is_no_trouble():
+    safe = judge(measurements(change(MEASURED, overflow=Overflow(3, 1000))), budget())
+    assert safe.verdict == ACCEPT
+    assert not [finding for finding in safe.findings if finding.limit == "overflow"]
+
+
+def test_the_kinds_of_processor_are_passed_on():
+    kinds = ("x86_64 AVX512-VNNI", "x86_64 AVX2 without VNNI")
+    assert judge(measurements(processors=kinds), budget()).processors == kinds

@@ -3,14 +3,20 @@
 import json
 
 import numpy as np
+import overflowing
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from tledge import processor
+from tledge.artifacts import Overflow
 from tledge.bundle import checksum
 from tledge.errors import InputError
 from tledge.runtime import verify
 
-NAMES = ["manifest", "files", "golden inputs", "opens fp32", "golden fp32", "opens int8", "golden int8"]
+NAMES = [
+    *("manifest", "files", "golden inputs", "processor"),
+    *("opens fp32", "golden fp32", "opens int8", "golden int8"),
+]
 
 
 def failed(folder):
@@ -124,3 +130,65 @@ def test_golden_vectors_with_a_stranger(tiny_bundle):
     save_file(load_file(path) | {"99.input.input_ids": np.zeros((1, 1), np.int64)}, path)
     accept_hashes(tiny_bundle)
     assert "99.input.input_ids" in failed(tiny_bundle)["golden inputs"]
+
+
+def details(folder):
+    return {check.name: (check.passed, check.detail) for check in verify(folder).checks}
+
+
+def test_int8_that_cannot_overflow_passes_everywhere(tiny, tmp_path, monkeypatch):
+    folder = overflowing.write(tiny, tmp_path / "bundle", 64)
+    for here in (overflowing.AVX2, overflowing.VNNI):
+        monkeypatch.setattr(processor, "here", lambda here=here: here)
+        assert details(folder)["overflow int8"] == (True, "none of 3 pairs of int8 weights can overflow")
+
+
+def test_int8_that_can_overflow_is_named_where_it_was_measured_so_or_does_not_matter(tiny, tmp_path, monkeypatch):
+    folder = overflowing.write(tiny, tmp_path / "bundle", 65)
+    for here in (overflowing.AVX2, overflowing.VNNI):
+        monkeypatch.setattr(processor, "here", lambda here=here: here)
+        passed, detail = details(folder)["overflow int8"]
+        assert passed
+        assert detail == (
+            "3 of 3 pairs of int8 weights can overflow, in 1 layer: answers differ on x86 without VNNI; "
+            "mend it with: tledge quantize FILE.onnx --overflow-fix pairs"
+        )
+
+
+@pytest.mark.parametrize("measured_on", [overflowing.VNNI, None])
+def test_int8_that_overflows_here_and_was_not_measured_so_is_refused(tiny, tmp_path, monkeypatch, measured_on):
+    folder = overflowing.write(tiny, tmp_path / "bundle", 65, processor=measured_on)
+    monkeypatch.setattr(processor, "here", lambda: overflowing.AVX2)
+    assert list(failed(folder)) == ["overflow int8"]
+    assert "this processor adds in 16 bits, and the figures are not from such a one" in failed(folder)["overflow int8"]
+
+
+def test_a_manifest_that_says_otherwise_is_refused(tiny, tmp_path):
+    folder = overflowing.write(tiny, tmp_path / "bundle", 65, overflow=Overflow(1, 3))
+    assert failed(folder)["overflow int8"] == (
+        "3 of 3 pairs of int8 weights can overflow, in 1 layer, but the manifest says: "
+        "none of 3 pairs of int8 weights can overflow"
+    )
+
+
+@pytest.mark.parametrize(
+    ("here", "told"),
+    [
+        (overflowing.AVX2, "scored and timed on x86_64 AVX2 without VNNI, as this machine is"),
+        (
+            overflowing.VNNI,
+            "scored and timed on x86_64 AVX2 without VNNI; this machine is x86_64 AVX512-VNNI: times and the best "
+            "variant may be others here",
+        ),
+    ],
+)
+def test_the_kind_of_processor_is_told(tiny, tmp_path, monkeypatch, here, told):
+    folder = overflowing.write(tiny, tmp_path / "bundle", 1)
+    monkeypatch.setattr(processor, "here", lambda: here)
+    assert details(folder)["processor"] == (True, told)
+
+
+def test_an_older_bundle_does_not_say_where_it_was_measured(tiny_bundle):
+    passed, detail = details(tiny_bundle)["processor"]
+    assert passed
+    assert detail.endswith("where the variants were scored and timed is not written down")

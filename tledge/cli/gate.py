@@ -208,6 +208,8 @@ def _show(verdict: Verdict) -> None:
         typer.echo(f"on {formats.ran_on(verdict.bench.machine)}")
         for note in verdict.bench.notes:
             typer.echo(f"note: {note}")
+    if seen := formats.seen_on(verdict):
+        typer.echo(seen)
     typer.echo(f"{verdict.verdict}: {formats.summary(verdict)}")
     _tell_github(_rendered("github", verdict), _rendered("markdown", verdict))
 

@@ -23,7 +23,9 @@ _SHARES = ("max_metric_drop", "min_metric", "max_parity_error", "max_slowdown")
 LIMITS = ("p95_ms", *_AMOUNTS, *_SHARES)
 """The limits; `p95_ms` stands for every percentile, such as `p50_ms` or `p99.9_ms`."""
 _PLACE = ("variant", "provider", "batch", "length", "threads")
-_WHOLE = ("machine", "metric", "anomalous_speedup", "anomalous_metric_gain", "at", "evaluation")
+_WHOLE = ("machine", "metric", "anomalous_speedup", "anomalous_metric_gain", "overflow", "at", "evaluation")
+REFUSE, ALLOW = "refuse", "allow"
+"""What is done with int8 weights that could overflow on some processors."""
 _ROWS = ("rows", "text", "image", "label", "label_names", "label_separator")
 
 
@@ -61,7 +63,8 @@ class RowsFile:
 class Budget:
     """What a bundle is held to, at one scope or several.
 
-    Limits on time hold for `machines`, fingerprints or `ANY`. `metric` is `None` for the task's.
+    Limits on time hold for `machines`, fingerprints or `ANY`. `metric` is `None` for the task's. `overflow` is `REFUSE`
+    or `ALLOW`.
     """
 
     scopes: tuple[Scope, ...]
@@ -70,6 +73,7 @@ class Budget:
     anomalous_speedup: float = SPEEDUP
     anomalous_metric_gain: float = METRIC_GAIN
     evaluation: RowsFile | None = None
+    overflow: str = REFUSE
 
     def holds_for(self, fingerprint: str) -> bool:
         """Whether limits on time count on a machine."""
@@ -128,7 +132,16 @@ class _Reader:
             anomalous_speedup=SPEEDUP if speedup is None else speedup,
             anomalous_metric_gain=METRIC_GAIN if gain is None else gain,
             evaluation=self._evaluation(values),
+            overflow=self._one_of(values, "overflow", (REFUSE, ALLOW)),
         )
+
+    def _one_of(self, values: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
+        """A word among some, by default the first."""
+        value = values.get(key, known[0])
+        if value not in known:
+            self._say((key,), f"expected {' or '.join(known)}, got {yaml12.shown(value)}")
+            return known[0]
+        return str(value)
 
     def _scope(self, values: Mapping[str, Any], path: KeyPath, above: Scope) -> Scope:
         """A scope that inherits what it does not say; a limit of null, below the top, is lifted."""

@@ -12,9 +12,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from tledge import yaml12
+from tledge import overflow, yaml12
 from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Finding, Latency, LatencyRatio, Verdict
-from tledge.gate.budget import ANY, Budget, percentile_of
+from tledge.gate.budget import ALLOW, ANY, Budget, percentile_of
 from tledge.gate.measurements import Measured, Measurements, Paired, Quality
 
 SEVERITY = (ACCEPT, INCONCLUSIVE, REGRESSION, ANOMALOUS)
@@ -46,6 +46,7 @@ def judge(measurements: Measurements, budget: Budget) -> Verdict:
         against=measurements.against,
         created=measurements.created,
         bench=measurements.bench,
+        processors=measurements.processors,
     )
 
 
@@ -298,6 +299,7 @@ def _trouble(measured: Measured, budget: Budget, measurements: Measurements) -> 
     yield from _wrong_provider(measured, strict=measurements.strict)
     yield from _too_fast(measured, budget.anomalous_speedup)
     yield from _wrong_counts(measured)
+    yield from _overflow(measured, budget)
     quality = measured.quality
     if quality is None:
         return
@@ -365,6 +367,18 @@ def _wrong_counts(measured: Measured) -> Iterator[Finding]:
     if latency is not None and latency.against is not None and latency.against.samples != latency.samples:
         reason = f"{latency.samples} runs were timed, but {latency.against.samples} rounds of "
         yield say(f"{reason}{latency.against.reference} beside them", **_place("p50_ms", measured))
+
+
+def _overflow(measured: Measured, budget: Budget) -> Iterator[Finding]:
+    """Figures of a graph that answers otherwise on some processors hold for this kind alone."""
+    if not measured.overflow.possible:
+        return
+    told = f"{overflow.told(measured.overflow)}: it answers otherwise on x86 without VNNI"
+    if budget.overflow == ALLOW:
+        yield Finding("overflow", ACCEPT, f"{told}, which the budget allows", variant=measured.variant)
+    else:
+        end = f"; {overflow.MEND}, or allow it in the budget: overflow: {ALLOW}"
+        yield Finding("overflow", ANOMALOUS, told + end, variant=measured.variant)
 
 
 def _not_finite(measurements: Measurements) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from tledge import graph_file, tasks
+from tledge import graph_file, overflow, processor, tasks
 from tledge.artifacts import BenchResult, Comparison, Footprint, Latency, Machine
 from tledge.bench import latency, machine, memory, stats
 from tledge.bench.compare import DURATION_S, Setting, compare
@@ -103,7 +103,14 @@ def measure(
         scopes=scopes,
         strict=strict,
         created=created,
+        processors=_processors(new.manifest, here),
     )
+
+
+def _processors(manifest: Manifest, here: Machine) -> tuple[str, ...]:
+    """The kinds of processor that the evidence was gathered on."""
+    kinds = [variant.processor.kind for variant in manifest.variants if variant.processor is not None]
+    return tuple(dict.fromkeys([*kinds, processor.kind(here.architecture, here.cpu_flags)]))
 
 
 def _metric(budget: Budget, task: Task) -> str:
@@ -204,6 +211,7 @@ class _Work:
             comparison=self._comparison(scope, variant, setting, missing) if "max_slowdown" in limits else None,
             quality=self._quality(scope, variant, provider, missing) if limits.keys() & set(QUALITY) else None,
             parity=self._parity(variant, provider, missing) if "max_parity_error" in limits else None,
+            overflow=self.once(("overflow", variant), lambda: overflow.check(self.new.graph(variant))),
         )
         return dataclasses.replace(found, missing={key: missing[key] for key in missing if key in limits})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tledge.artifacts import BenchResult, Comparison, Footprint, Latency
+from tledge.artifacts import BenchResult, Comparison, Footprint, Latency, Overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Measured:
     """What was measured at one scope of the budget.
 
     `provider_name` is the runtime's own name of `provider`; `sequence` is `None` for inputs without a length.
-    `missing` maps a limit that could not be measured to what is missing and what to give.
+    `overflow` is what was found in the graph's file. `missing` maps a limit that could not be measured to what is missing and what to give.
     """
 
     variant: str
@@ -80,6 +80,7 @@ class Measured:
     comparison: Comparison | None = None
     quality: Quality | None = None
     parity: Parity | None = None
+    overflow: Overflow = Overflow()
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -87,7 +88,7 @@ class Measured:
 class Measurements:
     """Everything that a verdict rests on; `scopes` are in the order of the budget's.
 
-    `name`, `version` and `against` are as in `Verdict`. `strict` tells whether every node had to be on the provider.
+    `name`, `version`, `against` and `processors` are as in `Verdict`. `strict` tells whether every node had to be on the provider.
     """
 
     name: str
@@ -97,3 +98,4 @@ class Measurements:
     scopes: tuple[Measured, ...]
     strict: bool = False
     created: str = ""
+    processors: tuple[str, ...] = ()

@@ -118,6 +118,13 @@ def machine(of: Machine) -> dict[str, str]:
     }
 
 
+def seen_on(verdict: Verdict) -> str:
+    """On which kinds of processor the evidence was gathered; empty where that is not known."""
+    if not verdict.processors:
+        return ""
+    return f"Evidence is from {' and '.join(verdict.processors)}; other kinds of processor are unseen."
+
+
 def ran_on(of: Machine) -> str:
     """A machine in one line: `a cpu, aarch64 dot product, 4 cores, onnxruntime 1.31.0, fingerprint 0123456789ab`."""
     facts = machine(of)

@@ -24,6 +24,7 @@ def render(verdict: Verdict) -> str:
         _table(header, [_row(finding) for finding in rows[:_ROWS]]),
         f"{len(rows) - _ROWS} more findings are not shown; the JSON file has them all." if len(rows) > _ROWS else "",
         _machine(verdict),
+        _escape(formats.seen_on(verdict)),
         marker(verdict.name),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"

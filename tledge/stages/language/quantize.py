@@ -54,7 +54,7 @@ def stage(job: Job, folder: Path) -> str:
         score_exactly=(lambda graph, name: score_on("validation", graph, name, exact=True))
         if processor.clips(processor.here())
         else None,
-        time=lambda graphs: _timed(job, graphs, fp32),
+        time=lambda graphs: timed_steps(job, graphs, fp32),
         time_at=_setting(job),
         limits=Limits(
             metric,
@@ -95,7 +95,7 @@ def stage(job: Job, folder: Path) -> str:
     )
 
 
-def _timed(job: Job, graphs: Mapping[str, Path], fp32: Graph) -> dict[str, tuple[float, LatencyRatio | None]]:
+def timed_steps(job: Job, graphs: Mapping[str, Path], fp32: Graph) -> dict[str, tuple[float, LatencyRatio | None]]:
     """Each graph's median in milliseconds for one token after a past, and its ratio to fp32."""
     from tledge.runtime.decoder import step_feeds
 
