@@ -5,10 +5,11 @@ import foreign
 import language_bundle
 import numpy as np
 import onnx
+import overflowing
 import pytest
 from onnx import TensorProto, helper
 
-from tledge import bench
+from tledge import bench, processor
 from tledge.bench import bundled, compare, targets
 from tledge.errors import BundleError, InputError
 from tledge.runtime import open_session, session_run
@@ -291,3 +292,25 @@ def test_a_decoder_of_a_fixed_past_or_batch(past, batch, length, tmp_path):
     assert (target.batch(), target.length()) == (batch or 1, length or 32)
     session_run(open_session(target.graph, threads=1))(target.feeds(target.batch(), target.length()))
     assert len(target.fixed_sizes()) == 1
+
+
+@pytest.mark.parametrize(("here", "also"), [(overflowing.AVX2, ", as this one does"), (overflowing.VNNI, "")])
+def test_int8_that_can_overflow_is_told(here, also, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(processor, "here", lambda: here)
+    folder = overflowing.write(tiny, tmp_path / "bundle", 65, processor=here)
+    assert targets.resolve(folder).caveats() == (
+        f"int8: 3 of 3 pairs of int8 weights can overflow, in 1 layer: processors that add in 16 bits{also} answer "
+        "otherwise; mend it with: tledge quantize FILE.onnx --overflow-fix pairs",
+    )
+    assert targets.resolve(folder, "fp32").caveats() == ()
+
+
+def test_another_kind_of_processor_than_that_of_the_evidence_is_told_once(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(processor, "here", lambda: overflowing.VNNI)
+    folder = overflowing.write(tiny, tmp_path / "bundle", 1)
+    result = bundled.run_bundle(folder, lengths=[8], percentile=50, duration_s=1)
+    told = [note for note in result.notes if "scored and timed" in note]
+    assert told == [
+        "the bundle was scored and timed on x86_64 AVX2 without VNNI, and this machine is x86_64 AVX512-VNNI: its "
+        "answers here are checked by tledge verify, and another variant may be the fastest"
+    ]

@@ -273,8 +273,8 @@ def compared(
         found = tuple(timed(setting=each) for each in settings)
     name = new.name if new.manifest is None else new.manifest.name
     told = notes(result.machine, (), 50, provider=result.provider)
-    fixed = dict.fromkeys((*new.fixed_sizes(), *old.fixed_sizes()))
-    return replace(result, name=name, comparisons=found, notes=(*fixed, *told), decoding=new.decoding)
+    known = dict.fromkeys((*new.caveats(), *old.caveats()))
+    return replace(result, name=name, comparisons=found, notes=(*known, *told), decoding=new.decoding)
 
 
 def _begin(provider: str) -> BenchResult:

@@ -234,11 +234,11 @@ def _prompts(asked: Sequence[int] | None, new_tokens: int, context_length: int) 
 
 
 def _told(result: BenchResult, path: Path, found: Sequence[Target]) -> BenchResult:
-    """The result with its name, what kind of graphs it is of, and which sizes these left no choice of."""
+    """The result with its name, what kind of graphs it is of, and what a reader should know of these."""
     manifest = found[0].manifest
     name = path.stem if manifest is None else manifest.name
-    fixed = [note for each in found for note in each.fixed_sizes()]
-    return replace(result, name=name, decoding=found[0].decoding, notes=(*fixed, *result.notes))
+    known = dict.fromkeys(note for each in found for note in each.caveats())
+    return replace(result, name=name, decoding=found[0].decoding, notes=(*known, *result.notes))
 
 
 def _end_to_end(

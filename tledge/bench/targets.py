@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
-from tledge import bundle, inputs, past, tasks
+from tledge import bundle, inputs, overflow, past, processor, tasks
 from tledge.artifacts import TensorSpec
 from tledge.bench.made_up import Fixed, MadeUp, fixed_batch
 from tledge.bundle import Manifest
@@ -88,6 +88,21 @@ class Target:
                     f"{self.name}: {all_have.format(size=fixed.size)}, as the graph takes no other ({fixed.why})"
                 )
         return tuple(found)
+
+    def caveats(self) -> tuple[str, ...]:
+        """One sentence for each thing about the graph itself that a reader of its figures should know.
+
+        Sizes that it fixes, int8 weights that can overflow, and another kind of processor than that of its evidence.
+        """
+        found = list(self.fixed_sizes())
+        weights = overflow.check(self.graph)
+        if weights.possible:
+            here = ", as this one does" if processor.clips(processor.here()) else ""
+            found.append(
+                f"{self.name}: {overflow.told(weights)}: processors that add in 16 bits{here} answer otherwise; "
+                f"{overflow.MEND}"
+            )
+        return (*found, *_unseen(self.manifest))
 
     def _only(self, what: str, asked: int | None, fixed: Fixed | None) -> int | None:
         """The only size that there is; `None` for any."""
@@ -203,6 +218,18 @@ def is_accepted(encoder: inputs.Input, value: object) -> bool:
     except InputError:
         return False
     return True
+
+
+def _unseen(manifest: Manifest | None) -> list[str]:
+    """That a bundle's evidence is from other kinds of processor than this one, where it is."""
+    kinds = sorted({v.processor.kind for v in manifest.variants if v.processor is not None}) if manifest else []
+    here = processor.here().kind
+    if not kinds or here in kinds:
+        return []
+    return [
+        f"the bundle was scored and timed on {' and '.join(kinds)}, and this machine is {here}: its answers here are "
+        "checked by tledge verify, and another variant may be the fastest"
+    ]
 
 
 def _steps(taken: Sequence[TensorSpec], given: Sequence[TensorSpec]) -> Feeds:
