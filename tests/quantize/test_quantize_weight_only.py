@@ -209,3 +209,34 @@ def test_logging_is_left_as_it_was():
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["0", str(logging.WARNING)]
     assert not told.stderr
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("rows", [1, 2, 17])
+@pytest.mark.parametrize("sign", ["same", "random"])
+def test_the_largest_numbers_do_not_overflow(bits, rows, sign, tmp_path):
+    """Inputs of one magnitude are the largest steps of int8, and weights the largest codes: 16 bits would clip."""
+    rng = np.random.default_rng(bits)
+    signs = (lambda shape: np.ones(shape)) if sign == "same" else (lambda shape: rng.choice([-1.0, 1.0], shape))
+    weights = (3 * signs((64, 256))).astype(np.float32)
+    codes, scales, zeros = weight_only.pack(weights, bits=bits, symmetric=False)
+    product = helper.make_node(
+        "MatMulNBits", ["x", "codes", "scales", "zeros"], ["y"], domain="com.microsoft",
+        K=256, N=64, bits=bits, block_size=32, accuracy_level=weight_only.ACCURACY_LEVEL,
+    )  # fmt: skip
+    graph = helper.make_graph(
+        [product],
+        "product",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 256])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 64])],
+        [
+            numpy_helper.from_array(array, name)
+            for name, array in (("codes", codes), ("scales", scales), ("zeros", zeros))
+        ],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "m.onnx")
+    x = (2 * signs((rows, 256))).astype(np.float32)
+    got = session_run(open_session(tmp_path / "m.onnx"))({"x": x})["y"]
+    expected = x.astype(np.float64) @ unpacked(codes, scales, zeros, 256).T
+    np.testing.assert_allclose(got, expected, atol=1e-3 * 2 * 3 * 256)
