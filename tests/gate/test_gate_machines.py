@@ -56,3 +56,12 @@ def test_the_comment_has_it_all_and_the_marker_last():
     assert "| size\\_mb | int8 | 30 MB | ACCEPT, 23.3 MB | no result |" in text
     assert "ssh://gone gave no result" in text
     assert text.endswith("\n\n<!-- x -->\n")
+
+
+def test_the_kinds_of_processor_of_all_are_named_once():
+    kinds = [("x86_64 AMX", "aarch64 i8mm"), ("x86_64 AMX", "aarch64 dot product")]
+    judged = [dataclasses.replace(verdicts.verdict(ACCEPT, (SIZE,)), processors=each) for each in kinds]
+    found = machines.side_by_side([OnMachine(f"d{i}", verdict=each) for i, each in enumerate(judged)])
+    assert machines.section(found).notes[-1] == (
+        "Evidence is from x86_64 AMX and aarch64 i8mm and aarch64 dot product; other kinds of processor are unseen."
+    )

@@ -217,7 +217,7 @@ def test_logging_is_left_as_it_was():
 def test_the_largest_numbers_do_not_overflow(bits, rows, sign, tmp_path):
     """Inputs of one magnitude are the largest steps of int8, and weights the largest codes: 16 bits would clip."""
     rng = np.random.default_rng(bits)
-    signs = (lambda shape: np.ones(shape)) if sign == "same" else (lambda shape: rng.choice([-1.0, 1.0], shape))
+    signs = np.ones if sign == "same" else lambda shape: rng.choice([-1.0, 1.0], shape)
     weights = (3 * signs((64, 256))).astype(np.float32)
     codes, scales, zeros = weight_only.pack(weights, bits=bits, symmetric=False)
     product = helper.make_node(

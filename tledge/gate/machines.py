@@ -34,12 +34,13 @@ def section(found: SideBySide) -> Section:
         for key in keys
     ]
     called = names(found.machines)
+    seen = formats.seen_on(*(each.verdict for each in found.machines if each.verdict))
     return Section(
         "The gate on several machines",
         ("limit", "of", "allowed", *called),
         (("verdict", "", "", *verdicts), *rows),
         ("of", *called),
-        (*_reasons(found.machines), *failures(found.machines)),
+        (*_reasons(found.machines), *failures(found.machines), *((seen,) if seen else ())),
     )
 
 

@@ -118,11 +118,10 @@ def machine(of: Machine) -> dict[str, str]:
     }
 
 
-def seen_on(verdict: Verdict) -> str:
+def seen_on(*verdicts: Verdict) -> str:
     """On which kinds of processor the evidence was gathered; empty where that is not known."""
-    if not verdict.processors:
-        return ""
-    return f"Evidence is from {' and '.join(verdict.processors)}; other kinds of processor are unseen."
+    kinds = dict.fromkeys(kind for verdict in verdicts for kind in verdict.processors)
+    return f"Evidence is from {' and '.join(kinds)}; other kinds of processor are unseen." if kinds else ""
 
 
 def ran_on(of: Machine) -> str:
