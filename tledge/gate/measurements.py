@@ -65,7 +65,8 @@ class Measured:
     """What was measured at one scope of the budget.
 
     `provider_name` is the runtime's own name of `provider`; `sequence` is `None` for inputs without a length.
-    `overflow` is what was found in the graph's file. `missing` maps a limit that could not be measured to what is missing and what to give.
+    `overflow` is what was found in the graph's file. `missing` maps a limit that could not be measured to what is
+    missing and what to give.
     """
 
     variant: str
@@ -80,7 +81,7 @@ class Measured:
     comparison: Comparison | None = None
     quality: Quality | None = None
     parity: Parity | None = None
-    overflow: Overflow = Overflow()
+    overflow: Overflow = field(default_factory=Overflow)
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -88,7 +89,8 @@ class Measured:
 class Measurements:
     """Everything that a verdict rests on; `scopes` are in the order of the budget's.
 
-    `name`, `version`, `against` and `processors` are as in `Verdict`. `strict` tells whether every node had to be on the provider.
+    `name`, `version`, `against` and `processors` are as in `Verdict`. `strict` tells whether every node had to be on
+    the provider.
     """
 
     name: str
