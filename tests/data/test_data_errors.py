@@ -65,11 +65,6 @@ ROWS = "one,a\ntwo,b\n"
             id="undecodable byte",
         ),
         pytest.param(
-            (HEAD + ROWS).encode("utf-16"),
-            "rows.csv:1: the byte 0xff is not utf-8; set data.encoding (the first line must hold the columns' names)",
-            id="utf-16",
-        ),
-        pytest.param(
             (HEAD + ROWS).encode("utf-16-le"),
             "rows.csv:1: a NUL byte; is this a text file, and of the encoding that data.encoding says? (the first line "
             "must hold the columns' names)",
@@ -87,8 +82,8 @@ ROWS = "one,a\ntwo,b\n"
             id="no label column",
         ),
         pytest.param(
-            "text;label\none;a\n",
-            "rows.csv has no column 'text'; its columns are 'text;label'; set data.columns.text, "
+            "text;label|other\none;a|b\n",
+            "rows.csv has no column 'text'; its columns are 'text;label|other'; set data.columns.text, "
             "or data.delimiter: ';'",
             id="another delimiter",
         ),
@@ -277,11 +272,6 @@ def test_an_encoding_that_does_not_fit_at_all(write, complaint, name):
     assert line.startswith("rows.") and line.endswith("; set data.encoding")
 
 
-def test_a_utf_16_jsonl_file_read_as_utf_8(write, complaint):
-    line = complaint(write("rows.jsonl", '{"text": "one", "label": "a"}\n'.encode("utf-16")))
-    assert line.startswith("rows.jsonl:1: the byte 0xff is not utf-8; set data.encoding")
-
-
 def test_a_delimiter_that_cannot_be_one(write, complaint):
     line = complaint(write("rows.csv", HEAD + ROWS), delimiter='"')
     assert line == "data.delimiter: '\"' cannot stand between columns; set another character"
@@ -311,7 +301,7 @@ def test_a_gzip_file_that_is_none_or_cut_short(write, complaint):
     assert complaint(write("rows.csv.gz", HEAD + ROWS)).startswith("rows.csv.gz cannot be unpacked: ")
     packed = gzip.compress((HEAD + ROWS * 99).encode())
     line = complaint(write("rows.csv.gz", packed[:-12]))
-    assert line.startswith("rows.csv.gz cannot be unpacked: ") and line.endswith("; pack it again with gzip")
+    assert line.startswith("rows.csv.gz cannot be unpacked: ") and line.endswith("; pack it again with gzip or bzip2")
 
 
 def test_a_column_mapping_with_an_unknown_key(write, complaint):

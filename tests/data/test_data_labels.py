@@ -198,3 +198,20 @@ def test_a_file_inside_an_installed_package(write, run, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path / "site")
     splits = run("package:reviews_for_a_test/rows/train.csv")
     assert splits.labels == ("bad", "good")
+
+
+def test_lists_written_as_text_are_lists(run, write):
+    cells = ["\"['warm', 'a|b']\"", '"[""dry""]"', "[]", "[draft]", '"[""dry"", warm"'] * 8
+    write("rows.csv", "text,label\n" + "".join(f"row number {i},{cell}\n" for i, cell in enumerate(cells)))
+    labels = run(task="text_multilabel").labels
+    assert labels == ('["dry", warm', "[draft]", "a|b", "dry", "warm"), "a list is read whole, and nothing else is one"
+
+
+def test_decimal_commas_where_the_recipe_says_so(run, write, complaint):
+    write("rows.csv", "text;label\n" + "".join(f"row number {i};{i % 5},{i % 4}5\n" for i in range(40)))
+    quantiles = run(task="text_regression", decimal=",").report.target_quantiles["train"]
+    assert (quantiles["p0"], quantiles["p100"]) == (0.05, 4.35)
+    line = complaint(task="text_regression")
+    assert line.startswith("rows.csv:2: the column 'label' holds '0,05', expected a finite number; for decimal commas ")
+    write("rows.csv", "text;label\none;1.234,5\n")
+    assert "holds '1.234,5', expected a decimal comma" in complaint(task="text_regression", decimal=",")

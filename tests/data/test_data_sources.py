@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import os
 import stat
@@ -43,6 +44,51 @@ def test_tsv_is_separated_by_tabs(tmp_path: Path, name: str) -> None:
 def test_encoding_and_delimiter_can_be_set(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes("text;label\ncafé;é\n".encode("utf-16"))
     assert read(tmp_path, "t.csv", encoding="utf-16", delimiter=";")[1][0].cells == {"text": "café", "label": "é"}
+
+
+TABLE = "text;label\r\nfrüh, sehr;a\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "read_as"),
+    [
+        pytest.param(TABLE.encode(), 2, "with ';' between columns", id="semicolons"),
+        pytest.param(b"sep=;\r\n" + TABLE.encode(), 3, "with ';' between columns", id="a line sep=;"),
+        pytest.param(("\ufeffsep=;\r\n" + TABLE).encode(), 3, "with ';' between columns", id="a mark before sep=;"),
+        pytest.param(
+            ("\ufeff" + TABLE.replace(";", "\t")).encode("utf-16-le"), 2, r"in utf-16 with '\t' between columns",
+            id="what Excel calls Unicode text",
+        ),
+        pytest.param(("\ufeff" + TABLE).encode("utf-16-be"), 2, "in utf-16 with ';' between columns", id="big end"),
+        pytest.param(bz2.compress(TABLE.encode()), 2, "with ';' between columns", id="packed, and not named so"),
+        pytest.param(gzip.compress(TABLE.encode()), 2, "with ';' between columns", id="packed by gzip"),
+    ],
+)  # fmt: skip
+def test_a_csv_file_tells_how_it_is_read(tmp_path: Path, content: bytes, line: int, read_as: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    source, rows = read(tmp_path, "t.csv")
+    assert rows == [Row(f"t.csv:{line}", {"text": "früh, sehr", "label": "a"})]
+    assert source.read_as == read_as
+
+
+def test_what_the_recipe_says_goes_before_what_the_file_tells(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"sep=;\r\ntext|label\r\na;b|c\r\n")
+    source, rows = read(tmp_path, "t.csv", delimiter="|")
+    assert (source.read_as, rows) == ("", [Row("t.csv:3", {"text": "a;b", "label": "c"})])
+
+
+@pytest.mark.parametrize("header", ["text,a;b", "text;a|b"])
+def test_a_header_with_several_delimiters_tells_none(tmp_path: Path, header: str) -> None:
+    (tmp_path / "t.csv").write_text(f"{header}\n1,2\n", encoding="utf-8")
+    assert read(tmp_path, "t.csv")[0].columns == tuple(header.split(","))
+
+
+@pytest.mark.parametrize("name", ["t.csv.bz2", "t.csv"])
+def test_bzip2_that_is_damaged(tmp_path: Path, name: str) -> None:
+    packed = bz2.compress(TABLE.encode() * 99)
+    (tmp_path / name).write_bytes(packed[:20] + bytes(20) + packed[40:])
+    with pytest.raises(DataError, match=r"cannot be unpacked: .*pack it again"):
+        read(tmp_path, name)
 
 
 @pytest.mark.parametrize("name", ["t.jsonl", "t.ndjson", "t.jsonl.gz"])

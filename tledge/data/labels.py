@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +21,9 @@ from tledge.recipe.schema import Data
 from tledge.tasks import Task
 
 SHOWN = 10  # labels or columns that a message lists
+
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_LIST = re.compile(r"\[\s*(?:(['\"]).*\1)?\s*\]", re.DOTALL)  # of quoted names: `[draft]` is a name itself
 
 Numbers = npt.NDArray[np.int64]
 
@@ -110,11 +115,18 @@ class LabelReader:
         ):
             expected = "label names" if several else "a number" if self._is_regression else "one label name"
             return Problem("no label", f"the column {column!r} holds {shown(cell)}, expected {expected}")
+        if several and isinstance(cell, str):
+            cell = _written_list(cell)
         empty = cell is None or (isinstance(cell, float) and math.isnan(cell))
+        if self._is_regression and self._settings.decimal == "," and isinstance(cell, str):
+            if "." in cell:
+                return Problem("no number", f"the column {column!r} holds {shown(cell)}, expected a decimal comma")
+            cell = cell.replace(",", ".")
         try:
             raw = () if empty else self._task.parse_label(cell, self._settings.label_separator)
         except ValueError:
-            return Problem("no number", f"the column {column!r} holds {shown(cell)}, expected a finite number")
+            hint = "; for decimal commas set data.decimal: ','" if _DECIMAL_COMMA.fullmatch(str(cell).strip()) else ""
+            return Problem("no number", f"the column {column!r} holds {shown(cell)}, expected a finite number{hint}")
         if not raw and self._task.NEEDS_LABEL:
             return Problem("empty label", f"the column {column!r} is empty")
         return raw if self._is_regression else self._named(raw)
@@ -133,6 +145,17 @@ class LabelReader:
             "unknown label",
             f"the label {unknown[:60]!r} is not known; known are {listed(known)}{did_you_mean(unknown, known)}",
         )
+
+
+def _written_list(cell: str) -> object:
+    """The labels of a cell that holds a list as Python or JSON writes one, such as `['a', 'b']`; else the cell."""
+    if not _LIST.fullmatch(cell.strip()):
+        return cell
+    try:
+        found = ast.literal_eval(cell.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return cell
+    return found if isinstance(found, list) and all(isinstance(part, str | int) for part in found) else cell
 
 
 def listed(names: Sequence[str]) -> str:

@@ -72,11 +72,15 @@ class Data(Section):
     label_names: dict[str, str] = {}
     """A name for raw label values, such as `0: negative`; a value without an entry is its own name."""
     label_separator: Annotated[str, Field(min_length=1)] = "|"
-    """What separates the labels of one row in a CSV cell, for tasks with several labels a row."""
+    """What separates the labels of one row in a CSV cell, for tasks with several labels a row; a list as Python writes
+    one, such as `['a', 'b']`, is read as a list."""
     encoding: str = "utf-8"
-    """The character encoding of CSV, TSV and JSONL files."""
+    """The character encoding of CSV, TSV and JSONL files; a file with a byte-order mark tells its own."""
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] | None = None
-    """The column delimiter of a CSV file; by default `,`, and a tab for `.tsv`."""
+    """The column delimiter of a CSV file; by default what a first line such as `sep=;` tells, else `,` and a tab for
+    `.tsv`, or the one of `;`, `|` and tab that stands in a header without it."""
+    decimal: Literal[".", ","] = "."
+    """What stands before the decimals of a regression's numbers in a CSV cell."""
     download: bool = False
     """Whether a `torchvision:` data set may be downloaded to tledge's cache folder when it is not there."""
     on_error: Literal["fail", "skip"] = "fail"

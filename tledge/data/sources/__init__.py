@@ -14,6 +14,7 @@ from tledge import package_files, plugins
 from tledge.data.sources import image_folder, text
 from tledge.data.sources.source import Options, Problem, Row, Source
 from tledge.errors import DataError, did_you_mean
+from tledge.text_file import plain_suffix
 
 __all__ = ["Options", "Problem", "Row", "Source", "open_source"]
 
@@ -52,7 +53,7 @@ def open_source(reference: str, key: str, options: Options, *, base: Path) -> So
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(f"{key}: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     formats = {suffix: name for name in plugins.names(__name__) for suffix in _of(name, "SUFFIXES")}
-    suffix = _suffix(path)
+    suffix = plain_suffix(path.name)
     if suffix not in formats:
         raise DataError(
             f"{key}: {path.name!r} is of no known format; expected a name ending in {', '.join(formats)}"
@@ -74,17 +75,13 @@ def _of(name: str, constant: str) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
 
 
-def _suffix(path: Path) -> str:
-    return Path(path.name.lower().removesuffix(".gz")).suffix
-
-
 def _check_file(path: Path, reference: str, key: str, prefixes: Sequence[str]) -> None:
     if not path.exists():
         raise DataError(f"{key}: {_missing(path, reference, prefixes)}")
     if not path.is_file():
         raise DataError(f"{key}: {path} is no regular file; give a file with labelled rows")
     if path.stat().st_size == 0:
-        expected = "text" if _suffix(path) in text.SUFFIXES else "labelled rows"
+        expected = "text" if plain_suffix(path.name) in text.SUFFIXES else "labelled rows"
         raise DataError(f"{key}: {path} is empty; expected {expected}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tledge.data.sources.source import Options, Row, Source, broken, open_text, twice, undecodable
 from tledge.errors import DataError
+from tledge.text_file import delimited, plain_suffix
 
 SUFFIXES = (".csv", ".tsv")
 
@@ -15,19 +16,23 @@ MAX_CELL = 10_000_000  # characters: room for a long document, and where a quote
 
 
 def open_file(path: Path, options: Options) -> Source:
-    """The rows of a CSV or TSV file; lines without any character are passed over.
+    """The rows of a CSV or TSV file; lines without any character are passed over, and a first line such as `sep=;`.
+
+    The delimiter is that of the options, or else the one that the file tells; see `tledge.text_file.delimited`.
 
     Raises:
         DataError: the header is missing, names a column twice or is of another encoding; while rows are read: a quote
             is left open, so that nobody knows where the next row starts.
     """
-    tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
-    delimiter = options.delimiter or ("\t" if tabs else ",")
+    usual = "\t" if plain_suffix(path.name) == ".tsv" else ","
+    text = open_text(path, options.encoding, newline="")
+    told, passed_over, lines = delimited(text.lines, usual)
+    delimiter = options.delimiter or told
     if delimiter in '"\r\n':
         raise DataError(f"data.delimiter: {delimiter!r} cannot stand between columns; set another character")
-    text = open_text(path, options.encoding, newline="")
     csv.field_size_limit(MAX_CELL)
-    rows = _records(csv.reader(text.lines, delimiter=delimiter, strict=True), path.name, options.encoding)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    rows = _records(reader, passed_over, path.name, text.encoding)
     first, header = next(rows, (None, []))
     if first is None:
         raise DataError(f"{path.name}:1: expected a header with the columns' names, got an empty file")
@@ -37,15 +42,25 @@ def open_file(path: Path, options: Options) -> Source:
     again = twice(header)
     if again is not None:
         raise DataError(f"{first.name}: the header names the column {again!r} twice; give each its own name")
+    read_as = [
+        *([f"in {text.encoding}"] if text.encoding != options.encoding else []),
+        *([f"with {delimiter!r} between columns"] if options.delimiter is None and delimiter != usual else []),
+    ]
     return Source(
-        path.name, tuple(header), lambda wanted: (_cells(*row, header) for row in rows), text.size, text.done, path
+        path.name,
+        tuple(header),
+        lambda wanted: (_cells(*row, header) for row in rows),
+        text.size,
+        text.done,
+        path,
+        read_as=" ".join(read_as),
     )
 
 
-def _records(reader: csv._reader, file: str, encoding: str) -> Iterator[tuple[Row, list[str]]]:  # type: ignore[name-defined]
+def _records(reader: csv._reader, passed_over: int, file: str, encoding: str) -> Iterator[tuple[Row, list[str]]]:  # type: ignore[name-defined]
     """Each record's cells, and a row that has its place and its problem if there is one."""
     while True:
-        name = f"{file}:{reader.line_num + 1}"
+        name = f"{file}:{passed_over + reader.line_num + 1}"
         try:
             cells: list[str] = next(reader)
         except StopIteration:

@@ -23,7 +23,7 @@ def open_file(path: Path, options: Options) -> Source:
         DataError: the file has no line, or is no text of the given encoding.
     """
     text = open_text(path, options.encoding, newline="\n")
-    rows = _rows(text, path.name, options.encoding)
+    rows = _rows(text, path.name, text.encoding)
     first: list[Row] = []
     whole = 0
     for row in rows:
@@ -33,8 +33,11 @@ def open_file(path: Path, options: Options) -> Source:
             break
     if not first:
         raise DataError(f"{path.name} has no line; expected one JSON object a line")
+    read_as = f"in {text.encoding}" if text.encoding != options.encoding else ""
     columns = tuple(dict.fromkeys(key for row in first for key in row.cells))
-    return Source(path.name, columns, lambda wanted: itertools.chain(first, rows), text.size, text.done, path)
+    return Source(
+        path.name, columns, lambda wanted: itertools.chain(first, rows), text.size, text.done, path, read_as=read_as
+    )
 
 
 def _rows(text: TextFile, file: str, encoding: str) -> Iterator[Row]:

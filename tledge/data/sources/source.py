@@ -6,12 +6,14 @@ import codecs
 import gzip
 import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import BufferedReader, TextIOWrapper
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from tledge.errors import DataError, did_you_mean
+from tledge.text_file import marked_encoding, unpacked
 
 ENCODINGS = ("utf-8", "utf-16", "latin-1", "cp1252", "gb18030", "big5", "shift_jis", "euc-kr", "koi8-r", "ascii")
 
@@ -53,7 +55,8 @@ class Source:
 
     `read(wanted)` gives the rows, with the wanted columns at least (`None`: all); `done()` tells how far it came, and
     `size` where that ends: bytes of a text file, else rows. `path` is that of a local file or folder. `is_one_text`
-    tells that the rows are the lines of one document.
+    tells that the rows are the lines of one document. `read_as` says what the file itself told of how it is read, where
+    that is not the usual: its encoding or delimiter.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Source:
     done: Callable[[], int]
     path: Path | None = None
     is_one_text: bool = False
+    read_as: str = ""
 
     @property
     def folder(self) -> Path | None:
@@ -93,24 +97,26 @@ def twice(names: Collection[str]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class TextFile:
-    """The lines of a text file with their ends, its size in bytes, and how many of them were read."""
+    """The lines of a text file with their ends, its encoding, its size in bytes, and how many of them were read."""
 
     lines: Iterator[str]
+    encoding: str
     size: int
     done: Callable[[], int]
 
 
 def open_text(path: Path, encoding: str, *, newline: str) -> TextFile:
-    """A text file, unpacked when its name ends in `.gz`; bytes that do not decode become lone surrogates.
+    """A text file, unpacked when it is packed by gzip or bzip2; bytes that do not decode become lone surrogates.
+
+    A byte-order mark tells the encoding of a file that is to be read as UTF-8.
 
     Raises:
-        DataError: the encoding is unknown, or the file cannot be read. While lines are read: the packed data is
-            damaged, or an encoding of several bytes does not fit.
+        DataError: the encoding is unknown, or the file cannot be read or unpacked. While lines are read: the packed
+            data is damaged, or an encoding of several bytes does not fit.
     """
     try:
-        # A byte-order mark is no part of the first column's name.
-        name = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-        "a".encode(name)
+        is_utf8 = codecs.lookup(encoding).name == "utf-8"
+        "a".encode(encoding)
     except (LookupError, ValueError) as error:  # ValueError: a NUL in the name
         raise DataError(
             f"data.encoding: {encoding!r} is not known; expected one such as {', '.join(ENCODINGS[:4])}"
@@ -120,19 +126,35 @@ def open_text(path: Path, encoding: str, *, newline: str) -> TextFile:
         raw = path.open("rb")
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    return TextFile(
-        _lines(raw, path, name, newline), path.stat().st_size, lambda: path.stat().st_size if raw.closed else raw.tell()
-    )
+    with _mapped(path, encoding):
+        binary = unpacked(raw, path.name)
+        marked = marked_encoding(binary) if is_utf8 else None
+    if marked in (None, "utf-8-sig"):
+        # A byte-order mark is no part of the first column's name.
+        shown, name = encoding, "utf-8-sig" if is_utf8 else encoding
+    else:
+        shown = name = str(marked)
+
+    def lines() -> Iterator[str]:
+        with (
+            _mapped(path, name),
+            raw,
+            TextIOWrapper(cast("BinaryIO", binary), name, errors="surrogateescape", newline=newline) as text,
+        ):
+            yield from text
+
+    return TextFile(lines(), shown, path.stat().st_size, lambda: path.stat().st_size if raw.closed else raw.tell())
 
 
-def _lines(raw: BufferedReader, path: Path, encoding: str, newline: str) -> Iterator[str]:
-    binary = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
+@contextmanager
+def _mapped(path: Path, encoding: str) -> Iterator[None]:
     try:
-        with raw, TextIOWrapper(binary, encoding, errors="surrogateescape", newline=newline) as lines:
-            yield from lines
+        yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"{path.name} cannot be unpacked: {error}; pack it again with gzip") from error
+        raise DataError(f"{path.name} cannot be unpacked: {error}; pack it again with gzip or bzip2") from error
     except UnicodeError as error:
         raise DataError(f"{path.name} is not {encoding}: {error}; set data.encoding") from error
     except OSError as error:
+        if error.errno is None:  # what bz2 raises for damaged data
+            raise DataError(f"{path.name} cannot be unpacked: {error}; pack it again with gzip or bzip2") from error
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error

@@ -22,11 +22,12 @@ def open_file(path: Path, options: Options) -> Source:
     return Source(
         path.name,
         (COLUMN,),
-        lambda wanted: _lines(text, path.name, options.encoding),
+        lambda wanted: _lines(text, path.name, text.encoding),
         text.size,
         text.done,
         path,
         is_one_text=True,
+        read_as=f"in {text.encoding}" if text.encoding != options.encoding else "",
     )
 
 
