@@ -1,7 +1,10 @@
 """`tledge predict`, `verify`, `bench` and `inspect` on a tiny bundle, and the mistakes that a user makes with them."""
 
+import bz2
+import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +32,9 @@ def test_predict(tiny_bundle, capfd):
     assert first["scores"] != second["scores"]
 
 
+UNKNOWN = ("很好的火车", "😀👩‍👩‍👧", "a\u202eb\u0301", "--", "\x1b[31m")  # to a vocabulary of a few words
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "good " * 10_000, "很好的火车", "😀👩‍👩‍👧", "good\nbad", "\t", "a\u202eb\u0301", "--", "\x1b[31m"],
@@ -36,7 +42,8 @@ def test_predict(tiny_bundle, capfd):
 )
 def test_predict_odd_texts(text, tiny_bundle, capfd):
     done = call(capfd, "predict", tiny_bundle, "--", text)
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert bool(re.fullmatch(r"note: TEXT 1: 100% of its tokens are unknown to .*\n", done.err)) == (text in UNKNOWN)
     [answer] = objects(done.out)
     assert answer["text"] == text
     assert answer["label"] in ("negative", "neutral", "positive")
@@ -45,7 +52,8 @@ def test_predict_odd_texts(text, tiny_bundle, capfd):
 def test_predict_a_nul_and_escapes_from_a_file(tiny_bundle, tmp_path, capfd):
     (tmp_path / "t.txt").write_bytes(b"\xef\xbb\xbfgood\x00bad\r\n\ntrain\n")
     done = call(capfd, "predict", tiny_bundle, "--file", tmp_path / "t.txt")
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert "t.txt:1: 100% of its tokens" in done.err
     assert [each["text"] for each in objects(done.out)] == ["good\x00bad", "", "train"]
 
 
@@ -102,6 +110,65 @@ def test_mistakes(arguments, code, parts, tiny_bundle, tmp_path, monkeypatch, ca
     assert done.out == ""
 
 
+REVIEWS = "number;review;rating\r\n1;good train, it was;5\r\n2;bad;1\r\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("t.csv", REVIEWS.encode(), id="semicolons"),
+        pytest.param("t.csv", b"sep=;\r\n" + REVIEWS.encode(), id="a line sep=;"),
+        pytest.param("t.csv", ("\ufeff" + REVIEWS.replace(";", "\t")).encode("utf-16-le"), id="utf-16 with tabs"),
+        pytest.param("t.tsv.gz", gzip.compress(REVIEWS.replace(";", "\t").encode()), id="tsv, packed"),
+        pytest.param("t.csv", bz2.compress(REVIEWS.encode()), id="packed by bzip2"),
+        pytest.param("t.jsonl", b'{"number": 1, "review": "good train, it was"}\n{"review": "bad"}', id="json lines"),
+    ],
+)
+def test_predict_the_column_of_a_table(name, content, tiny_bundle, tmp_path, capfd):
+    (tmp_path / name).write_bytes(content)
+    done = call(capfd, "predict", tiny_bundle, "--file", tmp_path / name)
+    note = f"note: --file {tmp_path / name}: the column 'review' is read; another one: --column NAME\n"
+    assert (done.code, done.err) == (0, note)
+    assert [each["text"] for each in objects(done.out)] == ["good train, it was", "bad"]
+    named = call(capfd, "predict", tiny_bundle, "--file", tmp_path / name, "--column", "review")
+    assert (named.code, named.err, named.out) == (0, "", done.out)
+
+
+def test_predict_a_table_whose_column_is_not_clear(tiny_bundle, tmp_path, capfd):
+    path = tmp_path / "t.csv"
+    path.write_text("title,review\nno good,it was bad\n", encoding="utf-8")
+    predict = ("predict", tiny_bundle, "--file", path)
+    one_line(call(capfd, *predict), 9, "'title', 'review'; say which of them holds the texts: --column NAME")
+    one_line(call(capfd, *predict, "--column", "reviews"), 9, "no column 'reviews'", "did you mean 'review'")
+    one_line(call(capfd, "predict", tiny_bundle, "x", "--column", "review"), 9, "--column review: only for a table")
+    path.write_text("title,text\nno good,bad\nno good,bad,good\n", encoding="utf-8")
+    done = call(capfd, *predict)
+    one_line(done, 9, "t.csv:3: expected 2 cells as in the header, got 3")
+    assert [each["text"] for each in objects(done.out)] == ["bad"]
+    path.write_text("text\n", encoding="utf-8")
+    one_line(call(capfd, *predict), 9, "has no row; expected a header and rows")
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"text\n" + b"good\n" * 999)[:-9])
+    one_line(call(capfd, *predict[:-1], tmp_path / "t.csv.gz"), 9, "t.csv.gz cannot be read: is it cut short?")
+
+
+def test_predict_the_column_that_was_trained_on(tiny_bundle, tmp_path, capfd):
+    shutil.copytree(tiny_bundle, tmp_path / "run" / "bundle")
+    (tmp_path / "run" / "data").mkdir()
+    (tmp_path / "run" / "data" / "data.json").write_text('{"columns": {"text": "body", "label": "mood"}}')
+    (tmp_path / "t.csv").write_text("text,body\nthe title of it,good train\n", encoding="utf-8")
+    done = call(capfd, "predict", tmp_path / "run", "--file", tmp_path / "t.csv")
+    assert "the column 'body' is read" in done.err
+    assert [each["text"] for each in objects(done.out)] == ["good train"]
+
+
+def test_predict_counts_unknown_texts(tiny_bundle, tmp_path, capfd):
+    (tmp_path / "t.txt").write_text("good\n很好的\n火车\n", encoding="utf-8")
+    done = call(capfd, "predict", tiny_bundle, "--file", tmp_path / "t.txt")
+    first, last = done.err.splitlines()
+    assert first.startswith(f"note: {tmp_path / 't.txt'}:2: 100% of its tokens are unknown")
+    assert last == "note: 2 of 3 texts are mostly unknown"
+
+
 def test_predict_not_utf8(tiny_bundle, tmp_path, capfd):
     (tmp_path / "t.txt").write_bytes(b"good\nb\xe4d\n")
     done = call(capfd, "predict", tiny_bundle, "--file", tmp_path / "t.txt")
@@ -109,6 +176,19 @@ def test_predict_not_utf8(tiny_bundle, tmp_path, capfd):
     piped = tledge("predict", tiny_bundle, "-", input="good\nb\udce4d\n")
     one_line(piped, 9, "standard input:2: is not UTF-8")
     assert len(objects(piped.stdout)) == 1
+
+
+def test_a_broken_image_does_not_keep_the_others_from_their_answers(tiny_image_bundle, photos, monkeypatch, capfd):
+    monkeypatch.chdir(photos / "more")
+    (photos / "more" / "cut.jpg").write_bytes((photos / "red.jpg").read_bytes()[:-300])
+    done = call(capfd, "predict", tiny_image_bundle, ".")
+    one_line(done, 9, "cut.jpg is damaged", "(1 of 3 images have no answer)")
+    blue, broken, green = objects(done.out)
+    assert (blue["label"], green["label"]) == ("blue", "green")
+    assert broken.keys() == {"image", "error"} and "is damaged" in broken["error"]
+    strict = call(capfd, "predict", tiny_image_bundle, ".", "--strict")
+    one_line(strict, 9, "cut.jpg is damaged")
+    assert objects(strict.out) == [blue]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows hands arguments over as Unicode")

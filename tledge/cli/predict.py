@@ -5,17 +5,22 @@ from __future__ import annotations
 import json
 import os
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from tledge.cli.places import bundle_of
+from tledge.cli.table_values import column_of, is_table, learnt_column, lines_of
+from tledge.cli.table_values import values as values_in
 from tledge.errors import InputError
 
 if TYPE_CHECKING:
-    from tledge.runtime import Generator
+    from tledge.runtime import Generator, Predictor
+
+MOSTLY = 0.5  # the share of a text's tokens above which its answer means little
 
 ProviderOption = Annotated[
     str,
@@ -38,10 +43,22 @@ def command(
         Path | None,
         typer.Option(
             "--file",
-            help='A file with one text or image path a line, or .jsonl objects with "text" or "image"; its paths are '
-            "relative to it.",
+            help="A table (.csv, .tsv, .jsonl) with a column of texts or image paths, or a file with one a line; also "
+            "packed by gzip or bzip2. Its paths are relative to it.",
         ),
     ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option(
+            "--column",
+            help='The column of the table; by default the one that was trained on, "text" or "image", or the only one '
+            "that holds such.",
+        ),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop at the first image that cannot be read instead of answering the others."),
+    ] = False,
     variant: Annotated[
         str | None, typer.Option("--variant", help="The variant to run; the chosen one by default.")
     ] = None,
@@ -80,7 +97,8 @@ def command(
 ) -> None:
     """Print one JSON object for each text or image, as it comes: the text or the image's path, and the answer.
 
-    A language model goes on with each text: the answer is what it adds, how many tokens, and why it ends.
+    A language model goes on with each text: the answer is what it adds, how many tokens, and why it ends. An image that
+    cannot be read has its reason in "error", and the command then ends with exit code 9.
     """
     from tledge.runtime import Predictor
 
@@ -88,7 +106,8 @@ def command(
         raise InputError(
             "nothing to predict: got no VALUE and no --file; give texts or images, --file F, or - for standard input"
         )
-    predictor = Predictor.load(bundle_of(bundle), variant=variant, provider=provider, threads=threads)
+    folder = bundle_of(bundle)
+    predictor = Predictor.load(folder, variant=variant, provider=provider, threads=threads)
     kind = predictor.manifest.input.kind
     options = _given(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop, seed=seed
@@ -96,7 +115,10 @@ def command(
     if predictor.generator is None and (options or stream):
         named = [f"--{name.replace('_', '-')}" for name in [*options, *(["stream"] if stream else [])]]
         raise InputError(f"{', '.join(named)}: only for language models; the task of this bundle is {predictor.task}")
-    found = _values(values or [], file, kind)
+    if column is not None and (file is None or not is_table(file)):
+        raise InputError(f"--column {column}: only for a table; give one with --file, such as --file rows.csv")
+    found = _values(values or [], file, kind, column, folder)
+    unread, unknown = _Unread(), _Unknown(predictor)
     for place, value, shown in _images(found) if kind == "image" else ((p, text, text) for p, text, _ in found):
         try:
             if stream and predictor.generator is not None:
@@ -104,8 +126,63 @@ def command(
                 continue
             answer = predictor.predict(value, **options)
         except InputError as error:
-            raise InputError(f"{place}: {error}") from error
+            if strict or kind != "image":
+                raise InputError(f"{place}: {error}") from error
+            unread.add(place, error)
+            typer.echo(json.dumps({kind: shown, "error": str(error)}, ensure_ascii=False))
+            continue
+        unread.n_answered += 1
         typer.echo(json.dumps({kind: shown, **answer}, ensure_ascii=False))
+        if kind == "text":
+            unknown.look(place, shown)
+    unknown.sum_up()
+    unread.end()
+
+
+class _Unread:
+    """Counts the images that were answered and those that could not be read."""
+
+    def __init__(self) -> None:
+        self.n_answered = 0
+        self._n_unread = 0
+        self._first = ""
+
+    def add(self, place: str, error: InputError) -> None:
+        """One that could not be read."""
+        self._first = self._first or f"{place}: {error}"
+        self._n_unread += 1
+
+    def end(self) -> None:
+        """Raise the first one's reason, if there is any."""
+        if self._n_unread:
+            n_all = self._n_unread + self.n_answered
+            others = f" ({self._n_unread} of {n_all} images have no answer)" if n_all > 1 else ""
+            raise InputError(f"{self._first}{others}")
+
+
+class _Unknown:
+    """Notes on standard error about texts of which the model's vocabulary knows less than half."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._n_texts = self._n_unknown = 0
+
+    def look(self, place: str, text: str) -> None:
+        """Count one text; the first unknown one is named."""
+        share = self._predictor.unknown_share(text)
+        self._n_texts += 1
+        if share > MOSTLY:
+            self._n_unknown += 1
+            if self._n_unknown == 1:
+                note = (
+                    f"{share:.0%} of its tokens are unknown to the model's vocabulary, so that the answer means little"
+                )
+                typer.echo(f"note: {place}: {note}", err=True)
+
+    def sum_up(self) -> None:
+        """Say how many they were, if more than one."""
+        if self._n_unknown > 1:
+            typer.echo(f"note: {self._n_unknown} of {self._n_texts} texts are mostly unknown", err=True)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -124,21 +201,34 @@ def _stream(generator: Generator, prompt: str, options: dict[str, Any]) -> None:
         typer.echo()
 
 
-def _values(arguments: Iterable[str], file: Path | None, kind: str) -> Iterator[tuple[str, str, Path]]:
+def _values(
+    arguments: Iterable[str], file: Path | None, kind: str, column: str | None, bundle: Path
+) -> Iterator[tuple[str, str, Path]]:
     """Texts or paths one by one as they come, each with where it came from and what a path is relative to."""
     for number, argument in enumerate(arguments, start=1):
         if argument == "-":
             yield from ((*line, Path()) for line in _lines("standard input", sys.stdin.buffer))
         else:
             yield f"{kind.upper()} {number}", _typed(argument), Path()
-    if file is not None:
-        try:
-            with file.open("rb") as lines:
-                objects = file.suffix.lower() == ".jsonl"
-                for line in _objects(str(file), lines, kind) if objects else _lines(str(file), lines):
-                    yield (*line, file.parent)
-        except OSError as error:
-            raise InputError(f"--file {file} cannot be read: {error.strerror}") from error
+    if file is None:
+        return
+    try:
+        with file.open("rb") as binary:
+            found = _in_table(file, binary, kind, column, bundle) if is_table(file) else lines_of(file, binary)
+            yield from ((*each, file.parent) for each in found)
+    except (OSError, EOFError, zlib.error) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else f"is it cut short? {error}"
+        raise InputError(f"--file {file} cannot be read: {why}") from error
+    except UnicodeError as error:
+        raise InputError(f"--file {file} cannot be read: {error}; write it as UTF-8") from error
+
+
+def _in_table(file: Path, binary: BinaryIO, kind: str, column: str | None, bundle: Path) -> Iterator[tuple[str, str]]:
+    """Each value in the column of a table with its place; a column that nobody named is told."""
+    chosen, rows = column_of(file, binary, kind, column, learnt_column(bundle, kind))
+    if chosen not in (column, kind):
+        typer.echo(f"note: --file {file}: the column {chosen!r} is read; another one: --column NAME", err=True)
+    yield from values_in(rows, chosen)
 
 
 def _images(found: Iterable[tuple[str, str, Path]]) -> Iterator[tuple[str, Path, str]]:
@@ -187,16 +277,3 @@ def _lines(name: str, lines: Iterable[bytes]) -> Iterator[tuple[str, str]]:
             yield place, line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
         except UnicodeDecodeError as error:
             raise InputError(f"{place}: is not UTF-8: {error.reason} at byte {error.start} of the line") from error
-
-
-def _objects(name: str, lines: Iterable[bytes], kind: str) -> Iterator[tuple[str, str]]:
-    for place, line in _lines(name, lines):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)[kind]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            value = None
-        if not isinstance(value, str):
-            raise InputError(f'{place}: expected an object with a string "{kind}", got {line.strip()[:60]!r}')
-        yield place, value

@@ -94,6 +94,8 @@ def load(
             image_sides=sizes if task.INPUT == "image" else {},
             target_quantiles=_target_quantiles(tables, parts) if train.labels.are_values else {},
             unlabelled=n_unlabelled,
+            columns={name: settings.columns.get(name, name) for name in (task.INPUT_COLUMN, task.LABEL_COLUMN)},
+            read_as={name: f"{table.source} {table.read_as}" for name, table in tables.items() if table.read_as},
         )
         del tables, train  # their files are open until then
     write_json(folder / "data.json", report)

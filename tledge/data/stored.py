@@ -34,8 +34,9 @@ class DataReport:
     user's own validation or test file has their input, and `repeated` rows of such files whose input was there before,
     by split: they are kept. `text_lengths` has quantiles of the training texts, in characters, or `image_sides` of the
     training images' shorter sides, in pixels. For a regression `label_counts` counts the rows, and `target_quantiles`
-    has quantiles of the numbers, by split. `unlabelled` counts the rows without a label. `fingerprint` is the same for
-    the same inputs and labels in the same splits.
+    has quantiles of the numbers, by split. `unlabelled` counts the rows without a label. `columns` has the training
+    file's column for each of the task's, and `read_as` how files were read that told it themselves, by split.
+    `fingerprint` is the same for the same inputs and labels in the same splits.
     """
 
     labels: tuple[str, ...]
@@ -56,6 +57,8 @@ class DataReport:
     image_sides: Mapping[str, int] = field(default_factory=dict)
     target_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     unlabelled: int = 0
+    columns: Mapping[str, str] = field(default_factory=dict)
+    read_as: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

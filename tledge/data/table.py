@@ -52,6 +52,7 @@ class Table:
     n_read: int
     skipped: Mapping[str, int]
     examples: tuple[str, ...]
+    read_as: str = ""
 
     def name(self, index: int) -> str:
         """Where a row was in its file."""
@@ -119,6 +120,7 @@ def read(
         n_read=len(sizes) + skipped.total(),
         skipped=dict(skipped),
         examples=tuple(examples),
+        read_as=source.read_as,
     )
 
 

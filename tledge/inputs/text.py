@@ -66,6 +66,7 @@ class TextInput:
         pad_type_id: int = 0,
         pad_left: bool = False,
         identity: str = "",
+        unknown_id: int | None = None,
     ) -> None:
         self.max_length = max_length
         self.identity = identity
@@ -74,6 +75,7 @@ class TextInput:
         self.pad_id = pad_id
         self._padding = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": pad_type_id}
         self._pad_left = pad_left
+        self._unknown_id = unknown_id
 
     @classmethod
     def load(cls, folder: Path) -> TextInput:
@@ -109,6 +111,7 @@ class TextInput:
             pad_type_id=int(config.get("pad_token_type_id", 0)),
             pad_left=config.get("padding_side", "right") == "left",
             identity=hashlib.sha256(json.dumps([config, graph], sort_keys=True).encode()).hexdigest(),
+            unknown_id=_unknown_id(tokenizer, graph),
         )
 
     def check(self, value: object) -> None:
@@ -154,6 +157,22 @@ class TextInput:
         """
         self.check(value)
         return list(self._uncut.encode(value).ids)
+
+    def unknown_share(self, values: Sequence[str]) -> float:
+        """The share of the texts' tokens that the vocabulary does not know, 0 to 1; special tokens are not counted.
+
+        It is 0 for vocabularies that know every byte.
+
+        Raises:
+            InputError: a value is not a text.
+        """
+        n_unknown = n_tokens = 0
+        for value in values:
+            self.check(value)
+            encoding = self._tokenizer.encode(value)
+            n_unknown += encoding.ids.count(self._unknown_id) if self._unknown_id is not None else 0
+            n_tokens += encoding.special_tokens_mask.count(0)
+        return n_unknown / n_tokens if n_tokens else 0.0
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, special ones left out; bytes that are no character become U+FFFD."""
@@ -281,6 +300,16 @@ def _pad_id(tokenizer: Tokenizer, config: Mapping[str, Any], graph: Mapping[str,
     if token_id is None:
         raise BundleError(f"{folder / 'tokenizer.json'} does not hold the padding token {token!r}")
     return int(token_id)
+
+
+def _unknown_id(tokenizer: Tokenizer, graph: Mapping[str, Any]) -> int | None:
+    """The token that stands for what the vocabulary does not know; `None` where there is no such."""
+    facts = graph.get("model") or {}
+    if facts.get("type") == "Unigram" or "unk_id" in facts:
+        number = facts.get("unk_id")
+        return int(number) if number is not None else None
+    token = facts.get("unk_token")
+    return None if token is None else tokenizer.token_to_id(token)
 
 
 def _content(token: Any) -> str | None:

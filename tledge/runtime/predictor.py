@@ -124,6 +124,14 @@ class Predictor:
             else:
                 yield from map(_answer, self.generator.generate(batch, batch_size=batch_size, **options))
 
+    def unknown_share(self, text: str) -> float:
+        """The share of a text's tokens that the vocabulary does not know, 0 to 1; 0 for what is no text model.
+
+        Raises:
+            InputError: `text` is no text.
+        """
+        return self._encoder.unknown_share([text]) if isinstance(self._encoder, TextInput) else 0.0
+
     def _refuse(self, value: Any) -> None:
         """Raise what is wrong with a value, if anything is."""
         if self.generator is None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tledge.stages.job import Job
+
+if TYPE_CHECKING:
+    from tledge.data import DataReport
 
 CALIBRATION_ROWS = {"text": 0, "image": 100}
 """How many rows are kept aside by default, by the task's kind of input."""
@@ -25,9 +30,24 @@ def stage(job: Job, folder: Path) -> str:
     )
     counts = {name: len(getattr(splits, name)) for name in ("train", "validation", "calibration", "test")}
     rows = ", ".join(f"{count} {name} rows" for name, count in counts.items() if count)
-    left_out = sum(splits.report.skipped.values())
-    skipped = f", {left_out} broken {'row' if left_out == 1 else 'rows'} left out" if left_out else ""
     what = (
         f"the number {splits.labels[0]!r}" if job.task.PROBLEM_TYPE == "regression" else f"{len(splits.labels)} labels"
     )
-    return f"{what}, {rows}{skipped}"
+    return ", ".join([what, rows, *_left_out(splits.report, job.task.INPUT), *splits.report.read_as.values()])
+
+
+def _left_out(report: DataReport, kind: str) -> Iterator[str]:
+    """What became of the rows that are in no split, in a few words each."""
+    if broken := sum(report.skipped.values()):
+        yield f"{_rows(broken, 'broken')} left out"
+    if report.duplicates:
+        yield f"{_rows(report.duplicates, 'repeated')} left out"
+    if report.conflicts:
+        example = report.conflict_examples[0]
+        yield f"{_rows(report.conflicts, 'more')} left out whose {kind} has another label elsewhere (such as {example})"
+    if report.overlap_dropped:
+        yield f"{_rows(report.overlap_dropped, 'more')} left out whose {kind} is in a file held out"
+
+
+def _rows(count: int, kind: str) -> str:
+    return f"{count} {kind} {'row' if count == 1 else 'rows'}"
