@@ -10,7 +10,8 @@ Weights of 8 bits alone always are (255 * 127 = 32385, 255 * -128 = -32640), as 
 same sign are safe when `|p + q| <= 128`, since 255 * 128 = 32640 and 255 * 129 = 32895. The others are counted here.
 
 The summed axis of a convolution runs over (height, width, input channel) of one group, in this order: that is how
-onnxruntime packs weights. Kernels of depthwise convolutions, and those of int8 or uint8 on both sides, add in 32 bits.
+onnxruntime packs weights. Kernels of depthwise convolutions, those of int8 or uint8 on both sides, and those that take
+the weights first, as `ConvInteger` does, add in 32 bits.
 Reference for the instruction: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, PMADDUBSW.
 
 Needs numpy alone: the same check runs where a graph is made and on a device, whatever the processor.
@@ -62,7 +63,6 @@ class _Operator:
 _CONV = _Operator(0, 3, 4, 5, 1, 2, 8, is_conv=True)
 _OPERATORS = {
     ("", "MatMulInteger"): [_Operator(0, 1, weight_zero=3, activation_zero=2)],
-    ("", "ConvInteger"): [_Operator(0, 1, weight_zero=3, activation_zero=2, is_conv=True)],
     ("", "QLinearMatMul"): [_Operator(0, 3, 4, 5, 1, 2)],
     ("", "QLinearConv"): [_CONV],
     (_MICROSOFT, "QLinearConv"): [_CONV],
@@ -77,6 +77,8 @@ _OPERATORS = {
 }
 _FLOAT_PRODUCTS = {"MatMul": False, "Gemm": False, "Conv": True}
 """Operators between DequantizeLinear nodes that runtimes compute in integers; whether they are convolutions."""
+_MOVING = ("Dropout", "Identity", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators that onnxruntime takes a DequantizeLinear of activations past, so that what follows is in integers too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,15 @@ class View:
         node = self.makers.get(name)
         return node if node is not None and node.op_type in kinds else None
 
+    def dequantizer(self, name: str) -> Any:
+        """The DequantizeLinear that activations come from, directly or past nodes that only move numbers."""
+        for _ in range(len(self.makers) + 1):  # a damaged graph may have a circle
+            node = self.maker(name, "DequantizeLinear", *_MOVING)
+            if node is None or node.op_type == "DequantizeLinear":
+                return node
+            name = node.input[0]
+        return None
+
 
 def check(path: Path) -> Overflow:
     """How many pairs of neighbouring weights in a graph's file could overflow.
@@ -191,7 +202,8 @@ def rows_of(weights: Array, layout: str) -> Array:
     if layout == CONV:
         return np.moveaxis(weights, 1, -1).reshape(weights.shape[0], -1)
     if layout == MATMUL:
-        return np.swapaxes(weights, -1, -2).reshape(-1, weights.shape[-2])
+        columns = weights[:, None] if weights.ndim == 1 else weights
+        return np.swapaxes(columns, -1, -2).reshape(-1, columns.shape[-2])
     return weights
 
 
@@ -199,7 +211,7 @@ def from_rows(rows: Array, shape: tuple[int, ...], layout: str) -> Array:
     """What `rows_of` gave, as weights of that shape again."""
     if layout == CONV:
         return np.moveaxis(rows.reshape(shape[0], *shape[2:], shape[1]), -1, 1)
-    if layout == MATMUL:
+    if layout == MATMUL and len(shape) > 1:
         return np.swapaxes(rows.reshape(*shape[:-2], shape[-1], shape[-2]), -1, -2)
     return rows.reshape(shape)
 
@@ -212,7 +224,7 @@ def codes(product: Product, view: View, folder: Path) -> Array:
     scale, zero = (_value(view, slot, folder) for slot in (product.scale, product.zero))
     if scale is None:
         raise BundleError(f"the scale of the weights of {product.name} is not stored")
-    axis = _attribute(product.rounding, "axis", 1)
+    axis = attribute(product.rounding, "axis", 1)
     along = tuple(-1 if i == axis % stored.ndim else 1 for i in range(stored.ndim))
     scale, zero = (each.reshape(along) if each is not None and each.size > 1 else each for each in (scale, zero))
     rounded = np.rint(stored / scale) + (0 if zero is None else zero)
@@ -258,16 +270,16 @@ def _integer(view: View, node: Any, operator: _Operator) -> Iterator[Product]:
         return
     if _type(view, weight, slot["zero"]) not in (INT8, 0):
         return
-    transposed = bool(_attribute(node, "transB", 0))
+    transposed = bool(attribute(node, "transB", 0))
     yield from _product(view, node, weight, transposed=transposed, is_conv=operator.is_conv, **slot)
 
 
 def _dequantized(view: View, node: Any) -> Iterator[Product]:
     """A float product between DequantizeLinear nodes, which runtimes compute in integers."""
-    before = view.maker(node.input[0], "DequantizeLinear")
+    before = view.dequantizer(node.input[0])
     turned = view.maker(node.input[1], "Transpose")
     after = view.maker(turned.input[0] if turned is not None else node.input[1], "DequantizeLinear")
-    if before is None or after is None or _attribute(after, "block_size", 0):
+    if before is None or after is None or attribute(after, "block_size", 0):
         return
     if _type(view, Slot(before, 0), Slot(before, 2)) != UINT8 or _type(view, Slot(after, 0), Slot(after, 2)) != INT8:
         return
@@ -276,7 +288,7 @@ def _dequantized(view: View, node: Any) -> Iterator[Product]:
         view,
         node,
         Slot(after, 0),
-        transposed=bool(_attribute(node, "transB", 0)) != (turned is not None),
+        transposed=bool(attribute(node, "transB", 0)) != (turned is not None),
         is_conv=_FLOAT_PRODUCTS[node.op_type],
         scale=Slot(after, 1),
         zero=Slot(after, 2) if Slot(after, 2).name else None,
@@ -289,13 +301,15 @@ def _product(
     view: View, node: Any, weight: Slot, *, transposed: bool, is_conv: bool, **places: Slot | None
 ) -> Iterator[Product]:
     name, rounding = weight.name, None
-    turned = view.maker(name, "Transpose")
-    if turned is not None:
-        name, transposed = turned.input[0], not transposed
+    for _ in range(len(view.makers)):  # a damaged graph may have a circle
+        passed = view.maker(name, "Transpose", "Identity")
+        if passed is None:
+            break
+        name, transposed = passed.input[0], transposed != (passed.op_type == "Transpose")
     if (rounding := view.maker(name, "QuantizeLinear")) is not None:
         name = rounding.input[0]
     tensor = view.stored.get(name)
-    if is_conv and tensor is not None and tensor.dims[1] == 1 and tensor.dims[0] == _attribute(node, "group", 1):
+    if is_conv and tensor is not None and tensor.dims[1] == 1 and tensor.dims[0] == attribute(node, "group", 1):
         return  # depthwise
     layout = CONV if is_conv else TRANSPOSED if transposed else MATMUL
     yield Product(node, layout, tensor, weight, rounding=rounding, **places)
@@ -315,7 +329,7 @@ def _type(view: View, slot: Slot, zero: Slot | None) -> int:
         if node.op_type == "DynamicQuantizeLinear":
             return UINT8
         if node.op_type == "QuantizeLinear":
-            return view.types.get(Slot(node, 2).name, 0) or _attribute(node, "output_dtype", 0) or UINT8
+            return view.types.get(Slot(node, 2).name, 0) or attribute(node, "output_dtype", 0) or UINT8
         name, zero = node.input[0], None
     return 0
 
@@ -326,7 +340,8 @@ def _value(view: View, slot: Slot | None, folder: Path) -> Array | None:
     return graph_file.array(view.stored[slot.name], folder)
 
 
-def _attribute(node: Any, name: str, default: int) -> int:
+def attribute(node: Any, name: str, default: int) -> int:
+    """A node's attribute of whole numbers."""
     return next((int(each.i) for each in node.attribute if each.name == name), default)
 
 

@@ -4,11 +4,12 @@ Why: see `tledge.overflow`. On x86 without VNNI two neighbouring products of a u
 added in 16 bits, and two weights of the same sign are safe when their magnitudes sum to at most 128.
 
 `pairs` gives each output channel a scale of its own for that. At the quantizer's scale `s` let the largest sum of a
-pair be `128 f` steps, with `f` at least 1. With the scale `s f` every pair fits but for rounding. A smaller scale has
-finer steps for all weights and a few pairs that do not fit; those are moved to the nearest numbers that sum to 128,
-each weight by half of what is too much. So `SCALES` around `s f` are tried, and the one with the least squared error of
-the channel's weights is taken. Nothing else about the graph changes: the same operators, the same size, the same time,
-and sums that are equal to exact arithmetic on every processor.
+pair be `128 f` steps, or the largest weight `127 f`, with `f` at least 1. With the scale `s f` every pair fits but for
+rounding. A smaller scale has finer steps for all weights and a few pairs that do not fit; those are moved to the
+nearest numbers that sum to 128, each weight by half of what is too much. So `SCALES` around `s f` are tried, and `s`
+itself, and the one with the least squared error of the channel's weights is taken. Nothing else about the graph
+changes: the same operators, the same size, the same time, and sums that are equal to exact arithmetic on every
+processor.
 
 `reduce_range` is the usual way out: weights of 7 bits, -64 to 64, whose steps are twice as wide.
 
@@ -114,7 +115,8 @@ def mend(model: onnx.ModelProto, fix: str, originals: Mapping[str, Array] | None
                 )
             by_tensor.setdefault(id(product.tensor), (view, []))[1].append(product)
     nodes = [node for view in views for node in view.graph.node]
-    return sum(_Weights(view, nodes, found).mend(fix, originals or {}) for view, found in by_tensor.values())
+    weights = [_Weights(model.graph, view, nodes, products) for view, products in by_tensor.values()]
+    return sum(each.mend(fix, originals or {}) for each in weights)
 
 
 def safe(
@@ -131,17 +133,18 @@ def safe(
     Returns:
         `(outputs, inputs) int8` and `(groups,) float32`.
     """
+    # No scale is below the quantizer's own: a bias in its steps need not fit into int32 in finer ones.
+    needed = np.abs(weights).max(1) / _LARGEST[fix]
     if fix == REDUCE_RANGE:
-        scales = _at_least(np.maximum.reduceat(*_sorted(np.abs(weights).max(1), groups)) / _LARGEST[fix])
+        scales = np.maximum(scales, np.maximum.reduceat(*_sorted(needed, groups))).astype(np.float32)
         return _rounded(weights, scales[groups], fix), scales
     even = weights.shape[1] // 2 * 2
-    # Two of opposite signs sum to less than the larger one, which its own scale keeps within 127.
     sums = np.abs(weights[:, 0:even:2] + weights[:, 1:even:2]).max(1, initial=0)
-    largest = np.maximum.reduceat(*_sorted(sums, groups))
-    fitting = scales * np.maximum(1, largest / (LARGEST_PAIR * scales))
+    needed = np.maximum(needed, sums / LARGEST_PAIR)
+    fitting = np.maximum(scales, np.maximum.reduceat(*_sorted(needed, groups)))
     best, least = fitting.astype(np.float32), np.full(len(scales), np.inf)
-    for share in SCALES:
-        tried = (fitting * share).astype(np.float32)
+    for share in (0, *SCALES):
+        tried = np.maximum(scales, fitting * share).astype(np.float32)
         each = tried[groups]
         off = _rounded(weights, each, fix) * each[:, None] - weights
         errors = np.add.reduceat(*_sorted(np.einsum("ij,ij->i", off, off), groups))
@@ -179,10 +182,11 @@ def _at_least(scales: Array) -> Array:
 class _Weights:
     """One stored tensor of weights with everything that reads it."""
 
-    def __init__(self, view: View, nodes: list[Any], products: list[Product]) -> None:
-        self.view, self.nodes, self.products = view, nodes, products
+    def __init__(self, main: onnx.GraphProto, view: View, nodes: list[Any], products: list[Product]) -> None:
+        self.main, self.view, self.nodes, self.products = main, view, nodes, products
         self.tensor = products[0].tensor
-        self.name = str(self.tensor.name) or products[0].weight.name
+        # A Constant's tensor often has no name of its own.
+        self.name = next(name for name, tensor in view.stored.items() if tensor is self.tensor)
 
     def mend(self, fix: str, originals: Mapping[str, Array]) -> int:
         """Change codes, scale, zero point and biases; gives 1, or 0 where there was nothing to do."""
@@ -201,8 +205,7 @@ class _Weights:
         groups = self._groups(codes.shape, layout, scales)
         weights = self._float(codes, scales, zeros, layout, groups, originals)
         rows = np.ascontiguousarray(rows_of(weights, layout), np.float32)
-        own = np.maximum.reduceat(*_sorted(np.abs(rows).max(1), groups)) / 127 if zeros.any() else scales.reshape(-1)
-        new_rows, new_scales = _in_blocks(rows, _at_least(own), groups, fix)
+        new_rows, new_scales = _in_blocks(rows, _at_least(scales.reshape(-1)), groups, fix)
         self._write_codes(from_rows(new_rows, codes.shape, layout), scale_slots)
         self._write_biases(new_scales, scales)
         self._replace(scale_slots, new_scales.reshape(scales.shape), "scale")
@@ -221,7 +224,7 @@ class _Weights:
     def _dequantizers(self) -> list[Any]:
         """The DequantizeLinear nodes of these weights, if the graph is in QDQ form."""
         found = {id(p.weight.node): p.weight.node for p in self.products if p.weight.node.op_type == "DequantizeLinear"}
-        for slot in self._readers(self.tensor.name):
+        for slot in self._readers(self.name):
             if slot.node.op_type == "DequantizeLinear" and slot.index == 0:
                 found[id(slot.node)] = slot.node
         return list(found.values())
@@ -239,7 +242,7 @@ class _Weights:
                 slots.append(product.scale or self._multiplied(product))
         names = {slot.name for slot in slots}
         known = {id(slot.node) for slot in slots} | {id(product.node) for product in self.products}
-        for slot in self._readers(self.tensor.name):
+        for slot in self._readers(self.name):
             if id(slot.node) in known or self._only_turns(slot.node, known):
                 continue
             looked_up = [
@@ -257,7 +260,7 @@ class _Weights:
 
     def _only_turns(self, node: Any, known: set[int]) -> bool:
         """Whether a node passes the weights on to products alone."""
-        return node.op_type in ("Transpose", "QuantizeLinear") and all(
+        return node.op_type in ("Transpose", "Identity", "QuantizeLinear") and all(
             id(slot.node) in known for slot in self._readers(node.output[0])
         )
 
@@ -309,10 +312,16 @@ class _Weights:
         n_rows = rows_of(np.empty(shape, np.bool_), layout).shape[0]
         if scales.size == 1:
             return np.zeros(n_rows, np.intp)
+        for node in self._dequantizers():
+            axis = overflow.attribute(node, "axis", 1) % len(shape)
+            if node.input[0] == self.name and axis != (len(shape) - 1 if layout == overflow.MATMUL else 0):
+                raise QuantizeError(f"{self._layer}: its weights have a scale for each input, not for each output")
         if scales.size == n_rows:
             return np.arange(n_rows)
         if layout == overflow.MATMUL and scales.size == shape[-1]:
             return np.arange(n_rows) % shape[-1]
+        if layout == overflow.MATMUL and len(shape) == 3 and scales.size == shape[0]:  # the directions of an LSTM
+            return np.arange(n_rows) // shape[-1]
         raise QuantizeError(
             f"{self._layer}: weights of shape {shape} with {scales.size} scales; expected one, or one an output"
         )
@@ -350,14 +359,14 @@ class _Weights:
             self.tensor.CopyFrom(numpy_helper.from_array(new, self.tensor.name))
             return
         name = f"{self.name}_quantized"
-        self.view.graph.initializer.append(numpy_helper.from_array(new, name))
+        self.main.initializer.append(numpy_helper.from_array(new, name))
         for rounding in {id(p.rounding): p.rounding for p in self.products if p.rounding is not None}.values():
             for slot in self._readers(rounding.output[0]):
                 slot.node.input[slot.index] = name
             scale_slots[:] = [slot for slot in scale_slots if slot.node is not rounding]
             self.nodes[:] = [node for node in self.nodes if node is not rounding]
             self.view.graph.node.remove(rounding)
-        if not self._readers(self.tensor.name):
+        if not self._readers(self.name) and self.tensor in self.view.graph.initializer:
             self.view.graph.initializer.remove(self.tensor)
 
     def _write_biases(self, new: Array, old: Array) -> None:
@@ -379,20 +388,23 @@ class _Weights:
             assert product.activation_scale is not None
             steps = self._stored([Slot(slot.node, 1)], "scale of the bias")
             activation = self._stored([product.activation_scale], "scale of the activations").astype(np.float64)
-            step = np.broadcast_to(activation.reshape(-1)[0] * new, steps.shape).astype(np.float32)
+            if steps.size != new.size:
+                continue  # steps of its own, which nothing but its DequantizeLinear knows
+            step = (activation.reshape(-1)[0] * new).reshape(steps.shape).astype(np.float32)
             self._replace([slot], np.rint(bias * steps / step).astype(np.int32), "bias")
             self._replace([Slot(slot.node, 1)], step, "bias_scale")
 
     def _replace(self, slots: list[Slot], value: Array, what: str) -> None:
         """Let places read a new value: in the old one's tensor where nothing else reads it, else in one of its own."""
         places = {(id(slot.node), slot.index) for slot in slots}
-        for name in {slot.name for slot in slots}:
+        for name in dict.fromkeys(slot.name for slot in slots):
             tensor = self.view.stored[name]
+            value = np.asarray(value, numpy_helper.to_array(tensor).dtype, order="C")
             if all((id(slot.node), slot.index) in places for slot in self._readers(name)):
-                tensor.CopyFrom(numpy_helper.from_array(np.asarray(value, order="C"), tensor.name))
+                tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
                 continue
-            new = f"{self.name}_own_{what}_{len(self.view.graph.initializer)}"
-            self.view.graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), new))
+            new = f"{self.name}_own_{what}_{len(self.main.initializer)}"
+            self.main.initializer.append(numpy_helper.from_array(value, new))
             for slot in slots:
                 if slot.name == name:
                     slot.node.input[slot.index] = new
