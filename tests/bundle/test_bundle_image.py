@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import sealing
 from onnx import TensorProto
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -24,14 +25,14 @@ FILES = [
     "onnx/model_int8.onnx",
     "preprocessor_config.json",
 ]
-NAMES = ["manifest", "files", "golden inputs", "opens fp32", "golden fp32", "opens int8", "golden int8"]
+NAMES = ["manifest", "files", "golden inputs", "processor", "opens fp32", "golden fp32", "opens int8", "golden int8"]
 
 
 def failed(folder):
     """The details of the checks that did not pass, by name, with the hashes made to agree."""
     path = folder / "bundle.json"
     data = json.loads(path.read_text())
-    path.write_text(json.dumps(data | {"files": checksum.hashes(folder)}))
+    sealing.write(path, data | {"files": checksum.hashes(folder)})
     return {check.name: check.detail for check in verify(folder).checks if not check.passed}
 
 
@@ -195,6 +196,6 @@ def test_manifest_of_before_images_is_read(tiny_bundle):
     path = tiny_bundle / "bundle.json"
     data = json.loads(path.read_text())
     del data["golden"]["images"]
-    path.write_text(json.dumps(data))
+    sealing.write(path, data)
     assert bundle.load(tiny_bundle).golden.images == 0
     assert verify(tiny_bundle).passed

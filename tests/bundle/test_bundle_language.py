@@ -9,6 +9,7 @@ import language_bundle
 import numpy as np
 import onnx
 import pytest
+import sealing
 from safetensors.numpy import load_file, save_file
 
 from tledge import bundle, past
@@ -20,7 +21,7 @@ from tledge.runtime import verify
 def accept_hashes(folder):
     """Make the manifest agree with the files, so that only what is behind the hashes can be found."""
     path = folder / "bundle.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"files": checksum.hashes(folder)}))
+    sealing.write(path, json.loads(path.read_text()) | {"files": checksum.hashes(folder)})
 
 
 def failed(folder):
@@ -213,7 +214,7 @@ def test_manifest_without_room_for_a_token_is_damaged(tmp_path):
     path = folder / "bundle.json"
     data = json.loads(path.read_text())
     data["generation"]["context_length"] = 1
-    path.write_text(json.dumps(data))
+    sealing.write(path, data)
     with pytest.raises(BundleError, match=r"damaged: generation.context_length must be 2 or more, got 1"):
         bundle.load(folder)
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import sealing
 
 from tledge import bundle
 from tledge.bundle import checksum
@@ -11,14 +12,14 @@ from tledge.errors import BundleError
 
 def edit(folder, **changes):
     path = folder / "bundle.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    sealing.write(path, json.loads(path.read_text()) | changes)
 
 
 def without(folder, key):
     path = folder / "bundle.json"
     data = json.loads(path.read_text())
     del data[key]
-    path.write_text(json.dumps(data))
+    sealing.write(path, data)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import sealing
 from safetensors.numpy import load_file, save_file
 
 from tledge import bundle
@@ -78,7 +79,7 @@ def test_another_answer_is_found_there(device, made, tmp_path):
         abs(tensor).max() for name, tensor in tensors.items() if ".output.int8_dynamic." in name
     )
     save_file(tensors, wrong / "golden.safetensors")
-    (wrong / "bundle.json").write_text(json.dumps(manifest | {"files": checksum.hashes(wrong)}))
+    sealing.write(wrong / "bundle.json", manifest | {"files": checksum.hashes(wrong)})
     done = subprocess.run(
         [device, "-m", "tledge", "verify", wrong, "--json"], capture_output=True, text=True, check=False
     )

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import sealing
 
 from tledge import metrics
 from tledge.errors import BundleError, InputError
@@ -91,7 +92,7 @@ def test_unknown_variant_and_provider(tiny_bundle):
 
 def test_bundle_of_an_unknown_task(tiny_bundle):
     path = tiny_bundle / "bundle.json"
-    path.write_text(path.read_text().replace('"text_classification"', '"text_divination"'))
+    sealing.write(path, json.loads(path.read_text()) | {"task": "text_divination"})
     with pytest.raises(BundleError, match="'text_divination' is not among the tasks"):
         Predictor.load(tiny_bundle)
 
@@ -99,7 +100,7 @@ def test_bundle_of_an_unknown_task(tiny_bundle):
 def test_labels_that_do_not_fit_the_outputs(tiny_bundle):
     path = tiny_bundle / "bundle.json"
     data = json.loads(path.read_text())
-    path.write_text(json.dumps(data | {"labels": data["labels"][:2]}))
+    sealing.write(path, data | {"labels": data["labels"][:2]})
     with pytest.raises(BundleError, match="2 labels"):
         Predictor.load(tiny_bundle)
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import overflowing
 import pytest
+import sealing
 from safetensors.numpy import load_file, save_file
 
 from tledge import processor
@@ -32,7 +33,7 @@ def accept_hashes(folder):
     path = folder / "bundle.json"
     data = json.loads(path.read_text())
     data["files"] = checksum.hashes(folder)
-    path.write_text(json.dumps(data))
+    sealing.write(path, data)
 
 
 def test_whole_bundle_passes(tiny_bundle):

@@ -4,7 +4,17 @@ from pathlib import Path
 
 from tledge.bundle import checksum
 from tledge.bundle.decoding import Decoding, read_decoding
-from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, Provenance, find, find_variant, load
+from tledge.bundle.manifest import (
+    FORMAT_VERSION,
+    Golden,
+    InputSpec,
+    Manifest,
+    Provenance,
+    find,
+    find_variant,
+    is_sealed,
+    load,
+)
 from tledge.bundle.write import replace_readme, write
 
 __all__ = [
@@ -17,6 +27,7 @@ __all__ = [
     "check_files",
     "find",
     "find_variant",
+    "is_sealed",
     "load",
     "read_decoding",
     "replace_readme",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -10,11 +12,14 @@ from typing import Any
 
 from tledge import artifacts
 from tledge.artifacts import TensorSpec, Variant
+from tledge.bundle import seal
 from tledge.bundle.decoding import Decoding
 from tledge.errors import BundleError, InputError, did_you_mean
 
 FORMAT_VERSION = 1
 FILE = "bundle.json"
+_LARGEST = 64 * 1024 * 1024
+"""Bytes of a manifest at most; those of a thousand labels and variants are far below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +123,51 @@ def load(path: str | Path) -> Manifest:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise BundleError(f"{folder} is not a bundle: it {what}; expected a folder with {FILE}")
+    content = _content(folder)
     try:
-        data = artifacts.read_json(folder / FILE)
-    except FileNotFoundError as error:
-        raise BundleError(f"{folder} is not a bundle: it has no {FILE}") from error
+        data = json.loads(content)
     except json.JSONDecodeError as error:
         raise BundleError(f"{folder / FILE} is not JSON: {error}") from error
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{folder / FILE} cannot be read: {error}") from error
-    return parse(data, str(folder / FILE))
+    except (ValueError, RecursionError) as error:
+        reason = "its values are nested too deep" if isinstance(error, RecursionError) else error
+        raise BundleError(f"{folder / FILE} cannot be read: {reason}") from error
+    manifest = parse(data, str(folder / FILE))
+    if seal.is_sealed(content) and not seal.holds(content):
+        raise BundleError(
+            f"{folder / FILE} was changed after it was written: the hash at its end is another one; copy the bundle "
+            "again, or make it again"
+        )
+    return manifest
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether the manifest of a bundle has a hash of itself, which `load` then holds it to; older ones have none.
+
+    Raises:
+        BundleError: it cannot be read.
+    """
+    return seal.is_sealed(_content(folder))
+
+
+def save(folder: Path, manifest: Manifest) -> None:
+    """Write a manifest with its hash aside, and rename it."""
+    aside = folder / f".{FILE}.partial"
+    aside.write_text(seal.sealed(artifacts.to_json(manifest)), encoding="utf-8", newline="\n")
+    os.replace(aside, folder / FILE)
+
+
+def _content(folder: Path) -> bytes:
+    path = folder / FILE
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LARGEST:
+            what = f"{facts.st_size:,} bytes" if stat.S_ISREG(facts.st_mode) else "no regular file"
+            raise BundleError(f"{path} cannot be read: it is {what}; expected a file of at most {_LARGEST:,} bytes")
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder} is not a bundle: it has no {FILE}") from error
+    except OSError as error:
+        raise BundleError(f"{path} cannot be read: {error}") from error
 
 
 def find(path: str | Path) -> Path:

@@ -100,7 +100,7 @@ def write(
             provenance=provenance,
             generation=generation,
         )
-        write_json(aside / manifest.FILE, result)
+        manifest.save(aside, result)
         _move(aside, folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -122,7 +122,7 @@ def replace_readme(folder: Path, text: str) -> Manifest:
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
     after = dataclasses.replace(before, files={**before.files, path.name: checksum.sha256(path)})
-    write_json(folder / manifest.FILE, after)
+    manifest.save(folder, after)
     return after
 
 

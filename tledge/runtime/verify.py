@@ -38,7 +38,7 @@ def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
     """What holds of a bundle on this machine; a bundle that does not hold is told in the checks, not raised.
 
     ====================  =====================================================================================
-    `manifest`            `bundle.json` is there, whole, and of a format that this version reads
+    `manifest`            `bundle.json` is there, as its own hash says, and of a format that this version reads
     `files`               no file is missing, extra or changed
     `golden inputs`       preprocessing gives the stored tensors
     `processor`           where the variants were scored and timed, and whether this machine is of that kind
@@ -59,7 +59,7 @@ def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
         manifest = bundle.load(folder)
     except BundleError as error:
         return Verification((Check("manifest", False, str(error)),))
-    checks = [Check("manifest", True, f"format {manifest.format_version}"), _files(folder, manifest)]
+    checks = [_manifest(folder, manifest), _files(folder, manifest)]
     try:
         vectors = golden.read(folder, manifest.golden)
         encoder = inputs.load(manifest.input.kind, folder)
@@ -74,6 +74,13 @@ def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
     for variant in manifest.variants:
         checks += _variant(folder, manifest, variant, vectors, provider)
     return Verification(tuple(checks))
+
+
+def _manifest(folder: Path, manifest: Manifest) -> Check:
+    if not bundle.is_sealed(folder):
+        why = "it has no hash of its own, so that a change in it would not be found: an older release made it, or it is"
+        return Check("manifest", False, f"{why} damaged; make the bundle again: tledge run RECIPE")
+    return Check("manifest", True, f"format {manifest.format_version}, and its own hash holds")
 
 
 def _files(folder: Path, manifest: Manifest) -> Check:
