@@ -4,6 +4,8 @@ import dataclasses
 import importlib
 import json
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,6 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tledge import artifacts, bundle
+from tledge.bundle import golden
 from tledge.bundle.manifest import Manifest
 from tledge.errors import BundleError
 from tledge.inputs.text import SENTENCES
@@ -49,6 +52,13 @@ def test_layout_and_manifest(tiny, tmp_path):
     assert sorted(loaded.files) == [name for name in FILES if name != "bundle.json"]
     assert bundle.check_files(tmp_path / "bundle") == []
     assert list(tmp_path.glob(".*")) == []
+
+
+def test_tolerances_are_those_of_the_specification():
+    page = (Path(__file__).parents[2] / "docs" / "bundle-format.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (?:`(\w+)`|any other) \| (0\.\d+) \|", page, re.MULTILINE)
+    assert {name for name, _ in rows} >= {"", "fp32", "int8_dynamic", "int4_weight_only"}
+    assert {name: golden.tolerance(name) for name, _ in rows} == {name: float(share) for name, share in rows}
 
 
 def test_manifest_survives_json(tiny, tmp_path):
