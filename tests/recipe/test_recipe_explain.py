@@ -119,7 +119,7 @@ def complaint(path: str, *overrides: str) -> str:
         ),
         (
             "quantize:\n  - fp16",
-            "7: quantize: expected a section of keys (int8_static, schemes), got a list",
+            "7: quantize: expected a section of keys (int8_static, overflow_fix, schemes), got a list",
         ),
         ("quantize:\n  schemes: [fp16, fp16]", "8: quantize.schemes: 'fp16' is there twice; name it once"),
     ],
@@ -189,7 +189,7 @@ def test_every_mistake_has_its_line(write) -> None:
     assert lines[3].startswith("recipe.yaml:3: model.backbone: missing key; add it: A hub id")
     assert lines[4:] == [
         "recipe.yaml:4: model.backbon: unknown key; known keys are backbone, head, match, "
-        "max_length, pooling, preprocessing, revision, shape, tokenizer, weights; "
+        "max_length, max_unknown, pooling, preprocessing, revision, shape, tokenizer, weights; "
         "did you mean 'backbone'?"
     ]
 

@@ -18,6 +18,8 @@ from tledge.recipe.save import recipe_text
 if TYPE_CHECKING:
     from tledge.report import Candidate, DataFacts, Facts, ImageFacts, PreprocessingFacts, TrainingFacts
 
+LEAST_UNKNOWN = 0.01  # the share of unknown tokens from which on readers are told
+
 __all__ = ["facts", "public_name", "variants"]
 
 
@@ -64,6 +66,7 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
         parity=tuple(artifacts.from_dict(ParityCase, case) for case in read_json(folder / "export" / "parity.json")),
         bench=artifacts.from_dict(BenchResult, read_json(bench)) if bench.exists() else None,
         stage_seconds=_seconds(folder),
+        warnings=_unknown(folder / "train" / "train.json"),
         **told,
     )
 
@@ -116,6 +119,13 @@ def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
         augmentation=_augmentation(recipe) if image else {},
         contact_sheet=data_uri(folder / "train" / "contact_sheet.jpg"),
     )
+
+
+def _unknown(path: Path) -> tuple[str, ...]:
+    """The share of the training texts' tokens that the vocabulary does not know, where it is a percent or more."""
+    share = read_json(path).get("unknown_tokens") or 0.0
+    told = f"{share:.1%} of the tokens of the training texts are unknown to the vocabulary, and alike to the model."
+    return (told,) if share >= LEAST_UNKNOWN else ()
 
 
 def _notes(trained: dict[str, Any]) -> tuple[str, ...]:

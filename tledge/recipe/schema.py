@@ -142,6 +142,8 @@ class Model(Section):
     decoders, else `mean`."""
     max_length: Annotated[int, Field(ge=2)] = 128
     """Texts are cut at this number of tokens; a language model trains on blocks of so many."""
+    max_unknown: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The largest share of the training texts' tokens that the vocabulary may not know; from 0.05 on it is said."""
     preprocessing: Preprocessing = Preprocessing()
     head: Head = Head()
 

@@ -11,6 +11,7 @@ from tledge import artifacts, inputs, losses, plugins, processes
 from tledge.artifacts import write_json
 from tledge.cache import cache_folder
 from tledge.inputs import Input
+from tledge.stages import vocabulary
 from tledge.stages.job import Job
 
 SETTLING_IMAGES = 256
@@ -27,6 +28,7 @@ class Trained:
     digest: str
     notes: tuple[str, ...]
     fitted: list[Any]
+    unknown_tokens: float | None
 
 
 def stage(job: Job, folder: Path) -> str:
@@ -47,6 +49,7 @@ def stage(job: Job, folder: Path) -> str:
                 "pooling": getattr(classifier, "pooling", ""),
                 "input": _input_facts(trained.encoder),
                 "notes": list(trained.notes),
+                "unknown_tokens": trained.unknown_tokens,
                 "parameters": sum(p.numel() for p in classifier.parameters()),
                 "trained_parameters": sum(p.numel() for p in classifier.parameters() if p.requires_grad),
                 "phases": [artifacts.to_dict(each) for each in trained.fitted],
@@ -63,8 +66,8 @@ def _taken(job: Job, folder: Path) -> str:
     """A checkpoint as it is, its head included."""
     from tledge import data, model
 
-    labels = data.open_splits(job.stage("data")).labels
-    source = model.whole(job.recipe.model.backbone, task=job.recipe.task, labels=labels)
+    splits = data.open_splits(job.stage("data"))
+    source = model.whole(job.recipe.model.backbone, task=job.recipe.task, labels=splits.labels)
     if not processes.is_main():
         return ""
     classifier = model.load(source)
@@ -78,6 +81,7 @@ def _taken(job: Job, folder: Path) -> str:
             "pooling": getattr(classifier, "pooling", ""),
             "input": _input_facts(encoder),
             "notes": ["taken as it is, with its head"],
+            "unknown_tokens": vocabulary.unknown_share(job, encoder, splits.train[job.task.INPUT_COLUMN]),
             "parameters": sum(p.numel() for p in classifier.parameters()),
             "trained_parameters": 0,
             "phases": [],
@@ -118,6 +122,7 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
         if processes.is_main():
             model.save_inputs(classifier, backbone, folder / "inputs")
         encoder = inputs.load(task.INPUT, folder / "inputs")
+    unknown_tokens = vocabulary.unknown_share(job, encoder, train_rows.values) if pretrained else None
     if task.INPUT == "image" and (not pretrained or recipe.model.weights == "none"):
         model.settle(classifier.backbone, _batches(encoder, train_rows.values))
     digest = model.weights_digest(classifier.backbone)
@@ -173,7 +178,7 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
             )
         )
     notes = tuple(getattr(backbone, "notes", ()))
-    return Trained(classifier, backbone, encoder, digest, notes, fitted)
+    return Trained(classifier, backbone, encoder, digest, notes, fitted, unknown_tokens)
 
 
 def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: Any) -> Any:

@@ -1,0 +1,43 @@
+"""How much of the training texts the backbone's vocabulary does not know: said, and refused where it is too much."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tledge.errors import DataError
+from tledge.inputs import Input
+from tledge.inputs.text import TextInput
+from tledge.stages.job import Job
+
+LOOKED_AT = 2000
+"""Training texts that are looked at, evenly spread."""
+
+WARNED = 0.05
+"""The share of unknown tokens from which on it is said."""
+
+
+def unknown_share(job: Job, encoder: Input, texts: Sequence[str]) -> float | None:
+    """The share of unknown tokens in the training texts, 0 to 1; `None` for what are no texts.
+
+    Args:
+        job: the run; from 5 % on it is told.
+        encoder: of the backbone.
+        texts: of the training rows.
+
+    Raises:
+        DataError: the share is more than `model.max_unknown`.
+    """
+    if not isinstance(encoder, TextInput):
+        return None
+    step = -(-len(texts) // LOOKED_AT)
+    share = encoder.unknown_share(list(texts[:: max(1, step)]))
+    most, backbone = job.recipe.model.max_unknown, job.recipe.model.backbone
+    told = f"{share:.1%} of the tokens of the training texts are unknown to the vocabulary of {backbone}"
+    if share > most:
+        raise DataError(
+            f"{told}, more than model.max_unknown: {most:g}; take a backbone whose tokenizer knows the language, or "
+            "raise model.max_unknown"
+        )
+    if share >= WARNED:
+        job.say(f"warning: {told}: what they say is lost on the model; take a backbone whose tokenizer knows them")
+    return share
