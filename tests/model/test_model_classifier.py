@@ -85,8 +85,8 @@ def test_a_pooler_that_was_never_trained_is_not_taken(tmp_path):
         ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False}, "cls"),
         ({"pooling_mode_mean_tokens": True}, "mean"),
         ({"pooling_mode_lasttoken": True}, "last"),
-        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "mean"),
-        ({"pooling_mode_max_tokens": True}, "pooler"),
+        ({"pooling_mode": "lasttoken", "include_prompt": True}, "last"),
+        ({"pooling_mode": ["cls"]}, "cls"),
     ],
 )
 def test_a_sentence_transformers_setting_wins(declared, pooling, pretrained, tmp_path):
@@ -94,6 +94,58 @@ def test_a_sentence_transformers_setting_wins(declared, pooling, pretrained, tmp
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text(json.dumps(declared))
     assert model.load_backbone(str(folder)).pooling == pooling
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "mean \\+ max|max \\+ mean"),
+        ({"pooling_mode_max_tokens": True}, "'max'"),
+        ({"pooling_mode_new_tokens": True}, "'pooling_mode_new_tokens'"),
+        ({"pooling_mode": "weightedmean"}, "'weightedmean'"),
+        ({"pooling_mode": ["cls", "mean"]}, "'cls \\+ mean'"),
+    ],
+)
+def test_a_pooling_that_is_not_known_is_refused_until_another_one_is_named(declared, told, pretrained, tmp_path):
+    folder = shutil.copytree(pretrained("bert"), tmp_path / "sentence")
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(declared))
+    with pytest.raises(ModelError, match=rf"pools its tokens by .*{told}.*; set model.pooling to one of mean, cls, "):
+        families.classifier(folder)
+    assert families.classifier(folder, pooling="mean")[0].pooling == "mean"
+
+
+def sentence_modules(*kinds):
+    return json.dumps(
+        [{"path": f"{i}_{kind}", "type": f"sentence_transformers.models.{kind}"} for i, kind in enumerate(kinds)]
+    )
+
+
+def test_what_sentence_transformers_does_besides_is_told(pretrained, tmp_path):
+    folder = shutil.copytree(pretrained("bert"), tmp_path / "sentence")
+    (folder / "modules.json").write_text(sentence_modules("Transformer", "Pooling", "Dense", "Normalize"))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode": "cls"}')
+    (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: ", "document": ""}}')
+    backbone = model.load_backbone(str(folder))
+    assert backbone.pooling == "cls"
+    assert "the parts Dense, Normalize are left out" in backbone.notes[0]
+    assert "has prompts (query: 'query: ') that are not put before texts" in backbone.notes[1]
+    (folder / "modules.json").write_text(sentence_modules("Transformer", "Pooling", "Pooling"))
+    with pytest.raises(ModelError, match="pools its tokens by '1_Pooling and then 2_Pooling'"):
+        families.classifier(folder)
+
+
+def test_the_pooling_of_the_old_layout_is_found_from_the_folder_inside(pretrained, tmp_path):
+    shutil.copytree(pretrained("bert"), tmp_path / "0_Transformer")
+    (tmp_path / "modules.json").write_text(sentence_modules("Transformer", "Pooling"))
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    assert model.load_backbone(str(tmp_path / "0_Transformer")).pooling == "cls"
+    with pytest.raises(
+        ModelError, match=r"has no config.json; it is in sentence-transformers' old layout: name '.*0_Tr"
+    ):
+        model.load_backbone(str(tmp_path))
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)

@@ -25,12 +25,12 @@ def loaded(path, how="names", reference=NAME):
     return model.load_backbone(reference, kind="image", weights=str(path), match=how)
 
 
-@pytest.mark.parametrize("form", ["plain", "module.", "state_dict", "classes", "headless"])
+@pytest.mark.parametrize("form", ["plain", "module.", "module._orig_mod.model.", "state_dict", "classes", "headless"])
 def test_a_file_of_weights_is_loaded(form, state, tmp_path):
     path = tmp_path / "weights.pth"
     kept = dict(state)
-    if form == "module.":
-        kept = {f"module.{n}": t for n, t in kept.items()}
+    if form.startswith("module."):
+        kept = {f"{form}{n}": t for n, t in kept.items()}
     if form == "classes":
         kept |= {"classifier.1.weight": torch.zeros(7, 512, 1, 1), "classifier.1.bias": torch.zeros(7)}
     if form == "headless":
@@ -40,6 +40,30 @@ def test_a_file_of_weights_is_loaded(form, state, tmp_path):
     assert torch.equal(backbone.module.features[0].weight, state["features.0.weight"])
     assert torch.equal(backbone.module.features[12].expand3x3.bias, state["features.12.expand3x3.bias"])
     assert backbone.notes == ()
+
+
+@pytest.mark.parametrize("name", ["epoch=3.ckpt", "pytorch_model.bin"])
+def test_what_stands_beside_the_network_is_left_out_and_told(name, state, tmp_path):
+    kept = {f"model.{n}": t for n, t in state.items()} | {"loss_fn.weight": torch.ones(3), "acc.correct": torch.ones(1)}
+    torch.save({"epoch": 3, "state_dict": kept, "hyper_parameters": {"lr": 1e-3}}, tmp_path / name)
+    backbone = loaded(tmp_path / name)
+    assert torch.equal(backbone.module.features[0].weight, state["features.0.weight"])
+    assert backbone.notes == (
+        f"of {tmp_path / name} the tensors under 'model.' were taken, and 2 left out: loss_fn.weight, acc.correct",
+    )
+
+
+def test_names_of_compiled_layers_are_found(state, tmp_path):
+    torch.save({n.replace("squeeze.", "squeeze._orig_mod."): t for n, t in state.items()}, tmp_path / "w.pt")
+    backbone = loaded(tmp_path / "w.pt")
+    assert torch.equal(backbone.module.features[3].squeeze.bias, state["features.3.squeeze.bias"])
+
+
+def test_whole_numbers_are_no_weights(state, tmp_path):
+    changed = dict(state) | {"features.0.weight": torch.ones(64, 3, 3, 3, dtype=torch.int8)}
+    torch.save(changed, tmp_path / "w.pth")
+    with pytest.raises(ModelError, match=r"1 of another kind: features.0.weight torch.int8 instead of torch.float32"):
+        loaded(tmp_path / "w.pth")
 
 
 def test_safetensors_are_loaded(state, tmp_path):
@@ -112,6 +136,8 @@ class Thing:
         (Thing(), "holds Python objects, which are not loaded since loading could run their code"),
         ({"epoch": 1}, "holds no named tensors; expected a state dict"),
         (b"no zip", "cannot be read|holds Python objects"),
+        (b"", r"w\.pth' is empty; download it again"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", r"w\.pth is a Git LFS pointer, .*git lfs pull"),
         (None, "there is no file"),
     ],
 )
@@ -182,7 +208,7 @@ def test_a_damaged_checkpoint_is_no_backbone(tmp_path):
     model.save(built, tmp_path, backbone)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:3000])
-    with pytest.raises(ModelError, match=r"model\.safetensors' cannot be read"):
+    with pytest.raises(ModelError, match=r"model\.safetensors is cut short in its header \(3,000 bytes\)"):
         model.load_backbone(str(tmp_path), kind="image")
 
 

@@ -44,7 +44,15 @@ def test_schemes_that_are_named_replace_the_default(load) -> None:
 
 @pytest.mark.parametrize(
     ("weights", "kept"),
-    [("IMAGENET1K_V2", True), ("none", True), ("package:p/w.pth", True), ("w.pth", False), ("w.safetensors", False)],
+    [
+        ("IMAGENET1K_V2", True),
+        ("none", True),
+        ("package:p/w.pth", True),
+        ("w.pth", False),
+        ("w.safetensors", False),
+        ("pytorch_model.bin", False),
+        ("epoch=3.ckpt", False),
+    ],
 )
 def test_weights_are_a_path_when_they_end_like_one(load, tmp_path: Path, weights: str, kept: bool) -> None:
     assert load(f"model.weights={weights}").model.weights == (weights if kept else str(tmp_path / weights))

@@ -4,6 +4,7 @@ from tledge.model import student
 from tledge.model.backbones import Backbone, ImageBackbone, kind_of
 from tledge.model.backbones import load as load_backbone
 from tledge.model.backbones.transformers import weights_digest
+from tledge.model.backbones.vocabulary import vocabulary_size
 from tledge.model.blocks import Block, block_list, levels
 from tledge.model.checkpoint import build, load, save, save_beside, save_inputs, whole
 from tledge.model.classifier import TextClassifier
@@ -12,11 +13,12 @@ from tledge.model.image_classifier import ImageClassifier
 from tledge.model.ladder import Phase, phases
 from tledge.model.language import Language, check_length, context_length, load_language, save_language
 from tledge.model.language_phase import LanguagePhase, language_phase
-from tledge.model.language_tokenizer import load_tokenizer, vocabulary_size
+from tledge.model.language_tokenizer import load_tokenizer
 from tledge.model.lessons import Lessons, lessons, with_teacher_logits
 from tledge.model.lora import merged, with_lora
 from tledge.model.parameter_groups import groups_of
 from tledge.model.rows import Rows
+from tledge.model.saved import check_saved, check_saved_language
 from tledge.model.settle import settle
 from tledge.model.student import choose_layers, from_layers, layer_map, of_shape
 
@@ -36,6 +38,8 @@ __all__ = [
     "block_list",
     "build",
     "check_length",
+    "check_saved",
+    "check_saved_language",
     "choose_layers",
     "context_length",
     "describe",

@@ -159,6 +159,17 @@ def build_text(
     Raises:
         ModelError: the pooling does not fit the backbone, or `max_length` is more than it can read.
     """
+    if pooling not in POOLINGS:
+        raise ModelError(
+            f"model.pooling: {backbone.reference!r} pools its tokens by {pooling!r} as its own files say, which is not "
+            f"known here; set model.pooling to one of {', '.join(POOLINGS)}"
+        )
+    absent = [name for name in backbone.missing if name.startswith(text_backbones.UNUSED_PARTS)]
+    if pooling == "pooler" and absent:
+        raise ModelError(
+            f"model.pooling: the checkpoint {backbone.reference!r} lacks {len(absent)} weights of its pooler, such as "
+            f"{absent[0]!r}; expected one of mean, cls, last or auto"
+        )
     limit = _longest(backbone)
     if limit is not None and max_length > limit:
         raise ModelError(f"model.max_length: got {max_length}, but {backbone.reference!r} reads at most {limit} tokens")

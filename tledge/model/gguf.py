@@ -8,13 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.integrations.gguf.reader import read_gguf_metadata
 from transformers.modeling_gguf_pytorch_utils import GGUF_SUPPORTED_ARCHITECTURES
 
-from tledge import package_files
+from tledge import lfs, package_files
 from tledge.errors import ModelError, did_you_mean
+from tledge.model.backbones.loading import pretrained
 
 SUFFIX = ".gguf"
 
@@ -49,16 +49,21 @@ def load(path: Path) -> Any:
     """
     config = config_of(path)
     try:
-        module = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
+        loaded = pretrained(
+            AutoModelForCausalLM,
+            str(path.parent),
+            reference=str(path),
             config=config,
+            free=(),
+            gguf_file=path.name,
             quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
+            use_safetensors=None,
         )
+    except ModelError:
+        raise
     except Exception as error:  # the reader of the format raises whatever a damaged file leads to
         raise ModelError(f"model.backbone: {path} cannot be read as GGUF: {_first_line(error)}") from error
-    return module.eval()
+    return loaded.module
 
 
 def config_of(path: Path) -> Any:
@@ -89,6 +94,8 @@ def load_tokenizer(path: Path) -> Any:
 
 def _check(path: Path) -> None:
     """Read the header, whose errors say most."""
+    if lfs.is_pointer(path):
+        raise ModelError(f"model.backbone: {lfs.advice(path)}")
     try:
         metadata, _ = read_gguf_metadata(str(path))
         architecture = str(metadata["general.architecture"])

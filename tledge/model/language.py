@@ -18,8 +18,11 @@ from transformers.utils import logging as transformers_logging
 from tledge.artifacts import read_json, write_json
 from tledge.errors import ModelError, did_you_mean
 from tledge.model import gguf
+from tledge.model.backbones.folder import check_not_quantized
+from tledge.model.backbones.loading import pretrained
 from tledge.model.backbones.transformers import config_of, explain, loading_options, place_of
-from tledge.model.language_tokenizer import FRESH, load_tokenizer, vocabulary_size
+from tledge.model.backbones.vocabulary import vocabulary_size
+from tledge.model.language_tokenizer import FRESH, load_tokenizer
 from tledge.model.student.config import fields_of, with_shape
 from tledge.recipe.distillation import Shape
 
@@ -35,13 +38,15 @@ _CAUSAL_ATOL = 1e-3
 class Language:
     """A language model with its tokenizer.
 
-    `module` is a `PreTrainedModel` that gives logits of the next token, in eval mode, float32; `config` is its own.
+    `module` is a `PreTrainedModel` that gives logits of the next token, in eval mode, float32; `config` is its own, and
+    `notes` are lines to tell the user.
     """
 
     reference: str
     module: Any
     config: Any
     tokenizer: Any
+    notes: tuple[str, ...] = ()
 
 
 def load_language(
@@ -71,13 +76,14 @@ def load_language(
     """
     transformers_logging.disable_progress_bar()
     tokens = load_tokenizer(reference, revision=revision, tokenizer=tokenizer)
+    notes: tuple[str, ...] = ()
     if reference.startswith(FRESH):
         fresh = _fresh_config(reference, shape, vocabulary_size(tokens), max_length)
         module = _with_random_weights(fresh, reference, seed)
     elif gguf.is_gguf(reference):
         module = gguf.load(gguf.file_of(reference))
     else:
-        module = _pretrained(reference, revision)
+        module, notes = _pretrained(reference, revision)
     config = module.config
     _check_vocabulary(module, tokens, tokenizer or reference, reference)
     _check_causal(module, reference)
@@ -85,7 +91,7 @@ def load_language(
     own_ids = tokenizer is None and not reference.startswith(FRESH)
     _set_special_tokens(module, tokens, keep=own_ids)
     config.dtype = torch.float32  # what is in memory and will be stored
-    return Language(reference, module, config, tokens)
+    return Language(reference, module, config, tokens, notes)
 
 
 def save_language(language: Language | nn.Module, folder: Path, tokenizer: Any = None) -> None:
@@ -146,24 +152,32 @@ def _check_length(config: Any, reference: str, max_length: int | None) -> None:
         raise ModelError(f"model.max_length: got {max_length}, but {reference!r} reads at most {limit} tokens")
 
 
-def _pretrained(reference: str, revision: str | None) -> Any:
+def _pretrained(reference: str, revision: str | None) -> tuple[Any, tuple[str, ...]]:
     place = place_of(reference)
     options = loading_options(revision)
     try:
         config = AutoConfig.from_pretrained(place, **options)
         _check_decoder(config, reference)
-        module, info = AutoModelForCausalLM.from_pretrained(
-            place, config=config, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **options
-        )
+        check_not_quantized(config, reference)
+        loaded = pretrained(AutoModelForCausalLM, place, reference=reference, config=config, free=None, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelError(explain(reference, error)) from error
-    missing = sorted(info["missing_keys"])
-    if missing:
+    if loaded.misfit is not None:
+        head = _output_layer(loaded.module)
+        without_head = any(name.startswith(head) for name in loaded.missing)
         raise ModelError(
-            f"model.backbone: {reference!r} is no language model: it lacks {len(missing)} weights, such as "
-            f"{missing[-1]!r}; {_EXPECTED}"
+            f"model.backbone: {reference!r} is no language model: it lacks {len(loaded.missing)} weights, such as "
+            f"{loaded.missing[-1]!r}; {_EXPECTED}"
+            if without_head
+            else loaded.misfit
         )
-    return module.eval()
+    return loaded.module, loaded.notes
+
+
+def _output_layer(module: Any) -> str:
+    """How the names of the layer begin that gives logits of tokens."""
+    layer = module.get_output_embeddings()
+    return next((f"{name}." for name, each in module.named_modules() if each is layer), "lm_head.")
 
 
 def _check_decoder(config: Any, reference: str) -> None:

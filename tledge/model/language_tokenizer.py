@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, GPT2Tokenizer
 
-from tledge import package_files
+from tledge import lfs, package_files
 from tledge.errors import ModelError
 from tledge.model import gguf
 from tledge.model.backbones.transformers import loading_options, place_of
@@ -62,11 +62,6 @@ def load_tokenizer(reference: str, *, revision: str | None = None, tokenizer: st
     return loaded
 
 
-def vocabulary_size(tokenizer: Any) -> int:
-    """How many rows an embedding must have for all tokens, special ones too."""
-    return max(tokenizer.get_vocab().values()) + 1
-
-
 def _place(name: str, key: str) -> Path | str:
     """A folder or a `.gguf` file, or the hub id as it is."""
     if gguf.is_gguf(name):
@@ -75,6 +70,9 @@ def _place(name: str, key: str) -> Path | str:
         return package_files.resolve(name, error=ModelError)
     path = Path(name).expanduser()
     if path.is_dir():
+        for file in path.glob("*.json"):
+            if lfs.is_pointer(file):
+                raise ModelError(f"{key}: {lfs.advice(file)}")
         return path
     if path.is_file():
         raise ModelError(f"{key}: {name!r} is a file; expected the folder that it is in, or a .gguf file")

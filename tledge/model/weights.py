@@ -12,15 +12,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tledge import package_files
+from tledge import lfs, package_files
 from tledge.errors import ModelError
+from tledge.model.names import prefixes, unwrapped
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 Match = Literal["names", "order"]
 State = Mapping[str, Tensor]
 
 _NESTED = ("state_dict", "model_state_dict", "model", "module", "net", "state_dict_ema", "model_ema")
-_PREFIXES = ("module.", "model.", "backbone.", "net.", "encoder.", "_orig_mod.")
 _SHOWN = 3
 
 
@@ -30,7 +30,7 @@ def is_file(weights: str) -> bool:
 
 
 def read(weights: str) -> dict[str, Tensor]:
-    """The tensors of a `.safetensors`, `.pth`, `.pt` or `.bin` file, or of one in a package, by name.
+    """The tensors of a `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt` file, or of one in a package, by name.
 
     Raises:
         ModelError: there is no such file, it holds other objects than tensors, or it is damaged.
@@ -43,6 +43,10 @@ def read(weights: str) -> dict[str, Tensor]:
         raise ModelError(f"model.weights: there is no file {weights!r}")
     if path.suffix not in SUFFIXES:
         raise ModelError(f"model.weights: {weights!r} is none of {', '.join(SUFFIXES)}")
+    if lfs.is_pointer(path):
+        raise ModelError(f"model.weights: {lfs.advice(path)}")
+    if path.stat().st_size == 0:
+        raise ModelError(f"model.weights: {weights!r} is empty; download it again")
     found: Any
     try:
         if path.suffix == ".safetensors":
@@ -68,7 +72,8 @@ def match(
     Args:
         network: all parameters and buffers of the network, in its own order.
         state: those of the file, in the file's order.
-        how: by `names`, where usual prefixes (`module.`, `model.` ...) do not count, or by `order`.
+        how: by `names`, where usual prefixes (`module.`, `model.` ...) do not count, or by `order`. What stands beside
+            the network under such a prefix (a loss, metrics) is left out, and told.
         free: names, or the first parts of names, that may be missing, left over or of another shape: those of the old
             classifier, which is exchanged anyway.
         source: names the file in errors.
@@ -83,7 +88,7 @@ def match(
 
     if how == "order":
         return _by_order(network, state, may_differ, source)
-    state = _renamed(network, state)
+    state, notes = _renamed(network, state, source)
     counters = {name for name in network if name.endswith("num_batches_tracked")}  # not in files of before 2018
     missing = [n for n in network if n not in state and not may_differ(n) and n not in counters]
     unexpected = [n for n in state if n not in network and not may_differ(n)]
@@ -92,14 +97,24 @@ def match(
         for n, t in network.items()
         if n in state and state[n].shape != t.shape and not may_differ(n)
     ]
-    if missing or unexpected or shapes:
+    kinds = [
+        f"{n} {state[n].dtype} instead of {t.dtype}"
+        for n, t in network.items()
+        if n in state and state[n].is_floating_point() != t.is_floating_point() and not may_differ(n)
+    ]
+    if missing or unexpected or shapes or kinds:
         listed = "; ".join(
             f"{len(names)} {word}: {', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"
-            for word, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+            for word, names in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+                ("of another shape", shapes),
+                ("of another kind", kinds),
+            )
             if names
         )
         raise ModelError(f"model.weights: {source} does not fit: {listed}{_hint(network, state, may_differ)}")
-    return {n: t for n, t in state.items() if n in network and t.shape == network[n].shape}, []
+    return {n: t for n, t in state.items() if n in network and t.shape == network[n].shape}, notes
 
 
 def _by_order(
@@ -144,13 +159,22 @@ def _plain(found: Any, weights: str) -> dict[str, Tensor]:
     return state
 
 
-def _renamed(network: State, state: State) -> State:
-    """The state without prefixes that all its names share and the network's do not."""
-    while True:
-        prefix = next((p for p in _PREFIXES if all(n.startswith(p) for n in state)), None)
-        if prefix is None or any(n in network for n in state):
-            return state
-        state = {n.removeprefix(prefix): t for n, t in state.items()}
+def _renamed(network: State, state: State, source: str) -> tuple[State, list[str]]:
+    """The state without the prefix under which most of the network's names are, and a line on what is not under it."""
+    state = {unwrapped(n): t for n, t in state.items()}
+
+    def found(prefix: str) -> int:
+        return sum(n.startswith(prefix) and n.removeprefix(prefix) in network for n in state)
+
+    prefix = max(["", *prefixes(state)], key=found)
+    if not prefix:
+        return state, []
+    beside = [n for n in state if not n.startswith(prefix)]
+    kept = {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+    if not beside:
+        return kept, []
+    listed = f"{', '.join(beside[:_SHOWN])}{' ...' if len(beside) > _SHOWN else ''}"
+    return kept, [f"of {source} the tensors under {prefix!r} were taken, and {len(beside)} left out: {listed}"]
 
 
 def _shape(tensor: Tensor) -> str:

@@ -29,7 +29,7 @@ BACKBONES: tuple[KeyPath, ...] = (
     ("distill", "student", "backbone"),
 )
 WEIGHTS: tuple[KeyPath, ...] = (("model", "weights"), ("distill", "student", "weights"))
-WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt")
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 PREFIXES = ("hub:", "package:", "torchvision:", "timm:", "arrays:", "fresh:")
 """What a source, backbone or file of weights starts with that is no path."""
 
@@ -51,7 +51,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), *, cwd: Path | 
     Relative paths of data files and of a backbone's folder start from the recipe's folder, and those in an
     override from `cwd`. Text with a prefix such as `hub:` or `package:` stays as it is. A backbone is a folder
     when it starts with `.`, `/` or `~` or when there is such a folder; else it is a hub id. Weights are a file when
-    they end in `.safetensors`, `.pth` or `.pt`.
+    they end in `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt`.
 
     Args:
         path: The recipe's file.

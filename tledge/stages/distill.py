@@ -12,7 +12,7 @@ from tledge.inputs import Input
 from tledge.recipe.schema import Distill
 from tledge.stages.course import lead, learnt, of_teacher, paired, start_of
 from tledge.stages.job import Job
-from tledge.stages.train import fresh_classifier
+from tledge.stages.train import SAMPLE_ROWS, fresh_classifier
 
 EPOCHS = 3
 COPIED_LEARNING_RATE = 1e-4
@@ -135,6 +135,9 @@ class ClassifierCourse:
             model.save_beside(student, folder, self.checkpoint)
         else:
             model.save(student, folder, self.backbone)
+        values = self._rows("train").values
+        sample = self.encoder.encode([values[i] for i in range(min(SAMPLE_ROWS, len(values)))])
+        model.check_saved(student, folder, sample)
 
     def facts(self) -> Mapping[str, Any]:
         """What `distill.json` says of the student and of what it learns."""

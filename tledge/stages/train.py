@@ -16,6 +16,8 @@ from tledge.stages.job import Job
 
 SETTLING_IMAGES = 256
 """Training images from which a random network's normalisation statistics are taken."""
+SAMPLE_ROWS = 4
+"""Training rows on which a checkpoint is compared with the model that it was saved from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ def stage(job: Job, folder: Path) -> str:
     if processes.is_main():
         classifier = trained.classifier
         model.save(classifier, folder / "checkpoint", trained.backbone)
+        model.check_saved(classifier, folder / "checkpoint", _sample(job, trained.encoder))
         write_json(
             folder / "train.json",
             {
@@ -207,6 +210,14 @@ def _batches(encoder: Input, values: Any) -> Any:
     count = min(SETTLING_IMAGES, len(values))
     for start in range(0, count, 32):
         yield encoder.encode([values[i] for i in range(start, min(start + 32, count))])
+
+
+def _sample(job: Job, encoder: Input) -> Any:
+    """A few training rows as the model takes them."""
+    from tledge import data
+
+    values = data.open_splits(job.stage("data")).train[job.task.INPUT_COLUMN]
+    return encoder.encode([values[i] for i in range(min(SAMPLE_ROWS, len(values)))])
 
 
 def _input_facts(encoder: Any) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,29 +11,36 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from tledge import package_files
 from tledge.errors import ModelError
+from tledge.model.backbones import sentence
+from tledge.model.backbones.folder import check as check_folder
+from tledge.model.backbones.folder import check_not_quantized
+from tledge.model.backbones.loading import Loaded
+from tledge.model.backbones.loading import pretrained as pretrained_module
+from tledge.model.backbones.vocabulary import check_rows
 
-# What sentence-transformers calls its pooling modes, and what they are called here.
-_SENTENCE_POOLING = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
-}
+UNUSED_PARTS = ("pooler.",)
+"""How names of a body begin that checkpoints often lack, and that are not run unless a recipe asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A pretrained body with its tokenizer; `pooling` is the one its own files speak for."""
+    """A pretrained body with its tokenizer.
+
+    `pooling` is the one its own files speak for, in their words where it is not known here; `missing` are the names of
+    weights that its checkpoint has not, and `notes` are lines to tell the user.
+    """
 
     reference: str
     module: nn.Module
     config: Any
     tokenizer: Any
     pooling: str
+    missing: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def load(reference: str, *, revision: str | None = None, pretrained: bool = True) -> Backbone:
@@ -53,9 +59,8 @@ def load(reference: str, *, revision: str | None = None, pretrained: bool = True
                 f"model.backbone: {reference!r} is an encoder-decoder ({config.model_type}); expected an encoder or a "
                 "decoder alone, such as BERT or GPT-2"
             )
-        module, info = AutoModel.from_pretrained(
-            place, config=config, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **options
-        )
+        check_not_quantized(config, reference)
+        loaded = pretrained_module(AutoModel, place, reference=reference, config=config, free=UNUSED_PARTS, **options)
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         raise ModelError(explain(reference, error)) from error
@@ -64,13 +69,19 @@ def load(reference: str, *, revision: str | None = None, pretrained: bool = True
             f"model.backbone: {reference!r} has no tokenizer.json and none can be made from its files: "
             "a device needs a fast tokenizer; convert it with transformers' convert_slow_tokenizer"
         )
+    check_rows(loaded.module, tokenizer, reference)
     config.dtype = (
         torch.float32
     )  # what is in memory and will be stored, also where the checkpoint was in half precision
-    pooling = _own_pooling(place, config, module, set(info["missing_keys"]), revision)
+    declared, notes = sentence.declared(place, revision=revision, tokenizer=tokenizer)
+    pooling = declared or _own_pooling(config, loaded)
+    module, missing = loaded.module, loaded.missing
+    notes = [*loaded.notes, *notes]
+    if getattr(tokenizer, "truncation_side", "right") != "right":
+        notes.append(f"the tokenizer of {reference} cuts long texts on the left, as its own files say")
     if not pretrained:  # only now: the pooling is that of the pretrained one
-        module = without_weights(config)
-    return Backbone(reference, module.eval(), config, tokenizer, pooling)
+        module, missing, notes = without_weights(config), (), []
+    return Backbone(reference, module.eval(), config, tokenizer, pooling, missing, tuple(notes))
 
 
 def without_weights(config: Any) -> nn.Module:
@@ -114,21 +125,19 @@ def place_of(reference: str) -> str:
     """What transformers can open: a folder, or the hub id as it is.
 
     Raises:
-        ModelError: it is a file, or a folder without config.json, or nothing is there.
+        ModelError: it is a file, or a folder that is no whole model, or nothing is there.
     """
     if reference.startswith("package:"):
         folder = package_files.resolve(reference, error=ModelError)
         if not folder.is_dir():
             raise ModelError(f"model.backbone: {reference!r} is a file; expected a folder with config.json")
+        check_folder(folder)
         return str(folder)
     path = Path(reference).expanduser()
     if path.is_file():
         raise ModelError(f"model.backbone: {reference!r} is a file; expected a folder with config.json")
     if path.is_dir():
-        if not (path / "config.json").exists():
-            raise ModelError(
-                f"model.backbone: the folder {reference!r} has no config.json; expected a Hugging Face model folder"
-            )
+        check_folder(path)
         return str(path)
     if path.is_absolute() or reference.startswith((".", "~")):
         raise ModelError(f"model.backbone: there is no folder {reference!r}")
@@ -144,31 +153,12 @@ def explain(reference: str, error: Exception) -> str:
     )
 
 
-def _own_pooling(place: str, config: Any, module: nn.Module, missing: set[str], revision: str | None) -> str:
-    """The pooling that a checkpoint's files speak for.
-
-    Its own sentence-transformers setting, the last token for decoders, the pooler where the checkpoint holds its
-    weights, else the mean.
-    """
-    try:
-        file = cached_file(
-            place,
-            "1_Pooling/config.json",
-            _raise_exceptions_for_missing_entries=False,
-            _raise_exceptions_for_connection_errors=False,
-            revision=revision,
-        )
-    except OSError:
-        file = None
-    if file is not None:
-        declared = json.loads(Path(file).read_text(encoding="utf-8"))
-        modes = [mode for key, mode in _SENTENCE_POOLING.items() if declared.get(key)]
-        if len(modes) == 1:
-            return modes[0]
+def _own_pooling(config: Any, loaded: Loaded) -> str:
+    """The last token for decoders, the pooler where the checkpoint holds its weights, else the mean."""
     architectures = " ".join(getattr(config, "architectures", None) or [])
     if "CausalLM" in architectures or "LMHeadModel" in architectures or getattr(config, "is_decoder", False):
         return "last"
-    pooler = getattr(module, "pooler", None)
-    if pooler is not None and not any(name.startswith("pooler.") for name in missing):
+    pooler = getattr(loaded.module, "pooler", None)
+    if pooler is not None and not any(name.startswith(UNUSED_PARTS) for name in loaded.missing):
         return "pooler"
     return "mean"

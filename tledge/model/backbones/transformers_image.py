@@ -16,6 +16,8 @@ from transformers.utils import logging as transformers_logging
 
 from tledge.errors import BundleError, ModelError
 from tledge.inputs.image import FILE, from_config
+from tledge.model.backbones.folder import check_not_quantized
+from tledge.model.backbones.loading import pretrained
 from tledge.model.backbones.source import Source
 from tledge.model.backbones.transformers import explain, loading_options, place_of
 
@@ -32,6 +34,7 @@ def find(reference: str, revision: str | None) -> Source:
         config = AutoConfig.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(explain(reference, error)) from error
+    check_not_quantized(config, reference)
     if type(config) not in AutoModelForImageClassification._model_mapping:
         raise ModelError(
             f"model.backbone: {reference!r} is a {config.model_type!r}, for which transformers has no image classifier"
@@ -46,12 +49,12 @@ def find(reference: str, revision: str | None) -> Source:
 
     def state(_size: tuple[int, int]) -> Mapping[str, Tensor]:
         try:
-            module, info = AutoModelForImageClassification.from_pretrained(
-                place, config=config, output_loading_info=True, dtype=torch.float32, use_safetensors=True, **options
+            loaded = pretrained(
+                AutoModelForImageClassification, place, reference=reference, config=config, free=None, **options
             )
         except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
             raise ModelError(explain(reference, error)) from error
-        return {n: t for n, t in module.state_dict().items() if n not in info["missing_keys"]}
+        return {n: t for n, t in loaded.module.state_dict().items() if n not in loaded.missing}
 
     return Source("transformers", config.model_type, facts, partial(build, config), state, _as_json(config))
 

@@ -15,7 +15,7 @@ from tledge.errors import ModelError
 from tledge.recipe.schema import Distill
 from tledge.stages.course import lead, learnt, of_teacher, paired, start_of
 from tledge.stages.job import Job
-from tledge.stages.language.train import scored
+from tledge.stages.language.train import SAMPLE_BLOCKS, scored
 
 EPOCHS = 3
 COPIED_LEARNING_RATE = 1e-4
@@ -119,6 +119,7 @@ class LanguageCourse:
         from tledge import model
 
         model.save_language(student, folder, self.language.tokenizer)
+        model.check_saved_language(student, folder, self.blocks.train[:SAMPLE_BLOCKS])
 
     def facts(self) -> Mapping[str, Any]:
         """What `distill.json` says of what the student learns."""

@@ -12,6 +12,9 @@ from tledge.errors import ModelError
 from tledge.stages.job import Job
 from tledge.tasks import causal_lm
 
+SAMPLE_BLOCKS = 2
+"""Training blocks on which a checkpoint is compared with the model that it was saved from."""
+
 
 def stage(job: Job, folder: Path) -> str:
     """Load or make the language model, train it, and write the checkpoint and the learning curve."""
@@ -40,6 +43,7 @@ def stage(job: Job, folder: Path) -> str:
         module, parameters, trained = phase.finish().cpu(), phase.parameters, phase.trained
     if processes.is_main():
         model.save_language(module, folder / "checkpoint", language.tokenizer)
+        model.check_saved_language(module, folder / "checkpoint", blocks.train[:SAMPLE_BLOCKS])
         write_json(
             folder / "train.json",
             {
@@ -47,7 +51,7 @@ def stage(job: Job, folder: Path) -> str:
                 "backbone_sha256": digest,
                 "pooling": "",
                 "input": {},
-                "notes": ["taken as it is"] if fitted is None else [],
+                "notes": [*language.notes, *(["taken as it is"] if fitted is None else [])],
                 "parameters": parameters,
                 "trained_parameters": trained,
                 "phases": [] if fitted is None else [artifacts.to_dict(fitted)],
