@@ -90,12 +90,12 @@ def parts(
     numbers = {name: np.full(len(table.labels), -1, dtype=np.int8) for name, table in tables.items()}
     n_rows = len(pool)
     for name, size in sizes.items():
-        pool, cut = splits.cut(pool, groups, size, of=n_rows, seed=seed, key=f"data.{name}")
+        pool, cut = _cut(train, pool, groups, size, of=n_rows, seed=seed, key=f"data.{name}")
         numbers["train"][cut] = SPLITS.index(name)
     if settings.calibration is None:
         pool, cut = _default_calibration(train, pool, groups, calibration or 0, seed)
     elif settings.calibration:
-        pool, cut = splits.cut_calibration(pool, groups, settings.calibration, seed=seed)
+        pool, cut = _cut_calibration(train, pool, groups, settings.calibration, seed)
     else:
         cut = pool[:0]
     numbers["train"][cut] = SPLITS.index("calibration")
@@ -119,11 +119,30 @@ def _default_calibration(
     """Like `splits.cut_calibration`, but for as many rows as can be spared, which may be none."""
     count = min(asked, max(LEAST_CALIBRATION, len(pool) // 10), len(pool) // 2)
     while count > 0:
-        kept, cut = splits.cut_calibration(pool, groups, count, seed=seed)
+        try:
+            kept, cut = _cut_calibration(train, pool, groups, count, seed)
+        except DataError:  # no choice of whole groups gives so few
+            return pool, pool[:0]
         if train.labels.take(kept).counts(len(train.names)).all():
             return kept, cut
         count //= 2
     return pool, pool[:0]
+
+
+def _cut(
+    train: Table, pool: Numbers, strata: Numbers, size: float | int, *, of: int, seed: int, key: str
+) -> tuple[Numbers, Numbers]:
+    """The rows that stay and those cut off, whole groups where there are some."""
+    if train.groups is None:
+        return splits.cut(pool, strata, size, of=of, seed=seed, key=key)
+    return splits.cut_whole(pool, strata, train.groups, size, of=of, seed=seed, key=key)
+
+
+def _cut_calibration(train: Table, pool: Numbers, strata: Numbers, count: int, seed: int) -> tuple[Numbers, Numbers]:
+    if train.groups is None:
+        return splits.cut_calibration(pool, strata, count, seed=seed)
+    key = "data.calibration"
+    return splits.cut_whole(pool, strata, train.groups, count, of=len(pool), seed=seed, key=key)
 
 
 def _require_rows(train: Table, pool: Numbers, sizes: Mapping[str, object]) -> None:
@@ -146,11 +165,11 @@ def _require_rows(train: Table, pool: Numbers, sizes: Mapping[str, object]) -> N
         )
 
 
-def assert_disjoint(parts: Parts, same: Mapping[str, Numbers]) -> None:
-    """No input is in two splits; a row cannot be, since it has one number."""
+def assert_disjoint(parts: Parts, same: Mapping[str, Numbers], what: str = "input") -> None:
+    """No input, or other `what`, is in two splits; a row cannot be, since it has one number."""
     by_split = [
         np.unique(np.concatenate([same[name][parts[name] == number] for name in parts]))
         for number in range(len(SPLITS))
     ]
     everything = np.concatenate(by_split)
-    assert len(np.unique(everything)) == len(everything), "an input is in two splits"
+    assert len(np.unique(everything)) == len(everything), f"an {what} is in two splits"

@@ -68,8 +68,13 @@ def load(
         kept, duplicates, conflicts = splits.first_of_each(same["train"], train.labels)
         rows = {name: np.arange(len(table.labels)) for name, table in tables.items()} | {"train": kept}
         left = divide.without_overlap(rows, same, tables, settings.on_overlap, task.INPUT)
+        groups = {name: table.groups for name, table in tables.items() if table.groups is not None}
+        if groups:
+            left = divide.without_overlap(left, groups, tables, settings.on_overlap, f"{settings.group} (data.group)")
         parts = divide.parts(settings, left, tables, seed=seed, calibration=calibration)
         divide.assert_disjoint(parts, same)
+        if groups:
+            divide.assert_disjoint(parts, groups, "entry of data.group")
         stored.write(tables, parts, task.INPUT_COLUMN, folder)
         n_unlabelled = _unlabelled(settings, task, tables, folder, base, progress)
         rows_by_split, label_counts = _counted(tables, parts)
@@ -95,6 +100,7 @@ def load(
             target_quantiles=_target_quantiles(tables, parts) if train.labels.are_values else {},
             unlabelled=n_unlabelled,
             columns={name: settings.columns.get(name, name) for name in (task.INPUT_COLUMN, task.LABEL_COLUMN)},
+            groups=_groups(parts, groups),
             read_as={name: f"{table.source} {table.read_as}" for name, table in tables.items() if table.read_as},
         )
         del tables, train  # their files are open until then
@@ -186,6 +192,16 @@ def _counted(tables: Mapping[str, Table], parts: divide.Parts) -> tuple[dict[str
         rows[split] = sum(len(of) for of in chosen.values())
         labels[split] = dict(zip(names, np.asarray(counts).tolist(), strict=True))
     return rows, labels
+
+
+def _groups(parts: divide.Parts, groups: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, int]:
+    """How many groups are in each split."""
+    if not groups:
+        return {}
+    return {
+        split: len(np.unique(np.concatenate([of[parts[name] == number] for name, of in groups.items()])))
+        for number, split in enumerate(SPLITS)
+    }
 
 
 def _conflict(train: Table, row: int, kept: int) -> str:

@@ -97,6 +97,45 @@ def cut(rows: Numbers, groups: Numbers, size: float | int, *, of: int, seed: int
     return np.sort(np.concatenate([kept, alone])), np.sort(off)
 
 
+def cut_whole(
+    rows: Numbers, strata: Numbers, together: Numbers, size: float | int, *, of: int, seed: int, key: str
+) -> tuple[Numbers, Numbers]:
+    """Like `cut`, but rows of one group stay together: about as many rows as asked for, as stratified as groups allow.
+
+    Groups are taken in a random order, each if it brings the rows of each stratum nearer to their share of the cut.
+
+    Args:
+        rows: row numbers.
+        strata: the stratum of every row number.
+        together: the group of every row number.
+        size: a count, or a fraction of `of`.
+        of: the number of rows that a fraction is taken of.
+        seed: the same seed gives the same cut.
+        key: the recipe's key, for messages.
+
+    Raises:
+        DataError: too few groups, or too large ones.
+    """
+    count = max(1, round(size * of)) if isinstance(size, float) else size
+    _, inverse = np.unique(strata[rows], return_inverse=True)
+    missing = np.bincount(inverse) * (count / len(rows))
+    _, group, sizes = np.unique(together[rows], return_inverse=True, return_counts=True)
+    members = np.split(np.argsort(group, kind="stable"), np.cumsum(sizes)[:-1])
+    taken = np.zeros(len(rows), dtype=bool)
+    for i in np.random.default_rng(seed).permutation(len(members)):
+        found, counts = np.unique(inverse[members[i]], return_counts=True)
+        if (counts * (counts - 2 * missing[found])).sum() < 0:  # the squared distance would shrink
+            missing[found] -= counts
+            taken[members[i]] = True
+    if count >= len(rows) or taken.all() or not count / 2 <= taken.sum() <= count * 2:
+        raise DataError(
+            f"{key}: asks for about {count} of {len(rows)} rows, which whole groups do not come near: data.group has "
+            f"{len(sizes)} here, the largest with {sizes.max()} rows; ask for another part, or give a file of "
+            "your own"
+        )
+    return rows[~taken], rows[taken]
+
+
 def cut_calibration(rows: Numbers, groups: Numbers, count: int, *, seed: int) -> tuple[Numbers, Numbers]:
     """Like `cut`, but drawn without strata when there are fewer rows asked for than labels.
 

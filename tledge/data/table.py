@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from array import array
 from collections import Counter, deque
@@ -38,7 +39,8 @@ class Table:
     `rows` has the columns `row` (where it was) and the task's input column. `digests`, `(rows, 2) uint64`, holds 16
     bytes of each row's input and `sizes`, `(rows,) int32`, its characters or the pixels of its shorter side. `names`
     are the labels by number, and `renamed` the keys of `data.label_names` that some row had. `n_read` counts broken
-    rows too, `skipped` only them, by kind.
+    rows too, `skipped` only them, by kind. `read_as` is the source's. `groups`, `(rows,) int64`, is a number for each
+    row that is the same for the same value of `data.group`, in other tables too; `None` without the key.
     """
 
     source: str
@@ -53,6 +55,7 @@ class Table:
     skipped: Mapping[str, int]
     examples: tuple[str, ...]
     read_as: str = ""
+    groups: npt.NDArray[np.int64] | None = None
 
     def name(self, index: int) -> str:
         """Where a row was in its file."""
@@ -86,14 +89,18 @@ def read(
     columns = _columns(source, settings, task)
     column, label_column = columns[task.INPUT_COLUMN], columns[task.LABEL_COLUMN]
     labels = LabelReader(settings, task, label_column, known_labels)
+    group = _group_column(source, settings)
     kind = inputs.load(task.INPUT)
-    sizes, digests = array("i"), bytearray()
+    sizes, digests, groups = array("i"), bytearray(), array("q")
     skipped: Counter[str] = Counter()
     examples: list[str] = []
-    rows = shown(source, source.read({column, label_column}), progress, costly=kind.IS_COSTLY)
+    rows = shown(
+        source, source.read({column, label_column} | ({group} if group else set())), progress, costly=kind.IS_COSTLY
+    )
     with Writer(path, task.INPUT_COLUMN, kind.TYPE) as writer:
         for row, found in values(rows, kind, column, source.folder):
-            problem = found if isinstance(found, Problem) else _cell(row, label_column, labels)
+            problem = found if isinstance(found, Problem) else _group_problem(row, group)
+            problem = problem or _cell(row, label_column, labels)
             if problem is not None:
                 if settings.on_error == "fail":
                     raise DataError(f"{row.name}: {problem.detail}; mend the row, or set data.on_error: skip")
@@ -104,6 +111,8 @@ def read(
             assert isinstance(found, Value)
             sizes.append(found.size)
             digests += found.digest
+            if group is not None:
+                groups.append(_group_number(row.cells[group]))
             writer.write(found, row.name)
     if not sizes:
         why = f": {skipped.total()} are broken, such as {examples[0]}" if examples else ""
@@ -121,6 +130,7 @@ def read(
         skipped=dict(skipped),
         examples=tuple(examples),
         read_as=source.read_as,
+        groups=np.asarray(groups, dtype=np.int64) if group is not None else None,
     )
 
 
@@ -168,6 +178,30 @@ def values(rows: Iterator[Row], kind: Kind, column: str, folder: Path | None) ->
 
 def _cell(row: Row, column: str, labels: LabelReader) -> Problem | None:
     return labels.add(row.cells[column]) if column in row.cells else _no_cell(column)
+
+
+def _group_column(source: Source, settings: Data) -> str | None:
+    if settings.group is not None and source.columns and settings.group not in source.columns:
+        raise DataError(
+            f"data.group: {source.name} has no column {settings.group!r}; its columns are {listed(source.columns)}"
+            f"{did_you_mean(settings.group, source.columns)}"
+        )
+    return settings.group
+
+
+def _group_problem(row: Row, group: str | None) -> Problem | None:
+    if group is None:
+        return None
+    if group not in row.cells:
+        return _no_cell(group)
+    is_empty = row.cells[group] is None or not str(row.cells[group]).strip()
+    return Problem("empty group", f"the column {group!r} is empty, but it is data.group") if is_empty else None
+
+
+def _group_number(cell: object) -> int:
+    """64 bits that are the same for the same value, also where one file has `7` and the other `"7"`."""
+    digest = hashlib.blake2b(str(cell).strip().encode(errors="surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little", signed=True)
 
 
 def _no_cell(column: str) -> Problem:

@@ -41,6 +41,8 @@ def _in_data(recipe: Recipe) -> Iterator[str]:
             f"data.test: test ({test}) and validation ({validation}) leave no training "
             "rows; make their sum smaller than 1"
         )
+    if recipe.data.group is not None and recipe.is_language_model:
+        yield "data.group: a language model's documents are split whole; remove the key"
     if recipe.data.unlabelled is not None and recipe.distill is None:
         yield "data.unlabelled: only a teacher gives rows without labels a target; add distill, or remove the key"
 

@@ -67,6 +67,9 @@ class Data(Section):
     columns: dict[str, str] = {}
     """The file's column for each of the task's columns, such as `text: review`; a column of the same name
     needs no entry."""
+    group: Annotated[str, Field(min_length=1)] | None = None
+    """A column whose equal values stay together, such as `patient`: no two splits have rows of the same one. Labels
+    have about the same shares in each split, as far as whole groups allow."""
     labels: Annotated[list[str], Field(min_length=1)] | None = None
     """The labels in the order of the outputs; by default every label of the training rows, sorted."""
     label_names: dict[str, str] = {}

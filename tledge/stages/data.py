@@ -33,7 +33,9 @@ def stage(job: Job, folder: Path) -> str:
     what = (
         f"the number {splits.labels[0]!r}" if job.task.PROBLEM_TYPE == "regression" else f"{len(splits.labels)} labels"
     )
-    return ", ".join([what, rows, *_left_out(splits.report, job.task.INPUT), *splits.report.read_as.values()])
+    n_groups = sum(splits.report.groups.values())
+    grouped = [f"{n_groups} groups of {job.recipe.data.group!r} kept whole"] if n_groups else []
+    return ", ".join([what, rows, *grouped, *_left_out(splits.report, job.task.INPUT), *splits.report.read_as.values()])
 
 
 def _left_out(report: DataReport, kind: str) -> Iterator[str]:
