@@ -132,8 +132,8 @@ class Model(Section):
     needs it."""
     weights: str | None = None
     """Only for `torchvision:` and `timm:` backbones: a name of torchvision's (`DEFAULT`, `IMAGENET1K_V2`), a tag of
-    timm's, a `.safetensors` or `.pth` file, `package:NAME/PATH`, or `none` for random weights; by default the
-    library's own choice, which it downloads."""
+    timm's, a file (`.safetensors`, `.pth`, `.pt`, `.bin`, `.ckpt`), `package:NAME/PATH`, or `none` for random weights;
+    by default the library's own choice, which it downloads."""
     match: Literal["names", "order"] = "names"
     """How tensors of a weights file are matched with the backbone's: by their names, or, for a file that uses other
     names, by their order, where all shapes must agree."""
