@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def check_saved_language(model: Any, folder: Path, blocks: npt.NDArray[Any]) -> 
         load_language(str(folder)).module,
         folder,
         model.state_dict(),
-        {"input_ids": blocks},
+        {"input_ids": blocks, "attention_mask": np.ones_like(blocks)},
         lambda each, tensors: each(**tensors, use_cache=False).logits,
     )
 
@@ -78,24 +79,25 @@ def _compare(
             "the trained model's answers are not finite numbers (NaN or infinity); lower the learning rate, or train "
             "without half precision"
         )
-    if torch.allclose(before, after, rtol=_RTOL, atol=_ATOL * max(1.0, float(before.abs().max()))):
+    alike = torch.allclose(before, after, rtol=_RTOL, atol=_ATOL * max(1.0, float(before.abs().max())))
+    difference = _first_difference(state, saved.state_dict())
+    if alike and difference is None:
         return
-    largest = float((before - after).abs().max())
+    what = difference or "all tensors are the same, so its config differs"
     raise TrainError(
-        f"the checkpoint {folder} does not answer as the model that it was saved from: outputs differ by up to "
-        f"{largest:.3g}, and {_first_difference(state, saved.state_dict())}; nothing was kept, report this architecture"
+        f"the checkpoint {folder} is not the model that it was saved from: outputs differ by up to "
+        f"{float((before - after).abs().max()):.3g}, and {what}; train again, and report the architecture if it recurs"
     )
 
 
-def _first_difference(state: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> str:
+def _first_difference(state: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> str | None:
     for name, tensor in stored.items():
         own = state.get(name)
         if own is None:
             return f"{name!r} is only in the checkpoint"
         if own.shape != tensor.shape or not torch.allclose(own.cpu(), tensor.cpu(), rtol=_RTOL, atol=_ATOL):
             return f"the first tensor that differs is {name!r}"
-    lost = next((name for name in state if name not in stored), None)
-    return "all tensors are the same, so its config differs" if lost is None else f"{lost!r} is not in the checkpoint"
+    return None
 
 
 def _kind(array: npt.NDArray[Any]) -> str:

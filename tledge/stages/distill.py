@@ -141,7 +141,7 @@ class ClassifierCourse:
 
     def facts(self) -> Mapping[str, Any]:
         """What `distill.json` says of the student and of what it learns."""
-        return dict(self._facts)
+        return {**self._facts, "notes": list(getattr(self.backbone, "notes", ()))}
 
     def _lessons(self) -> Any:
         """The batches of this student and the teacher, each of which may read with its own tokenizer or image size."""

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from tledge.errors import BundleError, ModelError
 from tledge.inputs.image import Facts, read_config
 from tledge.model import weights as weight_files
+from tledge.model.backbones.loading import check_finite
 from tledge.model.backbones.source import Source
 from tledge.model.backbones.transformers import place_of
 from tledge.model.last_layer import LastLayer, take_off
@@ -94,6 +95,7 @@ def load(
         )
         kept = module.state_dict()
         module.load_state_dict({n: t for n, t in state.items() if n in kept}, strict=False)
+        check_finite(module, weights or reference, "model.weights" if weights else "model.backbone")
     if last_layer.too_small is not None:
         notes.append(
             f"the second classifier {last_layer.too_small!r} is left out: images of {facts.size[0]} x {facts.size[1]} "

@@ -43,6 +43,7 @@ class LanguageCourse:
         self.teacher = self.language.module.requires_grad_(False)
         self.start = start_of(self.settings.student, model.student.n_blocks(self.teacher))
         self._facts: dict[str, Any] = {}
+        self._notes: tuple[str, ...] = ()
 
     def export_graph(self) -> Any:
         """Writes a decoder's graph."""
@@ -58,6 +59,7 @@ class LanguageCourse:
         if self.start.backbone is None:
             return of_teacher(self.teacher, self.start, seed)
         found = model.load_language(self.start.backbone, revision=self.settings.student.revision, seed=seed)
+        self._notes = found.notes
         ours, theirs = found.config.vocab_size, self.teacher.config.vocab_size
         same = found.tokenizer.get_vocab() == self.language.tokenizer.get_vocab()
         if ours != theirs or not same:
@@ -123,7 +125,7 @@ class LanguageCourse:
 
     def facts(self) -> Mapping[str, Any]:
         """What `distill.json` says of what the student learns."""
-        return dict(self._facts)
+        return {**self._facts, "notes": list(self._notes)}
 
     def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
         from tledge import model
