@@ -45,13 +45,16 @@ def write(data: str, path: Path, *, name: str, task: str | None, backbone: str |
         labels=seen.labels,
         n_rows=seen.n_rows,
     )
+    label_columns: dict[tuple[str, ...], Any] = (
+        {("data", "label_columns"): list(seen.label_columns)} if seen.label_columns else {}
+    )
     text = starter.starter(
         seen.task,
         facts,
         name=name,
         data_path_text=source if prefixed else _relative(Path(source), path.parent),
         backbone=backbone,
-        settings=_own_splits(parts or {}, path.parent),
+        settings=_own_splits(parts or {}, path.parent) | label_columns,
     )
     schema = path.parent / SCHEMA_FILE
     try:
@@ -65,6 +68,9 @@ def write(data: str, path: Path, *, name: str, task: str | None, backbone: str |
 
 def described(seen: Preview) -> str:
     """What was seen, in one line."""
+    if seen.label_columns:
+        what = f"{len(seen.label_columns)} columns of 0 and 1, one a label: {', '.join(map(repr, seen.label_columns))}"
+        return f"{seen.n_rows} rows, columns {', '.join(seen.columns)}; {what} (task {seen.task})"
     if not seen.label_column:
         size = "" if seen.size_bytes is None else f", {seen.size_bytes / 1e6:.1f} MB"
         return f"{seen.n_rows} lines or texts{size}, for a language model"

@@ -16,6 +16,7 @@ from PIL import Image
 from tledge import tasks
 from tledge.data.load import quiet
 from tledge.data.sources import Options, Row, Source, image_folder, open_source
+from tledge.data.table import FLAGS
 from tledge.errors import DataError
 from tledge.inputs.image import suffixes
 
@@ -38,7 +39,8 @@ class Preview:
 
     `task` is the task that fits: as asked for, or guessed, which is never a regression. `columns` maps each column to
     what its first rows hold (`text`, `image`, `integer`, `number`, `boolean`, `list`, `object`, `empty`, `mixed`);
-    paths of images are `image` too. `labels` counts the rows of each label in the whole source; a regression has none.
+    paths of images are `image` too. Where there is a column of 0 and 1 for each label they are `label_columns`, and
+    `label_column` is empty. `labels` counts the rows of each label in the whole source; a regression has none.
     `size_bytes` is that of a local file.
     """
 
@@ -51,6 +53,7 @@ class Preview:
     n_broken: int
     size_bytes: int | None
     is_folder: bool
+    label_columns: tuple[str, ...] = ()
 
 
 def look(reference: str, *, base: Path, task: str | None = None, separator: str = "|") -> Preview:
@@ -83,6 +86,9 @@ def look(reference: str, *, base: Path, task: str | None = None, separator: str 
         if source.columns == image_folder.COLUMNS and given == image_folder.COLUMNS[0]:
             label = image_folder.COLUMNS[1]  # whose first rows may all be of one label
         else:
+            flags = () if is_regression else _flag_columns(values, given, separator)
+            if flags and given and (asked is None or asked.PROBLEM_TYPE == "multi_label_classification"):
+                return _flagged(source, chain(sample, rows), kinds, f"{kind}_multilabel", given, flags, n_broken)
             label = _number_column(values, given) if is_regression else _label_column(values, given, separator)
         if not given or not label:
             raise DataError(_not_found(source, kind, "a number" if is_regression else "a label", given))
@@ -128,6 +134,51 @@ def _texts(
         n_broken=n_broken + broken.count(True),
         size_bytes=source.path.stat().st_size if source.path else None,
         is_folder=False,
+    )
+
+
+def _flag_columns(values: Mapping[str, Sequence[Any]], given: str, separator: str) -> tuple[str, ...]:
+    """Several columns of 0 and 1, unless a column of labels has a telling name."""
+    flags = [
+        column
+        for column, of in values.items()
+        if column != given and of and all(str(value).strip().lower() in FLAGS for value in of)
+    ]
+    others = {column: of for column, of in values.items() if column not in flags}
+    named = _named(_LABEL_NAMES, [*flags, _label_column(others, given, separator)])
+    return tuple(flags) if len(flags) > 1 and not named else ()
+
+
+def _flagged(
+    source: Source,
+    rows: Iterable[Row],
+    kinds: Mapping[str, str],
+    task: str,
+    given: str,
+    flags: Sequence[str],
+    n_broken: int,
+) -> Preview:
+    """What is told of rows with a column of 0 and 1 for each label."""
+    counts = dict.fromkeys(flags, 0)
+    n_rows = 0
+    for row in rows:
+        if row.problem is not None:
+            n_broken += 1
+            continue
+        n_rows += 1
+        for column in flags:
+            counts[column] += FLAGS.get(str(row.cells.get(column)).strip().lower(), False)
+    return Preview(
+        task=task,
+        columns=kinds,
+        input_column=given,
+        label_column="",
+        labels=counts,
+        n_rows=n_rows,
+        n_broken=n_broken,
+        size_bytes=source.path.stat().st_size if source.path else None,
+        is_folder=False,
+        label_columns=tuple(flags),
     )
 
 

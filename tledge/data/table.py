@@ -32,6 +32,9 @@ COSTLY_STEP = 20  # rows between two signs of progress where each takes long
 BATCH_WEIGHT = 16_000_000  # and their bytes, lest long documents and images fill the memory
 
 
+FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """The whole rows of one source, in its order.
@@ -88,6 +91,7 @@ def read(
     """
     columns = _columns(source, settings, task)
     column, label_column = columns[task.INPUT_COLUMN], columns[task.LABEL_COLUMN]
+    flags = settings.label_columns or ()
     labels = LabelReader(settings, task, label_column, known_labels)
     group = _group_column(source, settings)
     kind = inputs.load(task.INPUT)
@@ -95,12 +99,15 @@ def read(
     skipped: Counter[str] = Counter()
     examples: list[str] = []
     rows = shown(
-        source, source.read({column, label_column} | ({group} if group else set())), progress, costly=kind.IS_COSTLY
+        source,
+        source.read({column, *(flags or [label_column]), *([group] if group else [])}),
+        progress,
+        costly=kind.IS_COSTLY,
     )
     with Writer(path, task.INPUT_COLUMN, kind.TYPE) as writer:
         for row, found in values(rows, kind, column, source.folder):
             problem = found if isinstance(found, Problem) else _group_problem(row, group)
-            problem = problem or _cell(row, label_column, labels)
+            problem = problem or (_flags(row, flags, labels) if flags else _cell(row, label_column, labels))
             if problem is not None:
                 if settings.on_error == "fail":
                     raise DataError(f"{row.name}: {problem.detail}; mend the row, or set data.on_error: skip")
@@ -180,6 +187,20 @@ def _cell(row: Row, column: str, labels: LabelReader) -> Problem | None:
     return labels.add(row.cells[column]) if column in row.cells else _no_cell(column)
 
 
+def _flags(row: Row, columns: Sequence[str], labels: LabelReader) -> Problem | None:
+    """Take the labels of a row that has a column of 0 and 1 for each."""
+    found = []
+    for column in columns:
+        if column not in row.cells:
+            return _no_cell(column)
+        is_on = FLAGS.get(str(row.cells[column]).strip().lower())
+        if is_on is None:
+            return Problem("no flag", f"the column {column!r} holds {inputs.shown(row.cells[column])}, expected 0 or 1")
+        if is_on:
+            found.append(column)
+    return labels.add(found)
+
+
 def _group_column(source: Source, settings: Data) -> str | None:
     if settings.group is not None and source.columns and settings.group not in source.columns:
         raise DataError(
@@ -220,7 +241,17 @@ def _columns(source: Source, settings: Data, task: Task) -> dict[str, str]:
     columns = {name: settings.columns.get(name, name) for name in wanted}
     if len(set(columns.values())) < len(columns):
         raise DataError(f"data.columns: {' and '.join(wanted)} are both {columns[wanted[0]]!r}; give each its own")
-    for name, column in columns.items():
+    needed = {name: column for name, column in columns.items() if name != task.LABEL_COLUMN}
+    needed = needed if settings.label_columns else columns
+    absent = next(
+        (each for each in settings.label_columns or () if source.columns and each not in source.columns), None
+    )
+    if absent is not None:
+        raise DataError(
+            f"data.label_columns: {source.name} has no column {absent!r}; its columns are {listed(source.columns)}"
+            f"{did_you_mean(absent, source.columns)}"
+        )
+    for name, column in needed.items():
         # No columns: no row that was looked at is whole, and the broken rows have more to say.
         if source.columns and column not in source.columns:
             raise DataError(

@@ -24,6 +24,7 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
     yield from _in_strategy(recipe.finetune)
     yield from _in_data(recipe)
     lists = {"data.labels": recipe.data.labels or [], "quantize.schemes": recipe.quantize.schemes or []}
+    lists["data.label_columns"] = recipe.data.label_columns or []
     for key, values in lists.items():
         twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
         if twice is not None:
@@ -41,7 +42,12 @@ def _in_data(recipe: Recipe) -> Iterator[str]:
             f"data.test: test ({test}) and validation ({validation}) leave no training "
             "rows; make their sum smaller than 1"
         )
-    if recipe.data.group is not None and recipe.is_language_model:
+    if recipe.data.label_columns is not None:
+        if "label" in recipe.data.columns:
+            yield "data.label_columns: data.columns.label names another column of labels; remove one of the two"
+        if recipe.task in plugins.names("tledge.tasks") and not recipe.task.endswith("_multilabel"):
+            yield f"data.label_columns: {recipe.task} has one label a row; set task: {recipe.input_kind}_multilabel"
+    if recipe.data.group is not None and recipe.task == "causal_lm":
         yield "data.group: a language model's documents are split whole; remove the key"
     if recipe.data.unlabelled is not None and recipe.distill is None:
         yield "data.unlabelled: only a teacher gives rows without labels a target; add distill, or remove the key"

@@ -67,6 +67,8 @@ class Data(Section):
     columns: dict[str, str] = {}
     """The file's column for each of the task's columns, such as `text: review`; a column of the same name
     needs no entry."""
+    label_columns: Annotated[list[str], Field(min_length=2)] | None = None
+    """For tasks with several labels a row: a column of 0 and 1 for each label, instead of one column of labels."""
     group: Annotated[str, Field(min_length=1)] | None = None
     """A column whose equal values stay together, such as `patient`: no two splits have rows of the same one. Labels
     have about the same shares in each split, as far as whole groups allow."""
