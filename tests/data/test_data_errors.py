@@ -226,6 +226,12 @@ def test_an_empty_file(write, complaint, tmp_path):
     assert complaint("rows.csv") == f"data.train: {tmp_path / 'rows.csv'} is empty; expected labelled rows"
 
 
+def test_a_pointer_in_the_place_of_a_table(write, complaint):
+    write("rows.csv", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert complaint("rows.csv").endswith("rows.csv is a Git LFS pointer, not the file itself; run `git lfs pull`, or "
+                                          "download the file")  # fmt: skip
+
+
 @pytest.mark.parametrize(("name", "hint"), [("rows.cvs", "; did you mean '.csv'?"), ("rows", ""), ("rows.xlsx", "")])
 def test_an_unknown_format(write, complaint, name, hint):
     assert complaint(write(name, HEAD + ROWS)) == (
@@ -392,3 +398,25 @@ def test_a_message_stays_short_whatever_the_file_holds(write, complaint):
     assert len(complaint(write("rows.csv", HEAD + f"one,{'y' * 5000}\n"), labels=["a", "b"])) < 400
     odd = json.dumps({"text": ["z" * 9000], "label": "a"})
     assert len(complaint(write("rows.jsonl", odd))) < 400
+
+
+def test_one_text_with_every_label_is_told_to_be_one(write, complaint):
+    write("rows.csv", [("the same text", "ab"[i % 2]) for i in range(60)])
+    assert complaint() == (
+        "the label 'b' keeps none of its rows in rows.csv: each of them is equal to an earlier row, of the same or "
+        "another label, or to one that is held out; look at what stands in the input's column"
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "hint"),
+    [
+        ("{}.5", " (60 labels in 60 rows look like numbers: is this a regression?)"),
+        ("u{}", " (60 labels in 60 rows look like ids: is this the column of labels?)"),
+    ],
+)
+def test_a_label_of_nearly_every_row_is_asked_about(write, complaint, label, hint):
+    write("rows.csv", [(f"text number {i}", label.format(i)) for i in range(60)])
+    assert complaint().endswith(hint)
+    write("rows.csv", [(f"text number {i}", label.format(i if i == 0 else i % 4 + 1)) for i in range(60)])
+    assert complaint().endswith("data.validation and data.test"), "few labels, of which one is rare"

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tledge import package_files, plugins
+from tledge import lfs, package_files, plugins
 from tledge.data.sources import image_folder, text
 from tledge.data.sources.source import Options, Problem, Row, Source
 from tledge.errors import DataError, did_you_mean
@@ -83,6 +83,8 @@ def _check_file(path: Path, reference: str, key: str, prefixes: Sequence[str]) -
     if path.stat().st_size == 0:
         expected = "text" if plain_suffix(path.name) in text.SUFFIXES else "labelled rows"
         raise DataError(f"{key}: {path} is empty; expected {expected}")
+    if lfs.is_pointer(path):
+        raise DataError(f"{key}: {lfs.advice(path)}")
 
 
 def _missing(path: Path, reference: str, prefixes: Sequence[str]) -> str:
