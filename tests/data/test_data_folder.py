@@ -196,6 +196,35 @@ def test_one_class_folder(tmp_path, complaint):
     )
 
 
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (["images/train/a.png", "labels/train/a.txt", "data.yaml"], "labels"),
+        (["train/images/a.png", "train/labels/a.txt", "valid/images/b.png", "valid/labels/b.txt"], "train/labels"),
+        (["JPEGImages/a.png", "Annotations/a.xml", "ImageSets/Main/train.txt"], "Annotations"),
+        (["cows/a.png", "cows/a.xml"], "cows/a.xml"),
+        (["train/a.png", "train/_annotations.coco.json", "test/b.png"], "train/_annotations.coco.json"),
+        (["images/a.png", "annotations/instances_val.json"], "annotations"),
+    ],
+)
+def test_pictures_with_boxes_are_no_classes(tmp_path, complaint, files, told):
+    for i, name in enumerate(files):
+        (tmp_path / "farm" / name).parent.mkdir(parents=True, exist_ok=True)
+        if name.endswith(".png"):
+            picture(i).save(tmp_path / "farm" / name)
+        else:
+            (tmp_path / "farm" / name).write_text("0 0.5 0.5 1 1")
+    assert complaint("farm", task=TASK).startswith(
+        f"data.train: {tmp_path / 'farm'} looks like data for detection: {told} describes boxes in pictures, which no "
+        "task here learns; expected one subfolder for each label"
+    )
+
+
+def test_a_class_called_labels_is_one(tmp_path, run):
+    save_folder(tmp_path / "wine", 24, ("labels", "corks", "annotations"))
+    assert run("wine", task=TASK).labels == ("annotations", "corks", "labels")
+
+
 def test_class_folders_that_differ_in_case(photos, complaint, run):
     other = photos / "Cat"
     try:

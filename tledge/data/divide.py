@@ -16,6 +16,8 @@ from tledge.recipe.schema import Data
 
 Parts = dict[str, npt.NDArray[np.int8]]
 
+MANY = 3  # rows of a label on average, below which labels may be ids or numbers
+
 LEAST_CALIBRATION = 8  # rows, by default
 
 
@@ -149,6 +151,12 @@ def _require_rows(train: Table, pool: Numbers, sizes: Mapping[str, object]) -> N
     """Each label must have a row for each split that is taken from the training rows."""
     counts = train.labels.take(pool).counts(len(train.names))
     absent = np.flatnonzero(counts == 0)
+    if absent.size and train.labels.counts(len(train.names))[absent[0]]:
+        raise DataError(
+            f"the label {train.names[absent[0]]!r} keeps none of its rows in {train.source}: each of them is equal to "
+            "an earlier row, of the same or another label, or to one that is held out; look at what stands in the "
+            "input's column"
+        )
     if absent.size:
         raise DataError(
             f"the label {train.names[absent[0]]!r} has no training rows in {train.source}; add rows of it, or leave it "
@@ -161,8 +169,20 @@ def _require_rows(train: Table, pool: Numbers, sizes: Mapping[str, object]) -> N
             f"the label {train.names[few[0]]!r} has {count} {'row' if count == 1 else 'rows'} in {train.source}"
             f"{f' (and {more} more labels have too few)' if more else ''}; splitting it into train"
             f"{''.join(f', {name}' for name in sizes)} takes {len(sizes) + 1} of each label: add rows, remove the "
-            "label's rows, or give files of your own for data.validation and data.test"
+            f"label's rows, or give files of your own for data.validation and data.test{_many(train)}"
         )
+
+
+def _many(train: Table) -> str:
+    """A hint where there are about as many labels as rows."""
+    if len(train.names) * MANY < len(train.labels) or len(train.names) < MANY:
+        return ""
+    try:
+        any(float(name) for name in train.names)
+        kind = "numbers: is this a regression"
+    except ValueError:
+        kind = "ids: is this the column of labels"
+    return f" ({len(train.names)} labels in {len(train.labels)} rows look like {kind}?)"
 
 
 def assert_disjoint(parts: Parts, same: Mapping[str, Numbers], what: str = "input") -> None:

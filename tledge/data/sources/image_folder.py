@@ -38,6 +38,12 @@ def open_folder(path: Path, reference: str, key: str, options: Options, *, links
     Raises:
         DataError: no image is there, no class folder, two that differ only in case, or the folder is split already.
     """
+    boxes = _boxes(path)
+    if boxes is not None:
+        raise DataError(
+            f"{key}: {path} looks like data for detection: {boxes} describes boxes in pictures, which no task here "
+            f"learns; expected {LAYOUT}"
+        )
     parts = split_folders(path)
     if parts is not None:
         raise DataError(_split_already(parts, reference, key))
@@ -80,6 +86,38 @@ def split_folders(path: Path) -> dict[str, Path] | None:
     except OSError:
         return None
     return parts
+
+
+def _boxes(path: Path) -> str | None:
+    """What tells that a folder is of pictures with boxes (YOLO, VOC, COCO), in it or one folder below; else `None`."""
+    try:
+        folders = [entry for entry in _listed(path) if entry.is_dir()]
+        for place in (path, *(Path(entry.path) for entry in folders)):
+            entries = _listed(place)
+            names = {entry.name.lower(): entry for entry in entries}
+            images = any(_is_image(name) for name in names)
+            stems = {Path(name).stem for name in names if _is_image(name)}
+            for name, entry in names.items():
+                is_beside = "images" in names or "jpegimages" in names or images
+                is_yolo = name == "labels" and is_beside and entry.is_dir() and _ends(entry, (".txt",))
+                is_voc = name == "annotations" and is_beside and entry.is_dir() and _ends(entry, (".xml", ".json"))
+                is_coco = name.endswith(".json") and ("coco" in name or name.startswith("instances_"))
+                is_xml = name.endswith(".xml") and Path(name).stem in stems
+                if is_yolo or is_voc or is_coco or is_xml:
+                    return f"{_printable(Path(entry.path).relative_to(path).as_posix())}"
+    except OSError:
+        return None
+    return None
+
+
+def _ends(folder: os.DirEntry[str], suffixes_: tuple[str, ...]) -> bool:
+    """Whether a folder, or one in it, holds files of such names and no image."""
+    names = [
+        each.name.lower()
+        for entry in _listed(folder.path)
+        for each in (_listed(entry.path) if entry.is_dir() else [entry])
+    ]
+    return any(name.endswith(suffixes_) for name in names) and not any(map(_is_image, names))
 
 
 class _Tree:
