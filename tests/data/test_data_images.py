@@ -344,3 +344,30 @@ def test_a_look_at_images_in_a_table(tmp_path):
     seen = look("rows.parquet", base=tmp_path)
     assert (seen.task, seen.input_column, seen.label_column) == ("image_multilabel", "img", "tags")
     assert seen.labels == {"a": 12, "b": 6}
+
+
+def keras_file(path, **more):
+    """60 pictures to train on and 12 to test on, as `keras.datasets` stores them."""
+    arrays = {}
+    for part, count, start in (("train", 60, 0), ("test", 12, 60)):
+        arrays[f"x_{part}"] = np.stack([np.asarray(picture(start + i)) for i in range(count)])
+        arrays[f"y_{part}"] = np.arange(count, dtype=np.uint8)[:, None] % 3
+    np.savez(path, **arrays, **more)
+
+
+def test_an_npz_file_of_keras_is_train_and_test(tmp_path, run, complaint):
+    keras_file(tmp_path / "cifar.npz")
+    keys = {"task": TASK, "columns": {"image": "x", "label": "y"}}
+    report = run("cifar.npz", test="cifar.npz", **keys).report
+    assert report.n_read == {"train": 60, "test": 12} and report.labels == ("0", "1", "2")
+    alone = run("cifar.npz", **keys).report
+    assert alone.n_read == {"train": 60}
+    assert alone.read_as == {"train": "cifar.npz without x_test, y_test"}
+    assert complaint("cifar.npz", validation="cifar.npz", **keys) == (
+        "data.validation: cifar.npz has no arrays for it; its arrays are x_train, y_train, x_test, y_test; give "
+        "another file, or a fraction of the training rows"
+    )
+    seen = look("cifar.npz", base=tmp_path)
+    assert (seen.task, seen.input_column, seen.label_column, seen.n_rows) == (TASK, "x", "y", 60)
+    keras_file(tmp_path / "more.npz", x_val=np.zeros((2, 9, 12, 3), np.uint8), y_val=np.zeros(2, np.uint8))
+    assert run("more.npz", validation="more.npz", **keys).report.n_read == {"train": 60, "validation": 2}

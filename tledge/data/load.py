@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,7 +132,7 @@ def _read(settings: Data, task: Task, scratch: Path, base: Path, progress: Progr
     options = Options(settings.encoding, settings.delimiter, settings.download, settings.label_names)
 
     def table(name: str, reference: str, known: Sequence[str] | None) -> Table:
-        source = open_source(reference, f"data.{name}", options, base=base)
+        source = open_source(reference, f"data.{name}", replace(options, part=name), base=base)
         return read(source, settings, task, known_labels=known, path=scratch / f"{name}.arrow", progress=progress)
 
     train = table("train", settings.train, settings.labels)

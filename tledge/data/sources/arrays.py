@@ -6,7 +6,8 @@ import importlib
 import re
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,49 @@ PREFIX = "arrays:"
 _PLACE = re.compile(r"arrays:(?P<module>\w+(?:\.\w+)*):(?P<function>\w+)")
 
 
-def open_file(path: Path, options: Options) -> Source:  # noqa: ARG001
+_PARTS = {"train": ("_train",), "validation": ("_validation", "_valid", "_val"), "test": ("_test",)}
+"""How the names of the arrays of a split end, where a file holds several as those of Keras do: `x_train`, `y_test`."""
+
+
+def open_file(path: Path, options: Options) -> Source:
     """The rows of an `.npz` file, its arrays the columns; they are held in memory.
 
+    Of `x_train`, `y_train`, `x_test` and `y_test` those of the split that is asked for are `x` and `y`.
+
     Raises:
-        DataError: the file is damaged or holds Python objects, or its arrays differ in length.
+        DataError: the file is damaged or holds Python objects, has no arrays of the split, or they differ in length.
     """
     try:
         with np.load(path, allow_pickle=False) as stored:
-            columns = {name: stored[name] for name in stored.files}
+            chosen = _of_part(stored.files, options.part, path)
+            columns = {column: _flat(stored[name]) for column, name in chosen.items()}
+            aside = [name for name in stored.files if name not in chosen.values()]
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         why = str(error).partition("\n")[0]
         raise DataError(f"{path.name} cannot be read as arrays: {why}; write it with numpy.savez") from error
-    return _source(path.name, columns, path)
+    source = _source(path.name, columns, path)
+    return replace(source, read_as=f"without {', '.join(aside)}") if aside else source
+
+
+def _of_part(names: Sequence[str], part: str, path: Path) -> dict[str, str]:
+    """The array of each column: all of them, or those of one split in a file that holds several."""
+    parts = {
+        split: {name.removesuffix(end): name for end in ends for name in names if name.lower().endswith(end)}
+        for split, ends in _PARTS.items()
+    }
+    if not parts["train"] or not (parts["validation"] or parts["test"]):
+        return {name: name for name in names}
+    if not parts[part]:
+        raise DataError(
+            f"data.{part}: {path.name} has no arrays for it; its arrays are {', '.join(names)}; give another file, or "
+            "a fraction of the training rows"
+        )
+    return parts[part]
+
+
+def _flat(values: Any) -> Any:
+    """A column of one number a row for what has the shape `(rows, 1)`."""
+    return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def open_reference(reference: str, key: str, options: Options) -> Source:  # noqa: ARG001

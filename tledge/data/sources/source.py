@@ -23,13 +23,15 @@ class Options:
     """How sources are read.
 
     `encoding` is that of text files, and `delimiter` that of CSV files, `None` for the format's own. `download` allows
-    it, and `label_names` are the recipe's: class folders are known by them.
+    it, and `label_names` are the recipe's: class folders are known by them. `part` is the split that is read from a
+    file which holds several: `train`, `validation` or `test`.
     """
 
     encoding: str = "utf-8"
     delimiter: str | None = None
     download: bool = False
     label_names: Mapping[str, str] = field(default_factory=dict)
+    part: str = "train"
 
 
 @dataclass(frozen=True, slots=True)
