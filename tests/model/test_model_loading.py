@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer, Qwen2Config, Qwen2Model
 
 from tledge import model
 from tledge.errors import ModelError, TrainError
@@ -218,3 +219,24 @@ def test_a_language_models_checkpoint_is_compared_too(pretrained, tmp_path):
         language.module.transformer.h[1].mlp.c_fc.weight[3] += 1.0
     with pytest.raises(TrainError, match=r"the first tensor that differs is 'transformer.h.1.mlp.c_fc.weight'"):
         model.check_saved_language(language.module, tmp_path / "checkpoint", blocks)
+
+
+def test_weights_in_a_pickle_alone_are_refused(pretrained, tmp_path):
+    folder = copied(pretrained, tmp_path)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    assert model.load_backbone(str(folder)).notes == ()
+    (folder / "model.safetensors").unlink()
+    assert "has its weights in 'pytorch_model.bin' alone, which can run code" in complaint(folder)
+
+
+def test_a_token_that_transformers_adds_is_left_out_where_it_has_no_row(tmp_path):
+    tokenizer = families.tokenizer("gpt2")
+    facts = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
+    Qwen2Model(Qwen2Config(vocab_size=len(tokenizer), intermediate_size=16, **facts)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert len(AutoTokenizer.from_pretrained(tmp_path)) == len(tokenizer) + 1  # else there is nothing to leave out
+    backbone = model.load_backbone(str(tmp_path))
+    assert backbone.tokenizer.get_vocab() == tokenizer.get_vocab()
+    assert backbone.notes == (
+        f"'<|endoftext|>' of transformers' tokenizer was left out, since {tmp_path} has no row for it",
+    )

@@ -34,6 +34,12 @@ def check(folder: Path, key: str = "model.backbone") -> None:
             raise ModelError(f"{key}: {path} is empty; download it again")
         if path.suffix == ".safetensors":
             _check_tensors(path, key)
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if pickles and not any(folder.glob("*.safetensors")) and (folder / _CONFIG).exists():
+        raise ModelError(
+            f"{key}: {folder} has its weights in {pickles[0]!r} alone, which can run code when it is loaded; save it "
+            "as model.safetensors (transformers' save_pretrained does)"
+        )
     if not (folder / _CONFIG).exists():
         raise ModelError(f"{key}: the folder {str(folder)!r} has no config.json; {_expected(folder)}")
 

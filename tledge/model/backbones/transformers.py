@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from tledge import package_files
@@ -20,7 +20,7 @@ from tledge.model.backbones.folder import check as check_folder
 from tledge.model.backbones.folder import check_not_quantized
 from tledge.model.backbones.loading import Loaded
 from tledge.model.backbones.loading import pretrained as pretrained_module
-from tledge.model.backbones.vocabulary import check_rows
+from tledge.model.backbones.vocabulary import check_rows, fits
 
 UNUSED_PARTS = ("pooler.",)
 """How names of a body begin that checkpoints often lack, and that are not run unless a recipe asks for them."""
@@ -69,14 +69,15 @@ def load(reference: str, *, revision: str | None = None, pretrained: bool = True
             f"model.backbone: {reference!r} has no tokenizer.json and none can be made from its files: "
             "a device needs a fast tokenizer; convert it with transformers' convert_slow_tokenizer"
         )
+    tokenizer, notes = _of_its_own_files(tokenizer, loaded.module, place, reference, options)
     check_rows(loaded.module, tokenizer, reference)
     config.dtype = (
         torch.float32
     )  # what is in memory and will be stored, also where the checkpoint was in half precision
-    declared, notes = sentence.declared(place, revision=revision, tokenizer=tokenizer)
+    declared, told = sentence.declared(place, revision=revision, tokenizer=tokenizer)
     pooling = declared or _own_pooling(config, loaded)
     module, missing = loaded.module, loaded.missing
-    notes = [*loaded.notes, *notes]
+    notes = [*loaded.notes, *notes, *told]
     if getattr(tokenizer, "truncation_side", "right") != "right":
         notes.append(f"the tokenizer of {reference} cuts long texts on the left, as its own files say")
     if not pretrained:  # only now: the pooling is that of the pretrained one
@@ -151,6 +152,23 @@ def explain(reference: str, error: Exception) -> str:
         f"model.backbone: cannot load {reference!r}: {first} "
         "(expected a hub id that this machine can reach, a local folder with config.json, or package:NAME/PATH)"
     )
+
+
+def _of_its_own_files(
+    tokenizer: Any, module: Any, place: str, reference: str, options: dict[str, Any]
+) -> tuple[Any, list[str]]:
+    """The tokenizer without what transformers' class of this architecture puts into it, where the embedding lacks that.
+
+    Qwen2's class, for one, adds a token for padding to every tokenizer that is read with it.
+    """
+    if fits(module, tokenizer):
+        return tokenizer, []
+    plain = PreTrainedTokenizerFast.from_pretrained(place, **options)
+    if not fits(module, plain):
+        return tokenizer, []
+    added = sorted(set(tokenizer.get_vocab()) - set(plain.get_vocab()))
+    told = f"{', '.join(map(repr, added))} of transformers' tokenizer was left out, since {reference} has no row for it"
+    return plain, [told]
 
 
 def _own_pooling(config: Any, loaded: Loaded) -> str:

@@ -12,19 +12,29 @@ def vocabulary_size(tokenizer: Any) -> int:
     return max(tokenizer.get_vocab().values()) + 1
 
 
+def fits(module: Any, tokenizer: Any) -> bool:
+    """Whether each token has a row of the embedding."""
+    rows = _rows(module)
+    return rows is None or vocabulary_size(tokenizer) <= rows
+
+
 def check_rows(module: Any, tokenizer: Any, reference: str) -> None:
     """Nothing, where each token has a row of the embedding; more rows than tokens are usual.
 
     Raises:
         ModelError: there are more tokens than rows.
     """
-    try:
-        rows = module.get_input_embeddings().weight.shape[0]
-    except (AttributeError, NotImplementedError):  # some architectures hash their tokens
-        return
-    tokens = vocabulary_size(tokenizer)
-    if tokens > rows:
+    rows, tokens = _rows(module), vocabulary_size(tokenizer)
+    if rows is not None and tokens > rows:
         raise ModelError(
             f"model.backbone: the tokenizer of {reference!r} has {tokens} tokens, but its embedding has {rows}; take "
             "the tokenizer that the model was trained with, or resize the embedding (resize_token_embeddings)"
         )
+
+
+def _rows(module: Any) -> int | None:
+    """The rows of the embedding, `None` for architectures that hash their tokens."""
+    try:
+        return int(module.get_input_embeddings().weight.shape[0])
+    except (AttributeError, NotImplementedError):
+        return None
