@@ -15,6 +15,7 @@ import pytest
 import torchvision
 from labelled_rows import as_csv
 from pictures import all_rows, names_by_row, picture, picture_bytes, save_folder, save_paths
+from PIL import Image
 
 from tledge.cache import cache_folder
 from tledge.data import look
@@ -371,3 +372,24 @@ def test_an_npz_file_of_keras_is_train_and_test(tmp_path, run, complaint):
     assert (seen.task, seen.input_column, seen.label_column, seen.n_rows) == (TASK, "x", "y", 60)
     keras_file(tmp_path / "more.npz", x_val=np.zeros((2, 9, 12, 3), np.uint8), y_val=np.zeros(2, np.uint8))
     assert run("more.npz", validation="more.npz", **keys).report.n_read == {"train": 60, "validation": 2}
+
+
+def test_an_image_whose_content_is_its_transparency_is_said(tmp_path, run, complaint):
+    save_folder(tmp_path / "icons")
+    icon = Image.new("RGBA", (9, 9), (0, 0, 0, 0))
+    icon.putpixel((4, 4), (0, 0, 0, 255))
+    Image.new("RGBA", (9, 8), (0, 0, 0, 0)).save(tmp_path / "icons" / "cat" / "empty.png")  # nothing is lost there
+    seen = icon.copy()
+    seen.putpixel((4, 4), (9, 0, 0, 255))
+    seen.save(tmp_path / "icons" / "cat" / "seen.png")
+    assert run("icons", task=TASK).report.n_read == {"train": 26}
+    icon.save(tmp_path / "icons" / "cat" / "icon.png")
+    assert complaint("icons", task=TASK).startswith(
+        "cat/icon.png: one colour throughout, with all of its content in the transparency, which is dropped; put it on "
+    )
+    Image.new("L", (9, 9)).convert("P").save(tmp_path / "icons" / "dog" / "palette.gif", transparency=0)
+    report = run("icons", task=TASK, on_error="skip").report
+    assert report.skipped == {"transparent image": 1} and report.n_read == {"train": 28}
+    arrays = np.stack([np.asarray(icon)] * 2)
+    np.savez(tmp_path / "icons.npz", image=arrays, label=np.array(["cat", "dog"]))
+    assert complaint("icons.npz", task=TASK).startswith("icons.npz:1: one colour throughout")

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,9 @@ def read(cell: object, column: str, folder: Path | None) -> Value | Problem:
         image = decode(found)
     except InputError as error:
         return Problem("broken image", str(error).removeprefix(f"{found} ") if isinstance(found, Path) else str(error))
+    if _is_in_alpha(found, image):
+        detail = "one colour throughout, with all of its content in the transparency, which is dropped"
+        return Problem("transparent image", f"{detail}; put it on a background of another colour")
     if isinstance(found, Path):
         content, path = None, str(found)
     else:
@@ -55,6 +59,27 @@ def digest(image: Image.Image) -> bytes:
     """16 bytes that are equal for decoded images of the same size and pixels."""
     width, height = image.size
     return hashlib.blake2b(b"%d %d " % (width, height) + image.tobytes(), digest_size=16).digest()
+
+
+def _is_in_alpha(found: Any, image: Image.Image) -> bool:
+    """Whether a decoded image is of one colour while the transparency that it had is not the same everywhere."""
+    if any(low != high for low, high in cast("tuple[tuple[int, int], ...]", image.getextrema())):
+        return False
+    if isinstance(found, np.ndarray):
+        return found.ndim == 3 and found.shape[2] == 4 and bool(np.ptp(found[..., 3]))
+    if isinstance(found, Image.Image):
+        return _varies(found)
+    with warnings.catch_warnings(), Image.open(found if isinstance(found, Path) else io.BytesIO(found)) as opened:
+        warnings.simplefilter("ignore")
+        return _varies(opened)
+
+
+def _varies(image: Image.Image) -> bool:
+    """Whether an image has transparency that differs from pixel to pixel."""
+    if not image.has_transparency_data:
+        return False
+    low, high = image.convert("RGBA").getchannel("A").getextrema()
+    return low != high
 
 
 def _found(cell: Any, column: str, folder: Path | None) -> Path | bytes | Any | Problem:
