@@ -64,7 +64,11 @@ def test_no_calibration_rows_have_no_quantiles(write, run):
     ("cell", "kind", "said"),
     [
         ("much", "no number", "the column 'price' holds 'much', expected a finite number"),
-        ("1,5", "no number", "the column 'price' holds '1,5', expected a finite number"),
+        (
+            "1,5",
+            "no number",
+            "the column 'price' holds '1,5', expected a finite number; for decimal commas set data.decimal: ','",
+        ),
         ("inf", "no number", "the column 'price' holds 'inf', expected a finite number"),
         ("nan", "no number", "the column 'price' holds 'nan', expected a finite number"),
         (" ", "empty label", "the column 'price' is empty"),
