@@ -159,12 +159,12 @@ def test_blocks_of_another_tokenizer_or_length_are_refused(job, tmp_path):
 
 
 def test_what_makes_other_blocks_makes_the_stage_data_run_again(job, tmp_path):
-    key = pipeline._key("data", job().recipe, [])
-    assert pipeline._key("data", job(finetune={"epochs": 5}, model={"pooling": "mean"}).recipe, []) == key
+    key = pipeline._plan("data", job().recipe, {}).key
+    assert pipeline._plan("data", job(finetune={"epochs": 5}, model={"pooling": "mean"}).recipe, {}).key == key
     for change in ({"max_length": 16}, {"tokenizer": "model"}, {"revision": "v2"}, {"backbone": "other"}):
-        assert pipeline._key("data", job(model=change).recipe, []) != key
+        assert pipeline._plan("data", job(model=change).recipe, {}).key != key
     (tmp_path / "model" / "tokenizer.json").write_text("{}")
-    assert pipeline._key("data", job().recipe, []) != key
+    assert pipeline._plan("data", job().recipe, {}).key != key
 
 
 def test_keys_about_labels_are_refused(job):

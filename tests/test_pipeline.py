@@ -15,9 +15,9 @@ import pytest
 import tiny_project
 
 import tledge
-from tledge import pipeline
+from tledge import bundle, pipeline
 from tledge.artifacts import read_json
-from tledge.errors import MissingExtraError, ParityError, RecipeError
+from tledge.errors import BundleError, MissingExtraError, ParityError, RecipeError
 from tledge.recipe import load_recipe
 
 PLAIN = [name for name in pipeline.STAGES if name not in ("distill", "baseline")]  # which a recipe must ask for
@@ -33,7 +33,7 @@ def go_on(run, *overrides, until="report"):
 
 def files(run, *names):
     """Files of stages, with their times of change."""
-    found = [path for name in names for path in (run / name).rglob("*") if path.is_file()]
+    found = [path for name in names for path in (run / name).rglob("*") if path.is_file() and path.name != "lock"]
     assert found
     return {path.relative_to(run).as_posix(): path.stat().st_mtime_ns for path in found}
 
@@ -88,19 +88,19 @@ def test_a_changed_data_file_redoes_all(project):
     run = project.parent / "run"
     recipe = load_recipe(project)
     pipeline.run(recipe, run, until="data")
-    keys = [key := ""] + [key := pipeline._key(name, recipe, key) for name in pipeline.STAGES]
+    keys = [key := ""] + [key := pipeline._plan(name, recipe, {"": key}).key for name in pipeline.STAGES]
     with (project.parent / "rows.csv").open("a", encoding="utf-8", newline="") as file:
         csv.writer(file).writerow(["a new song in the room", "music"])
-    changed = [key := ""] + [key := pipeline._key(name, recipe, key) for name in pipeline.STAGES]
+    changed = [key := ""] + [key := pipeline._plan(name, recipe, {"": key}).key for name in pipeline.STAGES]
     assert not set(keys[1:]) & set(changed[1:])
     assert "55 train rows" in go_on(run, until="data")["data"]
 
 
 def test_a_changed_backbone_redoes_training(project):
     recipe = load_recipe(project)
-    before = pipeline._key("train", recipe, "x")
+    before = pipeline._plan("train", recipe, {}).key
     os.utime(project.parent / "backbone" / "config.json", ns=(1, 1))
-    assert pipeline._key("train", recipe, "x") != before
+    assert pipeline._plan("train", recipe, {}).key != before
 
 
 def test_a_failed_stage_keeps_the_ones_before(run_copy):
@@ -217,3 +217,77 @@ def test_two_processes(project, strategy):
     )["logits"]
     assert logits.shape == (1, 3)
     assert np.isfinite(logits).all()
+
+
+def test_what_changed_is_said(run_copy):
+    lines = []
+    recipe = load_recipe(run_copy / "recipe.yaml", ["budget.max_metric_drop=0.4"])
+    pipeline.run(recipe, run_copy, until="quantize", say=lines.append)
+    before = load_recipe(run_copy / "recipe.yaml").budget.max_metric_drop
+    assert before == 0.4  # it is the run's own now
+    again = [line for line in lines if ": again, since " in line]
+    assert len(again) == 1
+    assert again[0].startswith("quantize: again, since budget.max_metric_drop was ")
+    assert again[0].endswith(", is 0.4")
+
+
+def test_an_older_bundle_is_refused_and_an_older_report_put_aside(run_copy):
+    lines = []
+    recipe = load_recipe(run_copy / "recipe.yaml", ["finetune.epochs=1"])
+    pipeline.run(recipe, run_copy, until="train", say=lines.append)
+    assert any(line.startswith("train: again, since finetune.epochs was ") for line in lines)
+    assert lines[-1].startswith("export, quantize, bundle, bench, report: of an older state of this run; its report is")
+    assert not (run_copy / "report").exists()
+    assert (run_copy / "report.old" / "report.html").exists()
+    for path in (run_copy, run_copy / "bundle"):
+        with pytest.raises(BundleError, match=r"of an older state of its run: the stage train was made again"):
+            bundle.find(path)
+    go_on(run_copy)
+    assert bundle.find(run_copy) == run_copy / "bundle"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("train/checkpoint/model.safetensors", "cut"),
+        ("export/model.onnx", "emptied"),
+        ("quantize/variants.json", "another"),
+        ("bundle/bundle.json", "missing"),
+        ("stages/export.json", "cut"),
+    ],
+)
+def test_a_damaged_file_is_made_again(name, damage, run_copy):
+    path = run_copy / name
+    content = path.read_bytes()
+    expected = results(run_copy)
+    if damage == "missing":
+        path.unlink()
+    else:
+        changed = {"cut": content[: len(content) // 2], "emptied": b"", "another": content[:-1] + b" "}[damage]
+        path.write_bytes(changed)
+    lines = []
+    pipeline.run(load_recipe(run_copy / "recipe.yaml"), run_copy, until="bundle", say=lines.append)
+    stage = Path(name).stem if name.startswith("stages/") else name.partition("/")[0]
+    done = [line.partition(":")[0] for line in lines if line.endswith(": already done")]
+    assert stage not in done
+    if not name.startswith("stages/"):
+        assert any(line.startswith(f"{stage}: again, since {name} ") for line in lines)
+    assert path.stat().st_size
+    assert results(run_copy) == expected
+    assert bundle.find(run_copy)
+
+
+def test_another_process_on_the_same_run_ends_with_one_line(run_copy):
+    code = (
+        "import sys, time; from pathlib import Path; from tledge import pipeline\n"
+        "with pipeline._held(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(run_copy)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RecipeError, match=rf"is being worked on by process {other.pid} on .* since 20\d\d-.*--out"):
+            go_on(run_copy)
+    finally:
+        other.kill()
+        other.wait()
+    assert set(go_on(run_copy).values()) == {"already done"}  # a killed process holds nothing

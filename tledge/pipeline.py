@@ -1,8 +1,8 @@
 """The order of the rooms: one stage after another on one run folder, each whole or not there at all.
 
 A stage writes into `STAGE.partial` and is renamed to `STAGE` when it is whole. `stages/STAGE.json` holds its key: the
-hash of the recipe's sections that it depends on and of the stage before it. A stage whose key still holds is not run
-again.
+hash of the recipe's sections that it depends on and of the stage before it. A stage whose key still holds and whose
+files are as they were written is not run again. One process at a time works on a run.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import hashlib
 import importlib.util
 import json
 import os
+import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 import tledge
-from tledge import noise, processes, stages
+from tledge import noise, processes, run_folder, stages
 from tledge.artifacts import read_json, write_json
 from tledge.errors import MissingExtraError, RecipeError, TledgeError
 from tledge.progress import Progress, silent
@@ -84,17 +86,77 @@ def run(
     if fp32_only:
         recipe = recipe.model_copy(update={"quantize": recipe.quantize.model_copy(update={"schemes": []})})
     job = Job(recipe, folder, progress, say if processes.is_main() else lambda line: None)
+    with _held(folder):
+        _run_stages(job, until)
+    return folder
+
+
+def _run_stages(job: Job, until: str) -> None:
     keys: dict[str, str] = {}
     for i, name in enumerate(STAGES[: STAGES.index(until) + 1]):
-        if name in ("baseline", "distill") and getattr(recipe, name) is None:
-            _forget(folder, name)
+        if name in ("baseline", "distill") and getattr(job.recipe, name) is None:
+            _forget(job.folder, name)
             continue
-        before = _AFTER.get(name, STAGES[max(0, i - 1) : i])
-        keys[name] = _key(name, recipe, [keys.get(each, "") for each in before])
+        after = {each: keys[each] for each in _AFTER.get(name, STAGES[max(0, i - 1) : i]) if each in keys}
+        plan = _plan(name, job.recipe, after)
+        keys[name] = plan.key
         if not processes.is_main() and name not in _TOGETHER:
             break
-        _run_stage(job, name, keys[name])
-    return folder
+        _run_stage(job, name, plan)
+    if processes.is_main():
+        _tell_stale(job, until)
+
+
+def _tell_stale(job: Job, until: str) -> None:
+    """Say which later stages are of an older state of this run, and put a report of it aside."""
+    later = [name for name in STAGES[STAGES.index(until) + 1 :] if job.stage(name).exists()]
+    old = [name for name in later if run_folder.stale(job.folder, name)]
+    if not old:
+        return
+    if "report" in old:
+        aside = job.folder / "report.old"
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(job.stage("report"), aside)
+    kept = "; its report is now report.old" if "report" in old else ""
+    job.say(
+        f"{', '.join(old)}: of an older state of this run{kept}; make {'it' if len(old) == 1 else 'them'} anew with: "
+        f"tledge run {job.folder}"
+    )
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a run for this process, or end where another one does."""
+    if not processes.is_main():
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    home = folder / run_folder.RECORDS
+    home.mkdir(parents=True, exist_ok=True)
+    holder = home / "held-by.json"
+    try:
+        with FileLock(home / "lock", timeout=0):
+            write_json(holder, {"process": os.getpid(), "host": platform.node(), "since": _now()})
+            try:
+                yield
+            finally:
+                holder.unlink(missing_ok=True)
+    except Timeout as error:
+        told = run_folder.record(folder, "held-by")
+        who = f"process {told['process']} on {told['host']} since {told['since']}" if told else "another process"
+        raise RecipeError(
+            f"the run {folder} is being worked on by {who}; wait until it has ended, or choose another folder: --out"
+        ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a stage is to be made of: `key` is the hash of all of it."""
+
+    key: str
+    after: Mapping[str, str]
+    settings: Mapping[str, Any]
 
 
 def _save(recipe: Recipe, folder: Path) -> None:
@@ -111,24 +173,27 @@ def _save(recipe: Recipe, folder: Path) -> None:
         ) from error
 
 
-def _run_stage(job: Job, name: str, key: str) -> None:
+def _run_stage(job: Job, name: str, plan: _Plan) -> None:
     aside = job.folder / f"{name}.partial"
     with _main_first() if name in _TOGETHER else nullcontext():
-        if _is_whole(job, name, key):
+        why = _why_again(job, name, plan)
+        if why == "":
             job.say(f"{name}: already done")
             return
         if processes.is_main():
-            _prepare(job, name, key)
+            if why:
+                job.say(f"{name}: again, since {why}")
+            _prepare(job, name, plan)
         started = time.monotonic()
         if name != "train":
             line = _build(job, name, aside)
-            _finish(job, name, key, time.monotonic() - started, line)
+            _finish(job, name, plan, time.monotonic() - started, line)
             return
     line = _build(job, name, aside)
     with _main_first():
         pass  # the others may still be reading the folder that is renamed now
     if processes.is_main():
-        _finish(job, name, key, time.monotonic() - started, line)
+        _finish(job, name, plan, time.monotonic() - started, line)
 
 
 def _main_first() -> AbstractContextManager[None]:
@@ -152,34 +217,39 @@ def _build(job: Job, name: str, aside: Path) -> str:
             raise
 
 
-def _is_whole(job: Job, name: str, key: str) -> bool:
-    """A stage is whole when nothing is half-written beside it and it was made for this key."""
-    return (
-        job.stage(name).exists()
-        and not (job.folder / f"{name}.partial").exists()
-        and _record(job, name).get("key") == key
-    )
+def _why_again(job: Job, name: str, plan: _Plan) -> str | None:
+    """Why a stage is made again: empty where it is whole and of this plan, `None` where it was never whole."""
+    found = run_folder.record(job.folder, name)
+    if not job.stage(name).exists() or (job.folder / f"{name}.partial").exists() or "files" not in found:
+        return None
+    if found.get("key") != plan.key:
+        changed = run_folder.changes(found.get("settings") or {}, plan.settings)
+        again = [each for each, key in plan.after.items() if (found.get("after") or {}).get(each) != key]
+        after = f"{' and '.join(again)} ran again" if again else "files that it reads have changed"
+        return changed or after
+    return run_folder.damaged(job.stage(name), found["files"])
 
 
-def _record(job: Job, name: str) -> dict[str, Any]:
-    path = job.folder / "stages" / f"{name}.json"
-    return dict(read_json(path)) if path.exists() else {}
-
-
-def _prepare(job: Job, name: str, key: str) -> None:
+def _prepare(job: Job, name: str, plan: _Plan) -> None:
     """An empty folder to write into; for a stage that resumes, the half-written one if it was made for this key."""
     aside = job.folder / f"{name}.partial"
-    if not (name in _RESUMES and aside.exists() and _record(job, name).get("key") == key):
+    if not (name in _RESUMES and aside.exists() and run_folder.record(job.folder, name).get("key") == plan.key):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
-    (job.folder / "stages").mkdir(exist_ok=True)
-    write_json(job.folder / "stages" / f"{name}.json", {"key": key})
+    _write_record(job, name, plan, {})
 
 
-def _finish(job: Job, name: str, key: str, seconds: float, line: str) -> None:
+def _write_record(job: Job, name: str, plan: _Plan, facts: Mapping[str, Any]) -> None:
+    home = job.folder / run_folder.RECORDS
+    home.mkdir(exist_ok=True)
+    planned = {"key": plan.key, "after": plan.after, "settings": plan.settings}
+    write_json(home / f"{name}.json", planned | dict(facts))
+
+
+def _finish(job: Job, name: str, plan: _Plan, seconds: float, line: str) -> None:
     home, aside = job.stage(name), job.folder / f"{name}.partial"
-    record = {"key": key, "seconds": round(seconds, 1), "tledge": tledge.__version__, "result": line}
-    write_json(job.folder / "stages" / f"{name}.json", record)
+    facts = {"seconds": round(seconds, 1), "tledge": tledge.__version__, "result": line}
+    _write_record(job, name, plan, facts | {"files": run_folder.files(aside)})
     shutil.rmtree(home, ignore_errors=True)
     os.replace(aside, home)
     job.say(f"{name}: {line} ({seconds:.1f} s)")
@@ -191,10 +261,11 @@ def _forget(folder: Path, name: str) -> None:
     (folder / "stages" / f"{name}.json").unlink(missing_ok=True)
 
 
-def _key(name: str, recipe: Recipe, before: Sequence[str]) -> str:
-    """Hash of what a stage depends on: sections of the recipe, the files they name, and the stages before it."""
+def _plan(name: str, recipe: Recipe, after: Mapping[str, str]) -> _Plan:
+    """What a stage depends on: sections of the recipe, the files they name, and the stages before it."""
     whole = recipe.model_dump(mode="json")
-    parts: list[Any] = [name, list(before), [whole[section] for section in _SECTIONS[name]]]
+    settings = {section: whole[section] for section in _SECTIONS[name]}
+    parts: list[Any] = [name, dict(after), settings]
     if name == "data":
         rows = recipe.data
         parts.append([_stamp(source) for source in (rows.train, rows.validation, rows.test, rows.unlabelled)])
@@ -208,7 +279,8 @@ def _key(name: str, recipe: Recipe, before: Sequence[str]) -> str:
         student = recipe.distill.student
         parts.append([_stamp(student.backbone), _stamp(student.weights)])
         parts.append(None if student.budget is None else whole["bench"])  # candidates are timed at its first setting
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return _Plan(key, after, settings)
 
 
 def _stamp(source: object) -> list[tuple[str, int, int]]:
@@ -228,8 +300,12 @@ def _log(job: Job, name: str) -> Iterator[TextIO]:
     path = job.folder / "logs" / f"{name}.log"
     path.parent.mkdir(exist_ok=True)
     with path.open("a", encoding="utf-8") as log:
-        log.write(f"--- {datetime.now(UTC).isoformat(timespec='seconds')} tledge {tledge.__version__}\n")
+        log.write(f"--- {_now()} tledge {tledge.__version__}\n")
         yield log
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def summary(folder: Path, *, until: str = "report") -> dict[str, str]:

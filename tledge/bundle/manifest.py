@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tledge import artifacts
+from tledge import artifacts, run_folder
 from tledge.artifacts import TensorSpec, Variant
 from tledge.bundle import seal
 from tledge.bundle.decoding import Decoding
@@ -174,15 +174,27 @@ def find(path: str | Path) -> Path:
     """The bundle folder at a path: the path itself, or the bundle of a run folder.
 
     Raises:
-        BundleError: neither is there.
+        BundleError: neither is there, or the bundle is of an older state of its run.
     """
     path = Path(path)
     for folder in (path, path / "bundle"):
         if (folder / FILE).exists():
+            _require_current(folder)
             return folder
     if not path.exists():
         raise BundleError(f"there is no {path}; expected a bundle or run folder")
     raise BundleError(f"{path} is no bundle: it has no {FILE}; make one with: tledge run RECIPE")
+
+
+def _require_current(folder: Path) -> None:
+    """Refuse the bundle of a run whose earlier stages ran again after it was made."""
+    run = folder.resolve().parent
+    again = run_folder.stale(run, "bundle") if folder.resolve().name == "bundle" else ""
+    if again:
+        raise BundleError(
+            f"{folder} is of an older state of its run: the stage {again} was made again after it; make the bundle "
+            f"anew with: tledge run {run}"
+        )
 
 
 def parse(data: Any, where: str) -> Manifest:
