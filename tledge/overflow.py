@@ -11,7 +11,8 @@ same sign are safe when `|p + q| <= 128`, since 255 * 128 = 32640 and 255 * 129 
 
 The summed axis of a convolution runs over (height, width, input channel) of one group, in this order: that is how
 onnxruntime packs weights. Kernels of depthwise convolutions, those of int8 or uint8 on both sides, and those that take
-the weights first, as `ConvInteger` does, add in 32 bits.
+the weights first, as `ConvInteger` does, add in 32 bits. But int8 activations between a QuantizeLinear and a
+DequantizeLinear count as uint8: on x86 onnxruntime makes uint8 of them, where nothing else reads them.
 Reference for the instruction: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2, PMADDUBSW.
 
 Needs numpy alone: the same check runs where a graph is made and on a device, whatever the processor.
@@ -281,10 +282,12 @@ def _dequantized(view: View, node: Any) -> Iterator[Product]:
     after = view.maker(turned.input[0] if turned is not None else node.input[1], "DequantizeLinear")
     if before is None or after is None or attribute(after, "block_size", 0):
         return
-    if _type(view, Slot(before, 0), Slot(before, 2)) != UINT8 or _type(view, Slot(after, 0), Slot(after, 2)) != INT8:
+    types = [_type(view, Slot(each, 0), Slot(each, 2)) for each in (before, after)]
+    is_signed = types[0] == INT8 and view.maker(before.input[0], "QuantizeLinear") is not None
+    if types[1] != INT8 or not (types[0] == UINT8 or is_signed):
         return
     bias = view.maker(node.input[2], "DequantizeLinear") if len(node.input) > 2 else None
-    yield from _product(
+    found = _product(
         view,
         node,
         Slot(after, 0),
@@ -295,6 +298,8 @@ def _dequantized(view: View, node: Any) -> Iterator[Product]:
         activation_scale=Slot(before, 1),
         bias=None if bias is None else Slot(bias, 0),
     )
+    # Of two int8 operands that are computed both become uint8.
+    yield from (each for each in found if each.tensor is not None or not is_signed)
 
 
 def _product(

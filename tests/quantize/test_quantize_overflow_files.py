@@ -231,6 +231,37 @@ def test_a_product_is_found_behind_a_node_that_only_moves_its_activations(tmp_pa
     assert_mended(path, tmp_path / "mended.onnx", rows, products=1)
 
 
+def test_signed_activations_count_where_the_runtime_makes_unsigned_ones_of_them(tmp_path):
+    path, rows = tmp_path / "int8.onnx", float_rows((INPUTS,))
+    quantize_static(
+        network(tmp_path / "fp32.onnx"), path, Rows(rows), per_channel=True, activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8, extra_options={"ActivationSymmetric": True},
+    )  # fmt: skip
+    assert_mended(path, tmp_path / "mended.onnx", rows, products=2)
+
+
+def test_signed_numbers_on_both_sides_never_overflow(tmp_path):
+    weights = rng().integers(100, 128, (64, 32)).astype(np.int8)
+    nodes = [helper.make_node("MatMulInteger", ["x", "w", "xz"], ["y"])]
+    stored = {"w": weights, "xz": np.int8(-128)}
+    path = save(tmp_path / "int8.onnx", nodes, stored, ["batch", 64], x_type=TensorProto.INT8, y_type=TensorProto.INT32)
+    x = rng().integers(100, 128, (4, 64)).astype(np.int8)
+    np.testing.assert_array_equal(outputs(path, [{"x": x}]), (x.astype(np.int64) + 128) @ weights.astype(np.int64))
+    assert not overflow.check(path).products
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+def test_two_operands_that_are_computed_alike_are_no_product(tmp_path, kind):
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["f"]),
+        helper.make_node("Transpose", ["f"], ["t"]),
+        helper.make_node("MatMul", ["f", "t"], ["y"]),
+    ]
+    path = save(tmp_path / "int8.onnx", nodes, {"s": np.float32(0.1), "z": kind(0)}, [4, 8])
+    assert not overflow.check(path).products
+
+
 def test_weights_in_a_constant_or_behind_an_identity_are_mended(tmp_path):
     rows = [{"x": rng().integers(200, 256, (4, 64)).astype(np.uint8)}]
     constant = qdq_product(tmp_path / "constant.onnx", constant=True)
