@@ -81,8 +81,15 @@ class Device:
     processor: str
 
     def checks(self, path: Path) -> dict[str, bool]:
-        """What `tledge verify` says, by the check's name."""
+        """Whether each check of `tledge verify` passes, by its name; why one does not is told at once."""
         found = json.loads(self.run("-m", "tledge", "verify", str(path), "--json", may_fail=True))
+        failed = [check for check in found["checks"] if not check["passed"]]
+        print(
+            *(f"{self.processor}: {each['name']}: {each['detail']}\n" for each in failed),
+            sep="",
+            end="",
+            file=sys.stderr,
+        )
         return {check["name"]: check["passed"] for check in found["checks"]}
 
     def golden_distances(self, path: Path) -> dict[str, float]:
