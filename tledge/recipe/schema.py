@@ -183,6 +183,9 @@ class Int8Static(Section):
     """Layers that stay in float: none, the first and the last, or those that lose most."""
     n_worst: Annotated[int, Field(ge=1)] = 4
     """How many layers `worst` keeps in float."""
+    bias_correction: bool = True
+    """Let the biases of convolutions and linear layers take back what rounded weights add on average, measured on the
+    calibration rows."""
 
 
 class Quantize(Section):

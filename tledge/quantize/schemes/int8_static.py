@@ -7,7 +7,8 @@ takes the memory of one.
 
 Convolutional networks are quantized whole, since every cast between two integer kernels costs time. In transformers
 only products with weights are (and convolutions), since what lies between them has no integer kernel on CPUs. The
-logits are never rounded to 8 bits, and nodes of preprocessing stay as they are.
+logits are never rounded to 8 bits, and nodes of preprocessing stay as they are. Biases take back what rounded weights
+shift on average (`tledge.quantize.bias_correction`).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from tledge.quantize import bias_correction as biases
 from tledge.quantize import overflow_fix as fix
 from tledge.recipe.schema import Quantize
 from tledge.runtime import open_session, session_run
@@ -75,6 +77,7 @@ def candidates(settings: Quantize) -> tuple[Mapping[str, str | int], ...]:
     for (_, method), (_, keep_float) in ordered:
         for types in chosen.types:
             extra: dict[str, str | int] = {"n_worst": chosen.n_worst} if keep_float == "worst" else {}
+            extra |= {} if chosen.bias_correction else {"bias_correction": False}
             made.append({"types": types, "method": method, "keep_float": keep_float} | extra)
     return tuple(made)
 
@@ -90,6 +93,7 @@ def apply(
     keep_float: str = "none",
     n_worst: int = 4,
     overflow_fix: str = "pairs",
+    bias_correction: bool = True,
 ) -> None:
     """Write the int8 variant of the graph at `source` to `target`.
 
@@ -103,8 +107,8 @@ def apply(
         keep_float: which layers stay in float: `none`, the first and the last (`ends`), or the `worst`.
         n_worst: how many layers `worst` keeps.
         overflow_fix: how weights are kept from overflowing, as `tledge.quantize.overflow_fix` explains.
+        bias_correction: whether biases take back what rounded weights add, as `tledge.quantize.bias_correction` does.
     """
-    quantize = functools.partial(_quantize, types=types, method=method, overflow_fix=overflow_fix)
     with contextlib.ExitStack() as stack:
         folder = scratch or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # the calibrators print
@@ -114,6 +118,8 @@ def apply(
         ranges = folder / f"ranges_{method}.json"
         if not ranges.exists():
             _find_ranges(prepared, ranges, method, calibration)
+        means = _means(folder, prepared, calibration) if bias_correction else None
+        quantize = functools.partial(_quantize, types=types, method=method, overflow_fix=overflow_fix, means=means)
         kept: list[str] = []
         if keep_float == "ends":
             layers = _layers(onnx.load(prepared))
@@ -183,6 +189,7 @@ def _quantize(
     types: str,
     method: str,
     overflow_fix: str,
+    means: Mapping[str, npt.NDArray[Any]] | None,
     kept: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> None:
@@ -204,6 +211,18 @@ def _quantize(
         extra_options={"WeightSymmetric": True, "MatMulConstBOnly": True},
     )
     fix.apply(target, overflow_fix, original=prepared)
+    if means is not None:
+        biases.correct(target, prepared, means)
+
+
+def _means(folder: Path, prepared: Path, calibration: Callable[[], Iterator[Feeds]]) -> Mapping[str, npt.NDArray[Any]]:
+    """Means of what layers read, found once for all candidates of a graph."""
+    path = folder / "means.npz"
+    if not path.exists():
+        found: dict[str, Any] = biases.input_means(prepared, calibration(), folder)
+        np.savez(path, **found)
+    with np.load(path) as stored:
+        return dict(stored)
 
 
 def operators(model: onnx.ModelProto) -> list[str]:
