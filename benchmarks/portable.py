@@ -122,6 +122,8 @@ def main() -> int:
         print("\nSums are exact on this processor by construction: nothing to compare them with.")
     failed = []
     for run in options.runs:
+        if not (run / "quantize" / "variants.json").is_file():
+            parser.error(f"{run} is not a finished run: make it with tledge quantize RECIPE --out {run}")
         try:
             failed += compare(Job(load_recipe(run / "recipe.yaml"), run), options.rows)
         except TledgeError as error:
