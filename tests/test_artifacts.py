@@ -10,6 +10,8 @@ from tledge.artifacts import (
     Comparison,
     Contender,
     EndToEnd,
+    Exactness,
+    Fastest,
     Finding,
     Footprint,
     Gain,
@@ -18,10 +20,14 @@ from tledge.artifacts import (
     Latency,
     LatencyRatio,
     Machine,
+    OnMachine,
     OperatorTime,
+    Overflow,
     ParityCase,
+    Processor,
     Record,
     ServerLoad,
+    SideBySide,
     StudentCandidate,
     TensorSpec,
     Throughput,
@@ -53,7 +59,19 @@ BENCH = BenchResult(
     (END_TO_END,), (THROUGHPUT,), (LOAD,), (GENERATION,), (COMPARISON,), True,
 )  # fmt: skip
 FINDING = Finding("p95_ms", "INCONCLUSIVE", "another machine", 5.0, 4.0, None, None, "ms", "int8", "cpu", 1, 32, 1)
+OVERFLOW = Overflow(37, 5000, 7, ("layer",), ("another",), 3, 1)
+EXACTNESS = Exactness(656, 12, 3, 0.5)
+PROCESSOR = Processor("a cpu", "x86_64", ("avx2",), "x86_64 AVX2 without VNNI")
+ON_MACHINE = OnMachine("ssh://board", BENCH, None, "gone", 14)
+FASTEST = Fastest("batch 1", {"a": ("fp32", "int8")}, "fp32 and int8 are not told apart")
 EXAMPLES = [
+    OVERFLOW,
+    EXACTNESS,
+    PROCESSOR,
+    ON_MACHINE,
+    FASTEST,
+    SideBySide((ON_MACHINE,), (FASTEST,), "ACCEPT"),
+    Variant("int8", "int8_dynamic", GRAPH, against_fp32=RATIO, overflow=OVERFLOW, exact=EXACTNESS, processor=PROCESSOR),
     GENERATION,
     Contender(
         "student alone", 10, (1, 2), ({"loss": 2.0}, {"loss": 2.2}), {"loss": 2.1}, {"loss": 1.9}, {"loss": 2.3}, 9.0

@@ -77,7 +77,7 @@ def quantized(exported, timed):
     """The same run after `quantize`, with variants and what was said."""
     job, _ = exported
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantize_stage, "_timed", timed[1])
+        patch.setattr(quantize_stage, "timed_steps", timed[1])
         line = run(job, "quantize")
     folder = job.stage("quantize")
     stored = json.loads((folder / "variants.json").read_text())
@@ -195,7 +195,7 @@ def test_a_rise_of_the_loss_is_held_against_a_variant(exported, timed, monkeypat
     job = make_job(
         exported[0].folder.parent, budget={"max_metric_drop": 0.0}, quantize={"schemes": ["int4_weight_only"]}
     )
-    monkeypatch.setattr(quantize_stage, "_timed", timed[1])
+    monkeypatch.setattr(quantize_stage, "timed_steps", timed[1])
     scores = iter((3.0, 3.2, 3.0, 3.2))
 
     def score(*_, **__):
@@ -225,7 +225,7 @@ def test_one_step_with_a_past_is_timed(exported, monkeypatch):
         return whole(candidates, make_feeds, **settings)
 
     monkeypatch.setattr(bench, "run", watched)
-    milliseconds, ratio = quantize_stage._timed(job, graphs, fp32)["fp32"]
+    milliseconds, ratio = quantize_stage.timed_steps(job, graphs, fp32)["fp32"]
     assert milliseconds > 0 and ratio is None
     assert seen["feeds"]["input_ids"].shape == (1, 1)
     assert seen["feeds"]["attention_mask"].shape == (1, 13)

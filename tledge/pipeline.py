@@ -218,15 +218,17 @@ def _build(job: Job, name: str, aside: Path) -> str:
 
 
 def _why_again(job: Job, name: str, plan: _Plan) -> str | None:
-    """Why a stage is made again: empty where it is whole and of this plan, `None` where it was never whole."""
+    """Why a stage is made again: empty where it is whole and of this plan.
+
+    `None` where that needs no word: it was never whole, or it only follows a stage before it that was made again.
+    """
     found = run_folder.record(job.folder, name)
     if not job.stage(name).exists() or (job.folder / f"{name}.partial").exists() or "files" not in found:
         return None
     if found.get("key") != plan.key:
         changed = run_folder.changes(found.get("settings") or {}, plan.settings)
-        again = [each for each, key in plan.after.items() if (found.get("after") or {}).get(each) != key]
-        after = f"{' and '.join(again)} ran again" if again else "files that it reads have changed"
-        return changed or after
+        follows = (found.get("after") or {}) != plan.after
+        return changed or (None if follows else "files that it reads have changed")
     return run_folder.damaged(job.stage(name), found["files"])
 
 

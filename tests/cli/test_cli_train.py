@@ -94,7 +94,8 @@ def test_a_parity_failure_in_the_shell(run_copy):
     failed = tledge("export", run_copy, "--set", "export.atol=1e-30", "--set", "export.rtol=0")
     assert failed.returncode == 6
     assert failed.stderr.splitlines()[:2] == ["data: already done", "train: already done"]
-    [line] = failed.stderr.splitlines()[2:]
+    again, line = failed.stderr.splitlines()[2:]
+    assert again.startswith("export: again, since export.atol was 0.0001, is 1e-30")
     assert line.startswith("error: parity")
     assert str(run_copy / "logs" / "parity.json") in line
 
@@ -110,7 +111,10 @@ def test_the_verbs_one_after_another(project, capfd):
     assert load_recipe(run / "recipe.yaml").quantize.schemes == ["int8_dynamic"], "the recipe keeps its schemes"
     done = call(capfd, "quantize", run, "--scheme", "int8_dynamic", "--scheme", "fp16")
     assert done.code == 0, done.err
-    assert [line.endswith("already done") for line in done.err.splitlines()] == [True, True, True, False, False]
+    lines = done.err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["data", "train", "export", "quantize", "quantize", "bundle"]
+    assert [line.endswith("already done") for line in lines] == [True, True, True, False, False, False]
+    assert lines[3].startswith("quantize: again, since quantize.schemes was [], is ")
     assert [v.name for v in bundle.load(run / "bundle").variants] == ["fp32", "int8_dynamic", "fp16"]
     done = call(capfd, "run", run, "--json")
     assert done.code == 0, done.err

@@ -15,17 +15,19 @@ ROWS = [{"x": RNG.uniform(0, 2, (1, 6, 9, 9)).astype(np.float32)} for _ in range
 
 def network(path, kind):
     """A convolution, plain, grouped or depthwise, or a linear layer, on positive inputs."""
-    if kind == "Gemm":
-        weights, nodes = RNG.standard_t(2, (5, 6)).astype(np.float32), [
+    if kind.startswith("Gemm"):
+        turned = int(kind == "Gemm transposed")
+        weights, nodes = RNG.standard_t(2, (5, 6) if turned else (6, 5)).astype(np.float32), [
             helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
             helper.make_node("Flatten", ["pooled"], ["mean"]),
-            helper.make_node("Gemm", ["mean", "w", "b"], ["y"], name="layer", transB=1),
+            helper.make_node("Gemm", ["mean", "w", "b"], ["y"], name="layer", transB=turned),
         ]  # fmt: skip
     else:
         groups = {"Conv": 1, "grouped": 2, "depthwise": 6}[kind]
         weights = RNG.standard_t(2, (12, 6 // groups, 3, 3)).astype(np.float32)
         nodes = [helper.make_node("Conv", ["x", "w", "b"], ["y"], name="layer", group=groups)]
-    stored = {"w": weights, "b": RNG.normal(size=len(weights)).astype(np.float32)}
+    n_outputs = 5 if kind.startswith("Gemm") else len(weights)
+    stored = {"w": weights, "b": RNG.normal(size=n_outputs).astype(np.float32)}
     graph = helper.make_graph(
         nodes,
         "layer",
@@ -44,7 +46,7 @@ def mean_error(path, source):
     return np.abs(off.mean(axis=tuple(axis for axis in range(off.ndim) if axis != 1)))
 
 
-@pytest.mark.parametrize("kind", ["Conv", "grouped", "depthwise", "Gemm"])
+@pytest.mark.parametrize("kind", ["Conv", "grouped", "depthwise", "Gemm", "Gemm transposed"])
 def test_outputs_are_right_on_average(kind, tmp_path):
     source = network(tmp_path / "model.onnx", kind)
     found = {}

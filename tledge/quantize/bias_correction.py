@@ -81,8 +81,10 @@ def correct(path: Path, source: Path, means: Mapping[str, Array]) -> int:
         if layer.input[1] not in weights or rounded.input[0] not in stored or bias.input[0] not in stored:
             continue
         codes, scales, zeros = (numpy_helper.to_array(stored[name]).astype(np.float64) for name in rounded.input)
-        axis = tuple(range(1, codes.ndim))  # a scale and a zero point for each output, or one of each
-        scales, zeros = (np.expand_dims(each, axis) if each.size > 1 else each for each in (scales, zeros))
+        axis = attribute(rounded, "axis", 1) % codes.ndim
+        others = tuple(i for i in range(codes.ndim) if i != axis)
+        # A scale and a zero point for each output, or one of each.
+        scales, zeros = (np.expand_dims(each, others) if each.size > 1 else each for each in (scales, zeros))
         off = (codes - zeros) * scales - numpy_helper.to_array(weights[layer.input[1]])
         shift = _shift(off, means[layer.input[0]], node)
         steps, step = (numpy_helper.to_array(stored[name]).astype(np.float64) for name in bias.input[:2])
