@@ -20,7 +20,7 @@ Needs numpy alone: the same check runs where a graph is made and on a device, wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -363,8 +363,3 @@ def told(found: Overflow) -> str:
     if found.n_unknown:
         parts.append(f"{found.n_unknown} products with int8 numbers that are computed may overflow")
     return "; ".join(parts)
-
-
-def named(found: Mapping[str, Overflow]) -> tuple[str, ...]:
-    """The variants that can answer otherwise on x86 without VNNI."""
-    return tuple(name for name, each in found.items() if each.possible)

@@ -61,10 +61,13 @@ def test_none_says_what_that_means(clipping, capfd):
         (("--overflow-fix", "pair"), 9, "--overflow-fix: expected one of pairs, reduce_range, none, got 'pair'; did"),
         (("--scheme", "fp16"), 9, "--scheme: "),
         (("--set", "seed=1"), 9, "--set: "),
+        (("--out", "CLIPPING"), 9, "--out: "),
     ],
 )
 def test_mistakes_are_one_line(options, code, told, clipping, capfd):
-    done = call(capfd, "quantize", clipping, *options)
+    before = clipping.read_bytes()
+    done = call(capfd, "quantize", clipping, *(clipping if each == "CLIPPING" else each for each in options))
+    assert clipping.read_bytes() == before
     assert done.code == code
     assert done.err.startswith(f"error: {told}")
     assert len(done.err.splitlines()) == 1

@@ -64,6 +64,8 @@ def _mend(path: Path, fix: str, out: Path | None, as_json: bool) -> None:
 
     before = overflow.check(path)
     target = out or path.with_name(f"{path.stem}_{fix}.onnx")
+    if target.resolve() == path.resolve():
+        raise InputError(f"--out: {target} is the file that is mended, which stays as it is; name another")
     after = None
     if before.possible and fix != "none":
         try:

@@ -93,6 +93,7 @@ def run(
             made |= {"calibration_rows": str(n_calibration)}
         variants.append(Variant(name=scheme, scheme=scheme, graph=describe(target), settings=made | fixed))
     here = processor.here()
+    overflows = {v.name: overflow.check(folder / v.graph.path) for v in variants}
     timings = time({v.name: folder / v.graph.path for v in variants})
     measured = [
         dataclasses.replace(
@@ -102,8 +103,10 @@ def run(
             latency_ms=timings[variant.name][0],
             latency_at=time_at,
             against_fp32=timings[variant.name][1],
-            overflow=overflow.check(folder / variant.graph.path),
-            exact=_exactness(variant, folder, evaluations[variant.name], score_exactly),
+            overflow=overflows[variant.name],
+            exact=_exactness(folder / variant.graph.path, variant.name, evaluations[variant.name], score_exactly)
+            if score_exactly is not None and overflows[variant.name].products
+            else None,
             processor=here,
         )
         for variant in variants
@@ -150,12 +153,9 @@ def _make(
         ) from error
 
 
-def _exactness(variant: Variant, folder: Path, here: Scored, score_exactly: Score | None) -> Exactness | None:
-    """How a graph's outputs compare with exact arithmetic; fp32 and what has no integer product needs no look."""
-    path = folder / variant.graph.path
-    if score_exactly is None or not overflow.check(path).products:
-        return None
-    exact = score_exactly(path, f"{variant.name} exactly")
+def _exactness(path: Path, name: str, here: Scored, score_exactly: Score) -> Exactness:
+    """How the outputs of a graph with integer products compare with exact arithmetic."""
+    exact = score_exactly(path, f"{name} exactly")
     apart = [
         np.abs(here.outputs[name].astype(np.float64) - exact.outputs[name]).reshape(len(exact.outputs[name]), -1).max(1)
         for name in exact.outputs
