@@ -107,15 +107,35 @@ class Exactness:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricDrop:
+    """A metric of two models on the same rows.
+
+    `drop` is how much worse it is than `other`, the metric of `reference`: `other` minus it where higher is better,
+    and the other way round where lower is. `low` to `high` is the drop's 95 % interval and `p_value` that of `test`,
+    two-sided, for no difference; the three are `None` where the rows are too few for a test.
+    """
+
+    reference: str
+    other: float
+    drop: float
+    low: float | None
+    high: float | None
+    p_value: float | None
+    test: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """The graph that one scheme gave, with what was measured of it.
 
     `metrics` are those of the validation rows, `test_metrics` those of the test rows. `latency_ms` is the median of one
     run at `latency_at` (such as `batch 1, length 32, 1 thread`). `agreement` is the share of validation rows with the
     same answer as fp32, `None` for tasks without decisions. `reason` says why the variant was chosen or not. `settings`
-    tells how it was made, where its scheme had a choice. `overflow` says whether it could answer otherwise on other
-    processors, `exact` how its outputs here compare with exact arithmetic, where this processor's could differ, and
-    `processor` where it was scored and timed; each is `None` where an older release made the graph.
+    tells how it was made, where its scheme had a choice. `metric_drop` and `test_metric_drop` compare the budget's
+    metric with fp32's, on the validation and on the test rows. `overflow` says whether it could answer otherwise on
+    other processors, `exact` how its outputs here compare with exact arithmetic, where this processor's could differ,
+    and `processor` where it was scored and timed; each is `None` where an older release made the graph.
     """
 
     name: str
@@ -130,6 +150,8 @@ class Variant:
     chosen: bool = False
     reason: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
+    metric_drop: MetricDrop | None = None
+    test_metric_drop: MetricDrop | None = None
     overflow: Overflow | None = None
     exact: Exactness | None = None
     processor: Processor | None = None

@@ -17,11 +17,12 @@ from tledge.artifacts import (
     Latency,
     LatencyRatio,
     Machine,
+    MetricDrop,
     Overflow,
 )
 from tledge.gate.budget import ALLOW, Budget, Scope
 from tledge.gate.judge import SEVERITY, judge
-from tledge.gate.measurements import Measured, Measurements, Paired, Parity, Quality
+from tledge.gate.measurements import Measured, Measurements, Parity, Quality
 
 CPU = "CPUExecutionProvider"
 MACHINE = Machine("a cpu", "x86_64", (), 2, None, 8000.0, "Linux", "3.13", "1.31", (CPU,), None, fingerprint="a1b2")
@@ -33,7 +34,7 @@ COMPARISON = Comparison(
     "new", "old", 1, 32, 1, "cpu", LatencyRatio("old", 1.01, 1.005, 1.015, 200),
     LatencyRatio("old", 1, 0.995, 1.005, 90), 0.02, "same", "", 8.08, 8.0,
 )  # fmt: skip
-PAIRED = Paired("old", 0.903, 0.003, -0.005, 0.009, 0.6, "exact McNemar test", 500)
+PAIRED = MetricDrop("old", 0.903, 0.003, -0.005, 0.009, 0.6, "exact McNemar test", 500)
 QUALITY = Quality("accuracy", 0.9, 500, "test.csv", 0.88, 0.92, PAIRED, 500)
 LOSS = Quality("loss", 3.31, 100, "the run's test split", 3.27, 3.35, lower_is_better=True, unit="blocks")
 MEASURED = Measured(
@@ -166,6 +167,9 @@ def test_a_machine_without_a_fingerprint_is_told_of():
         (1.0, 0.99, 1.01, 0.04, INCONCLUSIVE),
         (1.03, 1.025, 1.035, 0.04, INCONCLUSIVE),
         (1.15, 1.10, 1.20, 0.04, REGRESSION),
+        (0.3, 0.29, 0.31, 0.04, ACCEPT),
+        (0.97, 0.96, 0.98, 0.04, ACCEPT),
+        (0.98, 0.97, 0.99, 0.04, INCONCLUSIVE),
     ],
 )
 def test_a_slowdown_is_decided_by_its_interval_and_the_hosts_noise(ratio, low, high, noise, expected):

@@ -10,6 +10,7 @@ from tledge import plugins, tasks
 from tledge.artifacts import LatencyRatio
 from tledge.errors import BundleError, QuantizeError, RecipeError
 from tledge.evaluate import score
+from tledge.gate import quality
 from tledge.quantize.choose import Limits
 from tledge.quantize.run import SCHEMES, describe, run
 from tledge.recipe.schema import Quantize
@@ -48,6 +49,9 @@ def quantize(exported, tmp_path):
             calibration=lambda: (made.encoder.encode([text]) for text in rows.values),
             score=lambda path, name: score(
                 session_run(open_session(path)), made.encoder, rows.values, rows.targets, TASK
+            ),
+            compare=lambda ours, fp32: quality.paired(
+                TASK, "accuracy", ours.outputs, rows.targets, fp32.outputs, rows.targets, reference="fp32"
             ),
             time=time,
             time_at="batch 1, length 8, 1 thread",

@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tledge.artifacts import Candidate, LatencyRatio
+from tledge.artifacts import Candidate, LatencyRatio, MetricDrop
 from tledge.errors import QuantizeError
 from tledge.evaluate import Evaluation
 from tledge.progress import silent
@@ -10,11 +10,17 @@ from tledge.quantize.choose import Limits, pick, slower
 from tledge.quantize.search import search
 
 LIMITS = Limits("accuracy", 0.02)
+LOST = "accuracy drops by 0.1000 (95 % interval 0.1000 to 0.1000, exact McNemar test p = 0.001), more than the 0.02"
 CHOICES = [{"types": t, "way": w} for w in ("plain", "careful", "slow") for t in ("u8s8", "s8s8")]
 
 
 def ratio(low, middle=None, high=None):
     return LatencyRatio("fp32", middle or low, low, high or middle or low, 9)
+
+
+def certain(drop):
+    """A drop without doubt."""
+    return MetricDrop("fp32", 0.9, drop, drop, drop, 0.001, "exact McNemar test", 500)
 
 
 @pytest.fixture
@@ -51,6 +57,7 @@ def look(tmp_path):
             calibration=lambda: iter([]),
             fp32=Evaluation({"accuracy": 0.9}, {}, None),
             score=score,
+            compare=lambda ours, fp32: certain(fp32.metrics["accuracy"] - ours.metrics["accuracy"]),
             time=time,
             limits=LIMITS,
             progress=silent,
@@ -86,14 +93,14 @@ def test_a_loss_within_the_budget_is_not_yet_good_enough_and_times_decide(look):
     assert best == "u8s8 plain"
     assert asked.scored == ["u8s8 plain", "u8s8 careful", "u8s8 slow"]
     assert asked.timed[1] == ["fp32", "u8s8 plain", "u8s8 slow"]
-    assert reasons["u8s8 careful"] == "accuracy drops by 0.1000, more than the 0.02 allowed"
+    assert reasons["u8s8 careful"] == f"{LOST} allowed"
     assert reasons["u8s8 slow"] == "within the budget, but slower than the picked one"
 
 
 def test_where_none_keeps_the_budget_the_most_accurate_one_is_reported(look):
     best, reasons, _ = look({"u8s8 plain": 0.5, "u8s8 careful": 0.8, "u8s8 slow": 0.7}, FAST)
     assert best == "u8s8 careful"
-    assert reasons[best] == "accuracy drops by 0.1000, more than the 0.02 allowed, but no other loses less"
+    assert reasons[best] == f"{LOST} allowed, but no other loses less"
 
 
 def test_types_that_cannot_be_told_apart_in_time_both_stay(look):
@@ -146,13 +153,14 @@ def test_of_equals_in_time_the_more_accurate_is_picked_and_a_lost_metric_never()
         Candidate("s", {"n": 3}, {"accuracy": float("nan")}, ratio(0.1)),
         Candidate("s", {"n": 4}, {}, None, "out before"),
     ]
-    found = pick(made, {"accuracy": 0.9}, LIMITS)
+    drops = [certain(0.01), certain(0.0), certain(float("nan")), None]
+    found = pick(made, drops, {"accuracy": 0.9}, LIMITS)
     assert [each.picked for each in found] == [False, True, False, False]
     assert found[0].reason == "within the budget and as fast as the picked one, but not more accurate"
-    assert "drops by inf" in found[2].reason
+    assert found[2].reason == "accuracy is no finite number"
     assert found[3].reason == "out before"
 
 
 def test_a_pick_that_is_slower_than_fp32_says_so():
-    (only,) = pick([Candidate("s", {}, {"accuracy": 0.9}, ratio(1.2))], {"accuracy": 0.9}, LIMITS)
+    (only,) = pick([Candidate("s", {}, {"accuracy": 0.9}, ratio(1.2))], [certain(0)], {"accuracy": 0.9}, LIMITS)
     assert only.reason == "fastest within the budget, accuracy +0.0000, but slower than fp32 here"

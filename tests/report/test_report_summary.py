@@ -54,6 +54,10 @@ def test_a_model_no_better_than_the_baseline_is_warned_about(facts):
     assert not any("not clearly better" in text for text in summary.warnings(facts))
     weak = dataclasses.replace(facts, baseline={"accuracy": 0.93})  # below the accuracy, inside its interval
     assert any("not clearly better" in text for text in summary.warnings(weak))
+    said = "ships but is not clearly better than always answering the most frequent label (0.930): "
+    assert said in summary.verdict(weak)
+    worse = dataclasses.replace(facts, baseline={"accuracy": 0.97})
+    assert "ships but is not better than always answering the most frequent label (0.970): " in summary.verdict(worse)
 
 
 def test_failed_parity_is_warned_about(facts):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import tledge
 from tledge import artifacts, tasks
 from tledge.artifacts import BenchResult, ParityCase, Variant, read_json
+from tledge.bench import setting
 from tledge.evidence import answers, students, texts
 from tledge.evidence.curves import curve
 from tledge.evidence.images import data_uri
@@ -42,6 +45,8 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
     rows = read_json(folder / "data" / "data.json")
     bench, scored = folder / "bench" / "bench.json", folder / "quantize" / "scored.json"
     language = task.PROBLEM_TYPE == "causal_lm"
+    benched = artifacts.from_dict(BenchResult, read_json(bench)) if bench.exists() else None
+    made = tuple(_as_benched(each, benched) for each in variants(folder / "quantize"))
     told = texts.read(folder) if language else answers.read(task, metric, tuple(rows["labels"]), folder)
     return Facts(
         recipe=recipe.name,
@@ -60,15 +65,33 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
         data=_data(rows, read_json(scored) if scored.exists() else {}),
         training=_training(recipe, folder),
         distillation=students.read(folder),
-        variants=variants(folder / "quantize"),
+        variants=made,
         candidates=_candidates(folder / "quantize" / "candidates.json"),
         preprocessing=_preprocessing(folder / "export" / "preprocessing.json"),
         parity=tuple(artifacts.from_dict(ParityCase, case) for case in read_json(folder / "export" / "parity.json")),
-        bench=artifacts.from_dict(BenchResult, read_json(bench)) if bench.exists() else None,
+        bench=benched,
         stage_seconds=_seconds(folder),
-        warnings=_unknown(folder / "train" / "train.json"),
+        warnings=(*_unknown(folder / "train" / "train.json"), *_lost(made, recipe)),
         **told,
     )
+
+
+def _as_benched(variant: Variant, bench: BenchResult | None) -> Variant:
+    """A variant with the latency that the benchmark gave at the same setting, which had more runs."""
+    for row in bench.latencies if bench else ():
+        same = variant.latency_at == setting(row.batch, row.sequence, row.threads)
+        if row.candidate == variant.name and same and "p50" in row.percentiles_ms:
+            return dataclasses.replace(variant, latency_ms=row.percentiles_ms["p50"])
+    return variant
+
+
+def _lost(variants: tuple[Variant, ...], recipe: Recipe) -> Iterator[str]:
+    """What to say of the chosen variant where it loses more than the budget on the test rows."""
+    from tledge.quantize.choose import limits_of, over_budget
+
+    for variant in variants:
+        if variant.chosen and (line := over_budget(variant, limits_of(recipe))):
+            yield f"{line}."
 
 
 def _data(rows: dict[str, Any], scored_tokens: dict[str, int]) -> DataFacts:

@@ -13,14 +13,23 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tledge import overflow, yaml12
-from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Finding, Latency, LatencyRatio, Verdict
+from tledge.artifacts import (
+    ACCEPT,
+    ANOMALOUS,
+    INCONCLUSIVE,
+    REGRESSION,
+    Finding,
+    Latency,
+    LatencyRatio,
+    MetricDrop,
+    Verdict,
+)
 from tledge.gate.budget import ALLOW, ANY, Budget, percentile_of
-from tledge.gate.measurements import Measured, Measurements, Paired, Quality
+from tledge.gate.measurements import Measured, Measurements, Quality
+from tledge.gate.quality import SIGNIFICANT, decide, rows_wanted
 
 SEVERITY = (ACCEPT, INCONCLUSIVE, REGRESSION, ANOMALOUS)
 """From the best to the worst: the worst finding is the whole verdict."""
-SIGNIFICANT = 0.05
-"""The p-value below which a difference is taken as real."""
 _SHOWN = 3
 
 
@@ -129,16 +138,21 @@ def _point(say: Say, allowed: float, value: float, what: str, unit: str) -> Find
 
 
 def _slowdown(say: Say, allowed: float, measured: Measured) -> Finding:
-    """Held to the limit by the paired interval, and to what the host's own noise allows to say."""
+    """Held to the limit by the paired interval, and to what the host's own noise allows to say.
+
+    Noise larger than the difference asked about leaves nothing to say, unless the interval is further from the limit
+    than that noise.
+    """
     comparison = measured.comparison
     if comparison is None:
         return say(verdict=INCONCLUSIVE, reason="the slowdown was not measured; give --against OLD")
     ratio, noise = comparison.ratio, _noise(comparison.noise)
     slower = (ratio.ratio - 1, ratio.low - 1, ratio.high - 1)
     verdict = _within(*slower, allowed)
-    if verdict == REGRESSION and not slower[0] > noise:
+    far = ratio.high * (1 + noise) <= 1 + allowed or ratio.low > (1 + allowed) * (1 + noise)
+    if verdict == REGRESSION and not (slower[0] > noise or far):
         verdict = INCONCLUSIVE
-    if verdict == ACCEPT and not noise <= allowed:
+    if verdict == ACCEPT and not (noise <= allowed or far):
         verdict = INCONCLUSIVE
     measured_as = (
         f"{_change(slower[0])} {comparison.reference} (95 % interval {slower[1]:+.1%} to {slower[2]:+.1%}, "
@@ -200,20 +214,13 @@ def _metric_drop(say: Say, allowed: float, measured: Measured) -> Finding:
     if quality is None or quality.paired is None:
         return say(verdict=INCONCLUSIVE, reason="the metric was not compared; give --rows FILE")
     pair, drop, more = quality.paired, _drop(quality), _more_rows(quality)
-    if not all(map(math.isfinite, (pair.drop, pair.low, pair.high, pair.p_value))):
-        verdict = ANOMALOUS
-    elif pair.drop > allowed and pair.p_value < SIGNIFICANT:
-        verdict = REGRESSION
-    elif pair.drop <= allowed and pair.high <= allowed:
-        verdict = ACCEPT
-    else:
-        verdict = INCONCLUSIVE
+    verdict, wanted = decide(pair, allowed), rows_wanted(pair, allowed)
     end = {
         ACCEPT: f"and the {drop} is within the limit of {allowed:.4g}",
         REGRESSION: f"and the {drop} is over the limit of {allowed:.4g}",
         ANOMALOUS: "which are no finite numbers",
         INCONCLUSIVE: f"and these {quality.unit} cannot tell whether the {drop} is within the limit of {allowed:.4g}"
-        + (more and more + _rows_wanted(pair, allowed)),
+        + (more and (f"{more}, about {wanted:,}" if wanted else more)),
     }[verdict]
     return say(
         verdict=verdict,
@@ -224,16 +231,21 @@ def _metric_drop(say: Say, allowed: float, measured: Measured) -> Finding:
     )
 
 
-def _told(quality: Quality, pair: Paired) -> str:
+def _told(quality: Quality, pair: MetricDrop) -> str:
     """The change, and what it is called: real, or not to be told from chance."""
-    called = "a real change" if pair.p_value < SIGNIFICANT else "not distinguishable from chance"
-    called = "no change" if pair.low == pair.high == 0 else called
+    called, interval = "not distinguishable from chance", "too few for a test"
+    if pair.low is not None and pair.high is not None and pair.p_value is not None:
+        called = "a real change" if pair.p_value < SIGNIFICANT else called
+        called = "no change" if pair.low == pair.high == 0 else called
+        interval = (
+            f"95 % interval of the {_drop(quality)} {pair.low:+.4g} to {pair.high:+.4g}, {pair.test} p = "
+            f"{pair.p_value:.2g}"
+        )
     side = "below" if (pair.drop >= 0) != quality.lower_is_better else "above"
     return (
         f"{quality.metric} {quality.value:.4g} is {abs(pair.drop):.4g} {side} "
         f"the {pair.other:.4g} of {pair.reference} on the same {pair.rows} {quality.unit} of {quality.source} "
-        f"(95 % interval of the {_drop(quality)} {pair.low:+.4g} to {pair.high:+.4g}, {pair.test} p = "
-        f"{pair.p_value:.2g}): {called}"
+        f"({interval}): {called}"
     )
 
 
@@ -245,13 +257,6 @@ def _drop(quality: Quality) -> str:
 def _more_rows(quality: Quality) -> str:
     """What to do where rows cannot tell; a language model's blocks are those that its run scored."""
     return "; give more rows" if quality.unit == "rows" else ""
-
-
-def _rows_wanted(pair: Paired, allowed: float) -> str:
-    """About how many rows would do if the drop stays what it is: an interval narrows with the root of the rows."""
-    room, half = abs(allowed - pair.drop), (pair.high - pair.low) / 2
-    wanted = pair.rows * (half / room) ** 2 if room > 0 else math.inf
-    return f", about {math.ceil(wanted / 100) * 100:,}" if pair.rows < wanted < 1e6 else ""
 
 
 _JUDGES: Mapping[str, Callable[[Say, float, Measured], Finding]] = {
@@ -314,7 +319,8 @@ def _trouble(measured: Measured, budget: Budget, measurements: Measurements) -> 
         reason = f"{quality.relabelled} rows have other labels than those that {measurements.against} was scored on"
         yield say("labels", ANOMALOUS, f"{reason}; score both on the same rows with --rows FILE")
     pair = quality.paired
-    if pair is not None and -pair.drop > budget.anomalous_metric_gain and pair.p_value < SIGNIFICANT:
+    is_real = pair is not None and pair.p_value is not None and pair.p_value < SIGNIFICANT
+    if pair is not None and is_real and -pair.drop > budget.anomalous_metric_gain:
         side = "below" if quality.lower_is_better else "above"
         reason = f"{quality.metric} is {-pair.drop:.4g} {side} that of {pair.reference}, more than the "
         end = f"{budget.anomalous_metric_gain:.4g} that is plausible; look for evaluation rows in training"

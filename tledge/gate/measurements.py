@@ -5,26 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from tledge.artifacts import BenchResult, Comparison, Footprint, Latency, Overflow
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """A metric of two models on the same rows.
-
-    `drop` is how much worse `value` is than `other`, `other - value` where higher is better and `value - other` where
-    lower is, with its 95 % interval `low` to `high`; `p_value` is that of `test`, two-sided, for no difference.
-    `reference` names the other model.
-    """
-
-    reference: str
-    other: float
-    drop: float
-    low: float
-    high: float
-    p_value: float
-    test: str
-    rows: int
+from tledge.artifacts import BenchResult, Comparison, Footprint, Latency, MetricDrop, Overflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +24,7 @@ class Quality:
     source: str
     low: float | None = None
     high: float | None = None
-    paired: Paired | None = None
+    paired: MetricDrop | None = None
     other_rows: int | None = None
     relabelled: int = 0
     calibration_rows: int = 0

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge import tasks
+from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, MetricDrop
 from tledge.bench.stats import binomial_tail
 from tledge.errors import DataError
-from tledge.gate.measurements import Paired
 from tledge.tasks import Task
 
 Array = npt.NDArray[Any]
@@ -20,6 +20,10 @@ Outputs = Mapping[str, Array]
 
 SHARES = ("accuracy", "exact_match")
 """The metrics that are the share of rows which are right."""
+ROUNDING = 1e-12
+"""What a drop may be over its limit because figures are rounded."""
+SIGNIFICANT = 0.05
+"""The p-value below which a difference is taken as real."""
 MCNEMAR, BOOTSTRAP = "exact McNemar test", "paired bootstrap"
 SHARE_RESAMPLES = 4000
 RESAMPLES = (200, 1000)
@@ -76,12 +80,13 @@ def paired(
     *,
     reference: str,
     seed: int = 0,
-) -> Paired:
+) -> MetricDrop:
     """A metric of two models on the same rows, in the same order.
 
     Where the metric is a share of right rows the test is McNemar's, exact: of the rows that one model alone has
     right, each is a coin's throw if there is no difference (McNemar, 1947). For any other metric it is a paired
-    bootstrap over rows (Efron and Tibshirani, 1993). The interval is the bootstrap's in both cases.
+    bootstrap over rows (Efron and Tibshirani, 1993). The interval is the bootstrap's in both cases. Where most
+    resamples lack a label there is neither.
 
     Args:
         task: Scores the rows.
@@ -109,10 +114,43 @@ def paired(
             theirs = _score(task, metric, others, other_targets, rows)
             return sign * (theirs - _score(task, metric, outputs, targets, rows))
 
-        drops = _resampled(outputs, seed, resampled)
-        drop, test, p_value = sign * (theirs - ours), BOOTSTRAP, _two_sided(drops)
+        drop, test = sign * (theirs - ours), BOOTSTRAP
+        try:
+            drops = _resampled(outputs, seed, resampled)
+        except DataError:  # too few rows for a test
+            return MetricDrop(reference, theirs, drop, None, None, None, test, len(targets))
+        p_value = _two_sided(drops)
     low, high = _bounds(drops)
-    return Paired(reference, theirs, drop, low, high, p_value, test, len(targets))
+    return MetricDrop(reference, theirs, drop, low, high, p_value, test, len(targets))
+
+
+def decide(found: MetricDrop, allowed: float) -> str:
+    """Whether a drop keeps a limit.
+
+    `REGRESSION` where it is over the limit and real, `ACCEPT` where the upper end of its interval is within the limit,
+    `INCONCLUSIVE` between, and `ANOMALOUS` where a figure is no finite number.
+    """
+    figures = (found.drop, found.low, found.high, found.p_value)
+    if not all(math.isfinite(figure) for figure in figures if figure is not None):
+        return ANOMALOUS
+    if found.high is None or found.p_value is None:
+        return INCONCLUSIVE
+    if found.drop > allowed + ROUNDING:
+        return REGRESSION if found.p_value < SIGNIFICANT else INCONCLUSIVE
+    return ACCEPT if found.high <= allowed + ROUNDING else INCONCLUSIVE
+
+
+def rows_wanted(found: MetricDrop, allowed: float) -> int | None:
+    """About how many rows would decide if the drop stays what it is: an interval narrows with the root of the rows.
+
+    Given in hundreds; `None` where that is no useful number: no more than there are, or a million and more.
+    """
+    if found.low is None or found.high is None:
+        return None
+    half = (found.high - found.low) / 2
+    room = found.drop if found.drop > allowed else allowed - found.drop
+    wanted = found.rows * (half / room) ** 2 if room > 0 else math.inf
+    return math.ceil(wanted / 100) * 100 if found.rows < wanted < 1e6 else None
 
 
 def mcnemar(lost: int, won: int) -> float:

@@ -17,7 +17,7 @@ from tledge.artifacts import Candidate, Exactness, Graph, TensorSpec, Variant
 from tledge.errors import QuantizeError, RecipeError
 from tledge.progress import Progress, silent
 from tledge.quantize.choose import Limits, choose
-from tledge.quantize.search import Calibration, Score, Scored, Time, search, told
+from tledge.quantize.search import Calibration, Compare, Score, Scored, Time, search, told
 from tledge.recipe.schema import Quantize
 
 SCHEMES = "tledge.quantize.schemes"
@@ -33,6 +33,7 @@ def run(
     n_calibration: int,
     score: Score,
     score_exactly: Score | None = None,
+    compare: Compare,
     time: Time,
     time_at: str,
     limits: Limits,
@@ -49,6 +50,7 @@ def run(
         n_calibration: how many calibration rows there are.
         score: scores a graph on the validation rows.
         score_exactly: the same in exact integer arithmetic; `None` where this processor's is exact anyway.
+        compare: compares the metric of a variant with fp32's on those rows.
         time: times all graphs interleaved; called once for the variants, and before that for candidates.
         time_at: the setting of `time`, in words.
         limits: the budget.
@@ -78,6 +80,7 @@ def run(
                 calibration=calibration,
                 fp32=evaluations["fp32"],
                 score=score,
+                compare=compare,
                 time=time,
                 limits=limits,
                 progress=progress,
@@ -103,6 +106,7 @@ def run(
             latency_ms=timings[variant.name][0],
             latency_at=time_at,
             against_fp32=timings[variant.name][1],
+            metric_drop=None if variant.scheme == "fp32" else compare(evaluations[variant.name], evaluations["fp32"]),
             overflow=overflows[variant.name],
             exact=_exactness(folder / variant.graph.path, variant.name, evaluations[variant.name], score_exactly)
             if score_exactly is not None and overflows[variant.name].products

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-from tledge.artifacts import Candidate, LatencyRatio
+from tledge.artifacts import Candidate, LatencyRatio, MetricDrop
 from tledge.errors import QuantizeError
+from tledge.gate.quality import ROUNDING
 from tledge.progress import Progress
-from tledge.quantize.choose import Limits, metric_drop, pick, slower
+from tledge.quantize.choose import Limits, keeps, pick, slower
 
 
 class Scored(Protocol):
@@ -31,6 +32,8 @@ class Scored(Protocol):
 
 Score = Callable[[Path, str], Scored]
 """A graph's file and a name to show, to its evaluation on the validation rows."""
+Compare = Callable[[Scored, Scored], MetricDrop]
+"""A variant's evaluation and fp32's, of the same rows, to how much worse its metric is."""
 Time = Callable[[Mapping[str, Path]], Mapping[str, tuple[float, LatencyRatio | None]]]
 """Files by name to median milliseconds and the paired ratio to the one named `fp32`."""
 Calibration = Callable[[], Iterator[Mapping[str, npt.NDArray[Any]]]]
@@ -51,6 +54,7 @@ class _Tried:
     path: Path
     made: bool = False
     evaluation: Scored | None = None
+    drop: MetricDrop | None = None
     ratio: LatencyRatio | None = None
     reason: str = ""
 
@@ -75,6 +79,7 @@ def search(
     calibration: Calibration,
     fp32: Scored,
     score: Score,
+    compare: Compare,
     time: Time,
     limits: Limits,
     progress: Progress,
@@ -109,13 +114,15 @@ def search(
             raise QuantizeError(
                 f"quantize: scheme {scheme} fails on this graph: {tried[0].reason}; remove it from quantize.schemes"
             )
-        _look_at_accuracy(tried, make, fp32, score, limits)
-        within = {each.name: each for each in tried if _loss(each, fp32, limits) <= limits.max_metric_drop + 1e-12}
+        _look_at_accuracy(tried, make, lambda each: compare(each, fp32), score, limits)
+        within = {each.name: each for each in tried if each.drop is not None and keeps(each.drop, limits)}
         if len(within) > 1:
             timed = time({"fp32": source} | {name: each.path for name, each in within.items()})
             for name, each in within.items():
                 each.ratio = timed[name][1]
-        candidates = pick([_candidate(scheme, each) for each in tried], fp32.metrics, limits)
+        candidates = pick(
+            [_candidate(scheme, each) for each in tried], [each.drop for each in tried], fp32.metrics, limits
+        )
         best = next(each for each, candidate in zip(tried, candidates, strict=True) if candidate.picked)
         assert best.evaluation is not None
         os.replace(best.path, target)
@@ -168,7 +175,11 @@ def _look_at_speed(tried: Sequence[_Tried], make: Callable[[_Tried], bool], sour
 
 
 def _look_at_accuracy(
-    tried: Sequence[_Tried], make: Callable[[_Tried], bool], fp32: Scored, score: Score, limits: Limits
+    tried: Sequence[_Tried],
+    make: Callable[[_Tried], bool],
+    compare: Callable[[Scored], MetricDrop],
+    score: Score,
+    limits: Limits,
 ) -> None:
     """Score candidates in their order until one is good enough."""
     enough = False
@@ -179,11 +190,8 @@ def _look_at_accuracy(
             each.reason = _NOT_TRIED
         elif make(each):
             each.evaluation = score(each.path, each.name)
-            enough = _loss(each, fp32, limits) <= limits.max_metric_drop / 2 + 1e-12
-
-
-def _loss(each: _Tried, fp32: Scored, limits: Limits) -> float:
-    return float("inf") if each.evaluation is None else metric_drop(fp32.metrics, each.evaluation.metrics, limits)
+            each.drop = compare(each.evaluation)
+            enough = each.drop.drop <= limits.max_metric_drop / 2 + ROUNDING
 
 
 def _candidate(scheme: str, each: _Tried) -> Candidate:

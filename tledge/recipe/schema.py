@@ -207,7 +207,11 @@ class Budget(Section):
 
     max_metric_drop: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """How much of the task's metric, on the validation rows, a variant may lose against fp32; for a metric that is
-    better when lower (`loss`), by how much it may rise."""
+    better when lower (`loss`), by how much it may rise. It is the gate's paired test that decides."""
+    inconclusive: Literal["estimate", "ship", "refuse"] = "estimate"
+    """What becomes of a variant of which these rows cannot tell whether it keeps `max_metric_drop`: `estimate` lets the
+    drop that was measured decide, whatever its interval; `ship` counts it as kept unless the test says otherwise, and
+    `refuse` as broken."""
     latency_ms: Annotated[float, Field(gt=0)] | None = None
     """The largest median latency in milliseconds at the first setting of `bench`, for a language model that of one
     token after the prompt; by default any."""

@@ -158,7 +158,21 @@ def verdict(facts: Facts) -> str:
     if ratio is not None:
         parts.append(f"{fmt.times(ratio)} as {fmt.reference(ratio.reference)}")
     parts.append(fmt.size(variant.graph.size_bytes))
-    return f"{variant.name} ships: {', '.join(parts)}."
+    poor = no_better(facts)
+    return f"{variant.name} ships{f' but is {poor}' if poor else ''}: {', '.join(parts)}."
+
+
+def no_better(facts: Facts) -> str:
+    """That the model is no better than what needs none, in words; empty where it is better, or nothing is known."""
+    variant, least = chosen(facts), baseline(facts)
+    got = quality(facts, variant) if variant else None
+    if got is None or got.split != "test" or least is None:
+        return ""
+    ours = got.value if got.low is None else got.low
+    if ours > least:
+        return ""
+    clearly = "clearly " if got.value > least else ""
+    return f"not {clearly}better than always answering the {baseline_name(facts)} ({fmt.metric(least)})"
 
 
 def key_figures(facts: Facts) -> tuple[Figure, ...]:
@@ -190,14 +204,9 @@ def warnings(facts: Facts) -> tuple[str, ...]:
     if got is not None and got.split != "test":
         what = unit(facts)
         found.append(f"There is no figure of test {what}: the validation {what} also picked the epoch and the variant.")
-    least = baseline(facts)
-    if got is not None and got.split == "test" and least is not None:
-        sure = got.value if got.low is None else got.low
-        if sure <= least:
-            found.append(
-                f"The {fmt.metric_name(facts.metric)} is not clearly better than always answering the "
-                f"{baseline_name(facts)} ({fmt.metric(least)})."
-            )
+    poor = no_better(facts)
+    if poor:
+        found.append(f"The {fmt.metric_name(facts.metric)} is {poor}.")
     gained = gain(facts)
     if gained is not None and not gained.sure:
         found.append("The pretrained weights are not clearly better than random ones on these rows.")

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tledge import artifacts, inputs, processor
-from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
+from tledge.artifacts import Graph, LatencyRatio, MetricDrop, Variant, read_json, write_json
 from tledge.errors import RecipeError
 from tledge.evaluate import Evaluation, score
 from tledge.stages.job import Job
+
+if TYPE_CHECKING:
+    from tledge.quantize.choose import Limits
+    from tledge.quantize.search import Compare, Scored
 
 
 def stage(job: Job, folder: Path) -> str:
     """Make, score, time and choose variants, and score them on the test rows."""
     from tledge import bench, data
-    from tledge.gate import rows
+    from tledge.gate import quality, rows
     from tledge.quantize import run as quantize
-    from tledge.quantize.choose import Limits
+    from tledge.quantize.choose import limits_of
     from tledge.runtime import open_session, session_run
 
     recipe, task = job.recipe, job.task
@@ -31,12 +37,16 @@ def stage(job: Job, folder: Path) -> str:
     for file in job.stage("export").glob("model.onnx*"):
         shutil.copy(file, folder / file.name)
 
-    def score_on(split: Any, name: str, graph: Path, variant: str, *, exact: bool = False) -> Evaluation:
+    targets = {
+        name: task.targets(getattr(splits, name)["label"], len(splits.labels)) for name in ("validation", "test")
+    }
+
+    def score_on(name: str, graph: Path, variant: str, *, exact: bool = False) -> Evaluation:
         return score(
             session_run(open_session(graph, exact=exact)),
             encoder,
-            split[task.INPUT_COLUMN],
-            task.targets(split["label"], len(splits.labels)),
+            getattr(splits, name)[task.INPUT_COLUMN],
+            targets[name],
             task,
             progress=job.progress,
             description=f"Scoring {variant} on {name} rows",
@@ -45,28 +55,32 @@ def stage(job: Job, folder: Path) -> str:
     def calibration() -> Iterator[dict[str, Any]]:
         return (encoder.encode([value]) for value in splits.calibration[task.INPUT_COLUMN])
 
+    def compare(split: str, ours: Scored, fp32: Scored) -> MetricDrop:
+        truth = targets[split]
+        return quality.paired(task, job.metric, ours.outputs, truth, fp32.outputs, truth, reference="fp32")
+
     at = recipe.bench
+    limits = limits_of(recipe)
     variants, candidates = quantize.run(
         fp32,
         folder,
         schemes=recipe.schemes,
         settings=recipe.quantize,
-        score=lambda graph, name: score_on(splits.validation, "validation", graph, name),
-        score_exactly=(lambda graph, name: score_on(splits.validation, "validation", graph, name, exact=True))
+        score=lambda graph, name: score_on("validation", graph, name),
+        score_exactly=(lambda graph, name: score_on("validation", graph, name, exact=True))
         if processor.clips(processor.here())
         else None,
         time=lambda graphs: timed(job, graphs, encoder.dummy, recipe.bench_lengths[0]),
         time_at=bench.setting(at.batch[0], recipe.bench_lengths[0], at.threads[0]),
-        limits=Limits(job.metric, recipe.budget.max_metric_drop, recipe.budget.latency_ms, recipe.budget.size_mb),
+        compare=functools.partial(compare, "validation"),
+        limits=limits,
         calibration=calibration,
         n_calibration=len(splits.calibration),
         progress=job.progress,
     )
-    tested = {v.name: score_on(splits.test, "test", folder / v.graph.path, v.name) for v in variants}
-    write_json(
-        folder / "variants.json",
-        [artifacts.to_dict(v) | {"test_metrics": tested[v.name].metrics} for v in variants],
-    )
+    tested = {v.name: score_on("test", folder / v.graph.path, v.name) for v in variants}
+    variants = tell(job, with_test(variants, tested, functools.partial(compare, "test")), limits)
+    write_json(folder / "variants.json", [artifacts.to_dict(variant) for variant in variants])
     write_json(folder / "candidates.json", [artifacts.to_dict(each) for each in candidates])
     chosen = next(v for v in variants if v.chosen)
     for name, stem in ((chosen.name, "test_outputs"), ("fp32", "fp32_test_outputs")):
@@ -75,11 +89,38 @@ def stage(job: Job, folder: Path) -> str:
     rows.save_answers(
         folder,
         rows.hashes_of(splits.test[task.INPUT_COLUMN]),
-        task.targets(splits.test["label"], len(splits.labels)),
+        targets["test"],
         {name: evaluation.outputs for name, evaluation in tested.items()},
     )
     metric = tested[chosen.name].metrics[job.metric]
     return f"{chosen.name} chosen, test {job.metric} {metric:.3f}; {chosen.reason}"
+
+
+def with_test(variants: Sequence[Variant], tested: Mapping[str, Scored], compare: Compare) -> tuple[Variant, ...]:
+    """The variants with what they give on the test rows, alone and against fp32."""
+    return tuple(
+        dataclasses.replace(
+            each,
+            test_metrics=tested[each.name].metrics,
+            test_metric_drop=None if each.scheme == "fp32" else compare(tested[each.name], tested["fp32"]),
+        )
+        for each in variants
+    )
+
+
+def tell(job: Job, variants: tuple[Variant, ...], limits: Limits) -> tuple[Variant, ...]:
+    """Say why none but fp32 ships and what to try, or that the chosen one loses too much on the test rows."""
+    from tledge.quantize.choose import advice, over_budget
+
+    chosen = next(v for v in variants if v.chosen)
+    if chosen is variants[0]:
+        for variant in variants[1:]:
+            job.say(f"quantize: {variant.name} does not ship: {variant.reason}")
+        for line in advice(variants, limits):
+            job.say(f"quantize: to try: {line}")
+    elif line := over_budget(chosen, limits):
+        job.say(f"quantize: {line}")
+    return variants
 
 
 def timed(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tledge import artifacts, likelihood, processor, tasks
-from tledge.artifacts import Graph, LatencyRatio, read_json, write_json
+from tledge import artifacts, likelihood, processor
+from tledge.artifacts import Graph, LatencyRatio, MetricDrop, read_json, write_json
 from tledge.stages.job import Job
 from tledge.stages.language.distill import some
-from tledge.stages.quantize import timed
+from tledge.stages.quantize import tell, timed, with_test
+
+if TYPE_CHECKING:
+    from tledge.quantize.search import Scored
 
 SAMPLES = 3
 SAMPLE_PROMPT, SAMPLE_TOKENS = 16, 40
@@ -23,9 +27,9 @@ SAMPLE_PROMPT, SAMPLE_TOKENS = 16, 40
 def stage(job: Job, folder: Path) -> str:
     """Make, score, time and choose variants, and let the chosen one write."""
     from tledge import data
-    from tledge.gate import rows
+    from tledge.gate import quality, rows
     from tledge.quantize import run as quantize
-    from tledge.quantize.choose import Limits
+    from tledge.quantize.choose import limits_of
     from tledge.runtime import open_session
     from tledge.runtime.decoder import logits_run
 
@@ -44,7 +48,13 @@ def stage(job: Job, folder: Path) -> str:
             description=f"Scoring {variant} on {split} blocks",
         )
 
-    budget = recipe.budget
+    def compare(split: str, ours: Scored, fp32: Scored) -> MetricDrop:
+        ids = some(getattr(blocks, split))
+        rate = {"bytes_per_token": np.full(len(ids), blocks.bytes_per_token[split], np.float32)}
+        mine, theirs = (dict(found.outputs) | rate for found in (ours, fp32))
+        return quality.paired(job.task, metric, mine, ids, theirs, ids, reference="fp32")
+
+    limits = limits_of(recipe)
     variants, _ = quantize.run(
         fp32,
         folder,
@@ -54,24 +64,17 @@ def stage(job: Job, folder: Path) -> str:
         score_exactly=(lambda graph, name: score_on("validation", graph, name, exact=True))
         if processor.clips(processor.here())
         else None,
+        compare=functools.partial(compare, "validation"),
         time=lambda graphs: timed_steps(job, graphs, fp32),
         time_at=_setting(job),
-        limits=Limits(
-            metric,
-            budget.max_metric_drop,
-            budget.latency_ms,
-            budget.size_mb,
-            lower_is_better=tasks.lower_is_better(job.task, metric),
-        ),
+        limits=limits,
         calibration=lambda: iter(()),
         n_calibration=0,
         progress=job.progress,
     )
     tested = {v.name: score_on("test", folder / v.graph.path, v.name) for v in variants}
-    write_json(
-        folder / "variants.json",
-        [artifacts.to_dict(v) | {"test_metrics": tested[v.name].metrics} for v in variants],
-    )
+    variants = tell(job, with_test(variants, tested, functools.partial(compare, "test")), limits)
+    write_json(folder / "variants.json", [artifacts.to_dict(variant) for variant in variants])
     scored = some(blocks.test)
     rate = np.full(len(scored), blocks.bytes_per_token["test"], np.float32)
     rows.save_answers(
