@@ -1,3 +1,4 @@
+import dataclasses
 import shutil
 from types import SimpleNamespace
 
@@ -24,9 +25,11 @@ TASK = tasks.load("text_classification")
 def quantize(exported, tmp_path):
     """`quantize("bert", ["fp16"])` runs the schemes on a graph, with timings that are made up."""
 
-    def go(family, schemes, *, ratios=None, n_calibration=0):
+    def go(family, schemes, *, ratios=None, n_calibration=0, change=None, score_exactly=None):
         made = exported(family)
         shutil.copy(made.path, tmp_path / "model.onnx")
+        if change is not None:
+            change(tmp_path / "model.onnx")
         rows = families.rows(12)
         timed = []
 
@@ -41,15 +44,17 @@ def quantize(exported, tmp_path):
                 for n in graphs
             }
 
+        def scored(path, *, exact=False):
+            return score(session_run(open_session(path, exact=exact)), made.encoder, rows.values, rows.targets, TASK)
+
         variants, _ = run(
             made.graph,
             tmp_path,
             schemes=schemes,
             settings=Quantize(),
             calibration=lambda: (made.encoder.encode([text]) for text in rows.values),
-            score=lambda path, name: score(
-                session_run(open_session(path)), made.encoder, rows.values, rows.targets, TASK
-            ),
+            score=lambda path, name: scored(path),
+            score_exactly=None if score_exactly is None else lambda path, name: score_exactly(scored, path),
             compare=lambda ours, fp32: quality.paired(
                 TASK, "accuracy", ours.outputs, rows.targets, fp32.outputs, rows.targets, reference="fp32"
             ),
@@ -88,6 +93,41 @@ def test_every_scheme_runs_on_every_family(family, quantize):
     half = session_run(open_session(done.folder / "model_fp16.onnx"))(feeds)["logits"]
     assert half.dtype == np.float32
     np.testing.assert_allclose(half, exact, atol=0.02)
+
+
+def one_block_for_all_layers(path):
+    """Make products of the same size share one weight."""
+    model = onnx.load(path)
+    first = {}
+    shapes = {t.name: tuple(t.dims) for t in model.graph.initializer if len(t.dims) == 2}
+    for node in model.graph.node:
+        if node.op_type == "MatMul" and node.input[1] in shapes:
+            node.input[1] = first.setdefault(shapes[node.input[1]], node.input[1])
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize("change", [None, one_block_for_all_layers])
+def test_outputs_are_compared_with_exact_arithmetic_where_weights_are_shared_too(change, quantize):
+    done = quantize(
+        "bert", ["int8_dynamic"], change=change, score_exactly=lambda scored, path: scored(path, exact=True)
+    )
+    fp32, int8 = done.variants
+    assert fp32.exact is None
+    assert (int8.exact.rows, int8.exact.different, int8.exact.different_answers, int8.exact.largest) == (12, 0, 0, 0)
+    assert sorted(path.name for path in done.folder.glob("*.onnx")) == ["model.onnx", "model_int8.onnx"]
+
+
+def test_rows_whose_outputs_or_answers_are_not_the_exact_ones_are_counted(quantize):
+    def other(scored, path):
+        found = scored(path)
+        outputs, decisions = found.outputs["logits"].copy(), found.decisions.copy()
+        outputs[:3, 0] += 0.25
+        decisions[0] = 1 - decisions[0]
+        return dataclasses.replace(found, outputs={"logits": outputs}, decisions=decisions)
+
+    exact = quantize("bert", ["int8_dynamic"], score_exactly=other).variants[1].exact
+    assert (exact.rows, exact.different, exact.different_answers) == (12, 3, 1)
+    assert exact.largest == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)

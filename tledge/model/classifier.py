@@ -253,6 +253,8 @@ def _longest(backbone: text_backbones.Backbone) -> int | None:
     RoBERTa and its kin number positions from behind the padding token's, so that 514 embeddings serve 512 tokens.
     """
     limit: int | None = getattr(backbone.config, "max_position_embeddings", None)
+    if limit is not None and limit < 1:  # XLNet's way to say that there is none
+        return None
     for name, table in backbone.module.named_modules():
         if name.endswith("position_embeddings") and isinstance(table, nn.Embedding) and table.padding_idx is not None:
             return table.num_embeddings - table.padding_idx - 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -159,7 +160,8 @@ def _make(
 
 def _exactness(path: Path, name: str, here: Scored, score_exactly: Score) -> Exactness:
     """How the outputs of a graph with integer products compare with exact arithmetic."""
-    exact = score_exactly(path, f"{name} exactly")
+    with _unshared(path) as own:
+        exact = score_exactly(own, f"{name} exactly")
     apart = [
         np.abs(here.outputs[name].astype(np.float64) - exact.outputs[name]).reshape(len(exact.outputs[name]), -1).max(1)
         for name in exact.outputs
@@ -167,6 +169,41 @@ def _exactness(path: Path, name: str, here: Scored, score_exactly: Score) -> Exa
     largest = np.max(apart, axis=0)
     answers = 0 if here.decisions is None or exact.decisions is None else int(np.sum(here.decisions != exact.decisions))
     return Exactness(len(largest), int(np.sum(largest != 0)), answers, float(largest.max(initial=0)))
+
+
+@contextmanager
+def _unshared(path: Path) -> Iterator[Path]:
+    """A graph in which each integer product has int8 weights of its own, beside the one given; that one if it has.
+
+    In exact arithmetic onnxruntime 1.31 makes uint8 weights of int8 ones for each product and gives them one name for
+    each tensor, so that it cannot open a graph whose products share one, as those of a network with one block for all
+    layers.
+    """
+    model = onnx.load(path, load_external_data=False)
+    taken: set[str] = set()
+    copies = 0
+    for view in overflow.views(model):
+        for product in overflow.find(view):
+            if product.tensor is None or product.weight.node is not product.node:
+                continue
+            if product.weight.name in taken:
+                for slot in (product.weight, product.zero):
+                    if slot is not None and slot.name in view.stored:
+                        copies += 1
+                        tensor = view.graph.initializer.add()
+                        tensor.CopyFrom(view.stored[slot.name])
+                        tensor.name = f"{slot.name}_{copies}"
+                        slot.node.input[slot.index] = tensor.name
+            taken.add(product.weight.name)
+    if not copies:
+        yield path
+        return
+    own = path.with_name(f".{path.stem}_unshared.onnx")
+    try:
+        onnx.save(model, own)
+        yield own
+    finally:
+        own.unlink(missing_ok=True)
 
 
 def _agreement(decisions: npt.NDArray[Any] | None, reference: npt.NDArray[Any] | None) -> float | None:
