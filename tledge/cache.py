@@ -3,7 +3,28 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
+
+from tledge.errors import StorageError
+
+
+def open_cache(name: str) -> Path:
+    """A folder in the cache folder, made where it is not there.
+
+    Raises:
+        StorageError: it cannot be made or written.
+    """
+    try:
+        folder = cache_folder() / name
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except (OSError, RuntimeError) as error:  # without a home there is a RuntimeError
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+        raise StorageError(
+            f"the cache folder cannot be written: {why}; set TLEDGE_CACHE to a folder that can"
+        ) from error
 
 
 def cache_folder() -> Path:

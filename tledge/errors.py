@@ -13,7 +13,8 @@
     ├── BundleError          8   a bundle is damaged, incomplete or of an unknown format
     ├── InputError           9   a value given to `predict` cannot be an input of the model
     ├── MissingExtraError   10   a package of an extra is not installed
-    └── DeviceError         14   another machine cannot be reached, lacks something, or broke off
+    ├── DeviceError         14   another machine cannot be reached, lacks something, or broke off
+    └── StorageError        15   a disk is full, or a folder cannot be written
 
 `tledge gate` ends with 0 for ACCEPT, 11 for REGRESSION, 12 for ANOMALOUS and 13 for INCONCLUSIVE.
 
@@ -26,6 +27,8 @@ Every message is one line that says what was wrong, what was got, what was expec
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
 
 
@@ -103,6 +106,42 @@ class DeviceError(TledgeError):
     """Another machine cannot be reached, lacks something, or broke off."""
 
     exit_code = 14
+
+
+class StorageError(TledgeError):
+    """A disk is full, or a folder cannot be written."""
+
+    exit_code = 15
+
+    @classmethod
+    def of(cls, error: BaseException) -> StorageError | None:
+        """The error that says what a failed write means for the user; `None` where the failure is another.
+
+        Libraries wrap what the system said, and some keep its words alone, so that whole chains are looked at.
+        """
+        seen: list[BaseException] = []
+        while error not in seen:
+            seen.append(error)
+            words, code, where, why = str(error), None, "", str(error)
+            if isinstance(error, OSError):
+                code, where, why = error.errno, f"{error.filename}: " if error.filename else "", error.strerror or words
+            if code in (errno.ENOSPC, errno.EDQUOT) or _FULL.search(words):
+                return cls(
+                    f"{where}the disk is full; what was finished is kept: free some space and give the same command "
+                    "again, or choose other places: --out for the run, TMPDIR for temporary files, TLEDGE_CACHE for "
+                    "the cache"
+                )
+            if code == errno.EROFS or isinstance(error, PermissionError):
+                return cls(f"{where}{why}; choose a place that can be read and written")
+            if "No usable temporary directory" in words:
+                return cls("no folder for temporary files can be written; set TMPDIR to one that can")
+            error = error.__cause__ or error.__context__ or error
+        return None
+
+
+_FULL = re.compile(
+    r"No space left on device|Disk quota exceeded|\d+ requested and \d+ written|PytorchStreamWriter failed writing"
+)
 
 
 def did_you_mean(got: str, known: Iterable[str]) -> str:

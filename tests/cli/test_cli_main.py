@@ -1,5 +1,6 @@
 """Exit codes, the one line of an error, help, completion, and the generated page."""
 
+import errno
 import inspect
 import io
 import os
@@ -13,8 +14,9 @@ from tiny_project import call, tledge
 from typer.main import get_command
 
 from tledge import cli, errors
+from tledge.cache import open_cache
 from tledge.cli import gate, reference, screen
-from tledge.errors import TledgeError
+from tledge.errors import StorageError, TledgeError
 
 VERBS = list(get_command(cli.app).commands)
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
@@ -101,6 +103,48 @@ def test_every_exit_code_is_documented():
     drawn = inspect.getdoc(errors)
     for each in tree:
         assert re.search(rf"\b{each.__name__} +(exit code )?{each.exit_code}\b", drawn), each
+
+
+def caused(outer, inner):
+    """`outer`, raised while `inner` was handled."""
+    outer.__context__ = inner
+    return outer
+
+
+@pytest.mark.parametrize(
+    ("error", "parts"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "run/model.onnx"), ["run/model.onnx: the disk is full"]),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), ["the disk is full", "--out", "TMPDIR", "TLEDGE_CACHE"]),
+        (OSError("9600 requested and 4096 written"), ["the disk is full"]),
+        (RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"), ["is full"]),
+        (caused(RuntimeError("cannot save"), OSError(errno.ENOSPC, "No space left on device")), ["is full"]),
+        (OSError(errno.EROFS, "Read-only file system", "run"), ["run: Read-only file system; choose a place"]),
+        (PermissionError(errno.EACCES, "Permission denied", "rows.csv"), ["rows.csv: Permission denied"]),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), ["set TMPDIR"]),
+    ],
+)
+def test_a_full_disk_or_a_folder_that_cannot_be_written_is_one_line(error, parts, capfd, monkeypatch):
+    def fails(path):
+        raise error
+
+    monkeypatch.setattr(cli.verify, "bundle_of", fails)
+    one_line(call(capfd, "verify", "x"), 15, *parts)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), ValueError("full of hope")])
+def test_other_failures_are_no_full_disk(error):
+    assert StorageError.of(error) is None
+
+
+def test_a_cache_that_cannot_be_written_names_itself_and_its_setting(tmp_path, monkeypatch):
+    plain = tmp_path / "plain"
+    plain.touch()
+    monkeypatch.setenv("TLEDGE_CACHE", str(plain / "cache"))
+    with pytest.raises(StorageError, match=r"cannot be written: .*plain.*; set TLEDGE_CACHE to a folder that can"):
+        open_cache("features")
+    monkeypatch.setenv("TLEDGE_CACHE", str(tmp_path / "cache"))
+    assert open_cache("features").is_dir()
 
 
 def test_a_defect_keeps_its_traceback():

@@ -311,7 +311,7 @@ def test_an_image_that_cannot_be_read_leaves_no_cache(photos, tmp_path):
 
 
 def test_features_that_do_not_fit_on_the_disk_are_refused(photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_features.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
+    monkeypatch.setattr(features.shutil, "disk_usage", lambda _: SimpleNamespace(free=100))
     with pytest.raises(
         ModelError, match=r"12 images in 3 views take 0\.0 GB, .* 0\.0 GB free; set finetune\.cache: fa"
     ):

@@ -23,7 +23,7 @@ from tledge.cli import (
     schema,
     verify,
 )
-from tledge.errors import MissingExtraError, TledgeError
+from tledge.errors import MissingExtraError, StorageError, TledgeError
 
 app = typer.Typer(
     name="tledge",
@@ -33,7 +33,8 @@ app = typer.Typer(
     help="Fine-tune a pretrained model, ship it as a small ONNX bundle, and keep the evidence that it is good enough.",
     epilog="Exit codes: 0 done, 1 a defect of tledge, 2 command line or recipe, 3 data, 4 model, 5 training, 6 export "
     "or parity, 7 quantization or budget, 8 bundle, 9 input, 10 a package is missing, "
-    "11 REGRESSION, 12 ANOMALOUS, 13 INCONCLUSIVE, 14 another machine, 130 Ctrl-C.",
+    "11 REGRESSION, 12 ANOMALOUS, 13 INCONCLUSIVE, 14 another machine, 15 a full disk or a "
+    "folder that cannot be written, 130 Ctrl-C.",
 )
 
 for verb in (run, finetune, distill, export, quantize, bench, gate, report, predict, verify, inspect, init, schema):
@@ -86,6 +87,11 @@ def main() -> None:
         message = error.format_message()
         typer.echo(message if got_none else f"error: {message.rstrip('.')}; try --help", err=True)
         code = error.exit_code
+    except Exception as error:
+        found = StorageError.of(error)
+        if found is None:
+            raise
+        code = _fail(found)
     if code == _STOPPED:
         typer.echo("stopped: what was finished is kept; the same command goes on from there", err=True)
     sys.exit(code if isinstance(code, int) else 0)

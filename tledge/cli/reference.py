@@ -28,6 +28,7 @@ where it is a terminal.
 | 12 | `tledge gate`: ANOMALOUS |
 | 13 | `tledge gate`: INCONCLUSIVE |
 | 14 | another machine that cannot be reached, lacks something, or broke off |
+| 15 | a disk that is full, or a folder that cannot be written |
 | 130 | Ctrl-C |
 """
 

@@ -156,13 +156,18 @@ def _compute(
     lengths = _lengths(encoder, texts) if per_token else np.ones(len(texts), np.int64)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     dtype = np.float16 if per_token else np.float32
-    vectors = open_memmap(folder / "vectors.npy", mode="w+", dtype=dtype, shape=(int(offsets[-1]), hidden_size))
+    vectors = new_array(folder, (int(offsets[-1]), hidden_size), np.dtype(dtype), f"{len(texts):,} texts")
     with progress(description, total=len(texts)) as advance, torch.inference_mode():
         for rows, inputs in _batches(encoder, texts):
             tensors = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
             result = compute(tensors).float().cpu()
             if per_token:
                 mask = torch.from_numpy(inputs["attention_mask"]).bool()
+                if result.shape[:2] != mask.shape:  # XLNet's blocks have the tokens first
+                    raise ModelError(
+                        f"the blocks of this backbone give {tuple(result.shape[:2])} for {tuple(mask.shape)} (texts, "
+                        "tokens), so that their activations cannot be cached: set finetune.cache: false"
+                    )
                 for row, hidden, keep in zip(rows, result, mask, strict=True):
                     vectors[offsets[row] : offsets[row + 1]] = float16(hidden[keep])
             else:
@@ -170,6 +175,23 @@ def _compute(
             advance(len(rows))
     vectors.flush()
     np.save(folder / "offsets.npy", offsets)
+
+
+def new_array(
+    folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any], what: str, or_set: str = ""
+) -> np.memmap[Any, np.dtype[Any]]:
+    """The array of features that is to be filled, on disk; `what` they are of and what else could be set, in words.
+
+    Raises:
+        ModelError: the disk has no room for it.
+    """
+    needed, free = int(np.prod(shape)) * dtype.itemsize, shutil.disk_usage(folder).free
+    if needed > free:
+        raise ModelError(
+            f"the features of {what} take {needed / 1e9:.1f} GB, and {folder.parent} has {free / 1e9:.1f} GB free; set "
+            f"finetune.cache: false, {f'{or_set}, ' if or_set else ''}or TLEDGE_CACHE to a folder with more room"
+        )
+    return open_memmap(folder / "vectors.npy", mode="w+", dtype=dtype, shape=shape)
 
 
 def _lengths(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.int64]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,12 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from numpy.lib.format import open_memmap
 from PIL import Image
 from torch import Tensor
 
-from tledge.errors import ModelError
-from tledge.model.features import Compute, float16, kept
+from tledge.model.features import Compute, float16, kept, new_array
 from tledge.model.images import Images
 from tledge.progress import Progress
 
@@ -99,7 +96,13 @@ def _compute(
             result = compute(tensors).float().cpu()
             if vectors is None:
                 shape = (len(images), images.views, *result.shape[1:])
-                vectors = _array(folder, shape, np.dtype(np.float16 if half else np.float32))
+                vectors = new_array(
+                    folder,
+                    shape,
+                    np.dtype(np.float16 if half else np.float32),
+                    f"{shape[0]:,} images in {shape[1]} views",
+                    "finetune.augmentation.views to fewer",
+                )
             array = float16(result) if half else result.numpy()
             vectors[rows.start : rows.stop] = array.reshape(len(rows), images.views, *array.shape[1:])
             advance(len(rows))
@@ -123,14 +126,3 @@ def _decoded(images: Images, batch: int) -> Iterator[tuple[range, list[Image.Ima
 
 def _finished(rows: range, futures: list[Future[list[Image.Image]]]) -> tuple[range, list[Image.Image]]:
     return rows, [image for future in futures for image in future.result()]
-
-
-def _array(folder: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    needed, free = int(np.prod(shape)) * dtype.itemsize, shutil.disk_usage(folder).free
-    if needed > free:
-        raise ModelError(
-            f"the features of {shape[0]} images in {shape[1]} views take {needed / 1e9:.1f} GB, and "
-            f"{folder.parent} has {free / 1e9:.1f} GB free; set finetune.cache: false, or lower "
-            "finetune.augmentation.views"
-        )
-    return open_memmap(folder / "vectors.npy", mode="w+", dtype=dtype, shape=shape)

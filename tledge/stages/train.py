@@ -9,7 +9,8 @@ from typing import Any
 
 from tledge import artifacts, inputs, losses, plugins, processes
 from tledge.artifacts import write_json
-from tledge.cache import cache_folder
+from tledge.cache import open_cache
+from tledge.errors import StorageError
 from tledge.inputs import Input
 from tledge.stages import vocabulary
 from tledge.stages.job import Job
@@ -18,6 +19,7 @@ SETTLING_IMAGES = 256
 """Training images from which a random network's normalisation statistics are taken."""
 SAMPLE_ROWS = 4
 """Training rows on which a checkpoint is compared with the model that it was saved from."""
+_FEATURES = "features"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
         recipe.finetune,
         augment=augment,
         seed=recipe.seed,
-        cache=cache_folder() / "features",
+        cache=_features(job, folder),
         progress=job.progress,
     )
     fitted = []
@@ -180,8 +182,19 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
                 mix=training.Mix(augmentation, len(splits.labels)) if augmentation.mixes_images else None,
             )
         )
+    if processes.is_main():
+        shutil.rmtree(folder / _FEATURES, ignore_errors=True)
     notes = tuple(getattr(backbone, "notes", ()))
     return Trained(classifier, backbone, encoder, digest, notes, fitted, unknown_tokens)
+
+
+def _features(job: Job, folder: Path) -> Path:
+    """Where features of frozen parts are kept: in the cache folder, or where that cannot be written, in the stage's."""
+    try:
+        return open_cache(_FEATURES)
+    except StorageError as error:
+        job.say(f"train: {error}; until then features are kept for this training alone")
+        return folder / _FEATURES
 
 
 def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: Any) -> Any:

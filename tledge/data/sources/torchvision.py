@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tledge.cache import cache_folder
+from tledge.cache import cache_folder, open_cache
 from tledge.data.sources.source import Options, Row, Source, broken
 from tledge.errors import DataError, did_you_mean
 
@@ -70,11 +70,9 @@ def _made(name: str, split: str | None, reference: str, key: str, download: bool
         )
     of = getattr(datasets, name)
     takes = _parameters(of)
-    root = cache_folder() / "torchvision"
+    root = open_cache("torchvision") if download else cache_folder() / "torchvision"
     keys: dict[str, Any] = {"root": root, "download": download, "loader": Path} | _split(takes, split, reference, key)
     try:
-        if download:
-            root.mkdir(parents=True, exist_ok=True)
         return of(**{parameter: value for parameter, value in keys.items() if parameter in takes})
     except Exception as error:  # whatever the network, the disk and the data set raise
         why = _first_line(error)
