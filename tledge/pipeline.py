@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import tledge
-from tledge import noise, processes, run_folder, stages
+from tledge import hub, noise, processes, run_folder, stages
 from tledge.artifacts import read_json, write_json
 from tledge.errors import MissingExtraError, RecipeError, TledgeError
 from tledge.progress import Progress, silent
@@ -87,6 +87,8 @@ def run(
         recipe = recipe.model_copy(update={"quantize": recipe.quantize.model_copy(update={"schemes": []})})
     job = Job(recipe, folder, progress, say if processes.is_main() else lambda line: None)
     with _held(folder):
+        if processes.is_main() and not job.stage("train").exists():
+            hub.check(recipe.model.backbone, kind=recipe.kind, revision=recipe.model.revision)
         _run_stages(job, until)
     return folder
 

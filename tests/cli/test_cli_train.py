@@ -112,8 +112,8 @@ def test_the_verbs_one_after_another(project, capfd):
     done = call(capfd, "quantize", run, "--scheme", "int8_dynamic", "--scheme", "fp16")
     assert done.code == 0, done.err
     lines = done.err.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["data", "train", "export", "quantize", "quantize", "bundle"]
-    assert [line.endswith("already done") for line in lines] == [True, True, True, False, False, False]
+    assert list(dict.fromkeys(line.partition(":")[0] for line in lines)) == list(STAGES[:5])
+    assert [line.endswith("already done") for line in lines[:4]] == [True, True, True, False]
     assert lines[3].startswith("quantize: again, since quantize.schemes was [], is ")
     assert [v.name for v in bundle.load(run / "bundle").variants] == ["fp32", "int8_dynamic", "fp16"]
     done = call(capfd, "run", run, "--json")
@@ -155,13 +155,14 @@ def test_init(tmp_path, monkeypatch, capfd):
     text = "\n".join(["number,review,stars", *rows])
     (tmp_path / "rows" / "my films.csv").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    done = call(capfd, "init", "rows/my films.csv", "--out", "recipes/films.yaml")
+    done = call(capfd, "init", "rows/my films.csv", "--out", "recipes/films.yaml", "--backbone", "./rows")
     assert (done.code, done.err) == (0, "")
     assert "20 rows" in done.out
     recipe = load_recipe(tmp_path / "recipes" / "films.yaml")
     assert recipe.data.columns == {"text": "review", "label": "stars"}
     assert recipe.data.train == str(tmp_path / "rows" / "my films.csv")
     assert recipe.task == "text_classification"
+    assert recipe.model.backbone == str(tmp_path / "rows"), "as seen from where the command was given"
     first = (tmp_path / "recipes" / "films.yaml").read_text(encoding="utf-8").splitlines()[0]
     named = tmp_path / "recipes" / first.partition("$schema=")[2]
     assert json.loads(named.read_text(encoding="utf-8"))["title"] == "tledge recipe"
@@ -183,3 +184,16 @@ def test_init_for_the_tiny_project_runs_on(project, tmp_path, capfd):
     done = call(capfd, "finetune", out, "--out", tmp_path / "run", *short)
     assert done.code == 0, done.err
     assert (tmp_path / "run" / "train" / "checkpoint" / "model.safetensors").exists()
+
+
+def test_data_without_a_recipe_can_be_tried_again_with_other_options(project, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(project.parent)
+    run = tmp_path / "run"
+    wrong = call(capfd, "finetune", "--data", "rows.csv", "--backbone", "./nowhere", "--out", run)
+    assert (wrong.code, load_recipe(run / "recipe.yaml").model.backbone) == (4, str(run / "nowhere"))
+    again = ("finetune", "--data", "rows.csv", "--backbone", "./backbone", "--out", run)
+    assert call(capfd, *again).code == 4, "texts of 128 tokens are too long for it"
+    assert load_recipe(run / "recipe.yaml").model.backbone == str(project.parent / "backbone")
+    edit(run / "recipe.yaml", "max_length: 128", "max_length: 16")
+    one_line(call(capfd, *again), 2, "recipe.yaml is already there", "tledge run", "--out")
+    assert call(capfd, "finetune", run, "--set", "finetune.epochs=1").code == 0

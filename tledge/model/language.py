@@ -153,7 +153,7 @@ def _check_length(config: Any, reference: str, max_length: int | None) -> None:
 
 
 def _pretrained(reference: str, revision: str | None) -> tuple[Any, tuple[str, ...]]:
-    place = place_of(reference)
+    place = place_of(reference, revision)
     options = loading_options(revision)
     try:
         config = AutoConfig.from_pretrained(place, **options)

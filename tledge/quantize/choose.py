@@ -80,7 +80,7 @@ def choose(variants: Sequence[Variant], limits: Limits) -> tuple[Variant, ...]:
         raise QuantizeError(f"no variant keeps the budget ({reasons}): widen `budget` or train a smaller model")
     best = min(eligible, key=lambda v: v.against_fp32.ratio if v.against_fp32 else 1.0)
     return tuple(
-        dataclasses.replace(v, chosen=v is best, reason=_reason(v, best, fp32, losses[v.name], limits))
+        dataclasses.replace(v, chosen=v is best, reason=_reason(v, best, variants, losses[v.name], limits))
         for v in variants
     )
 
@@ -263,10 +263,11 @@ def _over_size_or_latency(variant: Variant, limits: Limits) -> list[str]:
     return reasons
 
 
-def _reason(variant: Variant, best: Variant, fp32: Variant, loss: str, limits: Limits) -> str:
+def _reason(variant: Variant, best: Variant, variants: Sequence[Variant], loss: str, limits: Limits) -> str:
+    fp32 = variants[0]
     if variant is best:
         if variant is fp32:
-            return "no other variant is faster within the budget"
+            return "no other variant is faster within the budget" if len(variants) > 1 else "no other variant was made"
         change = variant.metrics[limits.metric] - fp32.metrics[limits.metric]
         ratio = variant.against_fp32
         assert ratio is not None

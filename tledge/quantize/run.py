@@ -15,7 +15,7 @@ import onnx
 
 from tledge import graph_file, overflow, plugins, processor
 from tledge.artifacts import Candidate, Exactness, Graph, TensorSpec, Variant
-from tledge.errors import QuantizeError, RecipeError
+from tledge.errors import QuantizeError, RecipeError, StorageError
 from tledge.progress import Progress, silent
 from tledge.quantize.choose import Limits, choose
 from tledge.quantize.search import Calibration, Compare, Score, Scored, Time, search, told
@@ -153,6 +153,8 @@ def _make(
     except QuantizeError as error:
         raise QuantizeError(f"quantize: scheme {scheme} fails on this graph: {error}") from error
     except Exception as error:  # the quantizers raise whatever their parts raise
+        if (full := StorageError.of(error)) is not None:
+            raise full from error
         raise QuantizeError(
             f"quantize: scheme {scheme} fails on this graph: {told(error)}; remove it from quantize.schemes"
         ) from error

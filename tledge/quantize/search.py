@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from tledge.artifacts import Candidate, LatencyRatio, MetricDrop
-from tledge.errors import QuantizeError
+from tledge.errors import QuantizeError, StorageError
 from tledge.gate.quality import ROUNDING
 from tledge.progress import Progress
 from tledge.quantize.choose import Limits, keeps, pick, slower
@@ -141,7 +141,9 @@ def _make(
     try:
         module.apply(source, each.path, calibration=calibration, scratch=scratch, **each.choice, **fixed)
         each.made = True
-    except Exception as error:  # noqa: BLE001  # the quantizers raise whatever their parts raise
+    except Exception as error:  # the quantizers raise whatever their parts raise
+        if (full := StorageError.of(error)) is not None:
+            raise full from error
         each.reason = f"{_FAILED}: {told(error)}"
 
 

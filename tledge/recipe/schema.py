@@ -301,7 +301,12 @@ class Recipe(Section):
         """The schemes to try: those asked for, or the default of the task's kind of input."""
         if self.quantize.schemes is not None:
             return self.quantize.schemes
-        return list(DEFAULT_SCHEMES["language" if self.is_language_model else self.input_kind])
+        return list(DEFAULT_SCHEMES[self.kind])
+
+    @property
+    def kind(self) -> str:
+        """What defaults go by: `language` for a language model, else what the task takes, `text` or `image`."""
+        return "language" if self.is_language_model else self.input_kind
 
     @property
     def input_kind(self) -> str:

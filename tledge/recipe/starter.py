@@ -1,4 +1,4 @@
-"""A first recipe for one's own data: every key with its description, most defaults commented out."""
+"""A first recipe for one's own data: what one changes first, or every key with its description and default."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ WIDTH = 100
 LABELS_SHOWN = 20
 
 _HEADER = """\
+# A starter recipe: run it with `tledge run`. `tledge init --full` lists every other key too.
+"""
+_FULL_HEADER = """\
 # A starter recipe. Lines like `#key: value` show a key's default: remove the # to change it.
 # Run it with `tledge run`.
 """
@@ -40,6 +43,17 @@ _WRITTEN_OUT: tuple[KeyPath, ...] = (
     ("budget", "max_metric_drop"),
     ("bench", "length"),
 )
+
+# What a short recipe has beside the keys that must be there, with what it says of them.
+_SHORT: Mapping[KeyPath, str] = {
+    ("data", "validation"): "picks the epoch and the variant",
+    ("data", "test"): "nothing is chosen on these rows",
+    ("model", "backbone"): "or a hub id, a folder, package:..., torchvision:..., timm:...",
+    ("model", "max_length"): "tokens; longer texts are cut",
+    ("finetune", "strategy"): "probe trains the head alone, partial and full more of the backbone",
+    ("quantize", "schemes"): "each gives a variant; the fastest one within the budget ships",
+    ("budget", "max_metric_drop"): "what a variant may lose of the metric against fp32",
+}
 
 _OF_IMAGES: tuple[KeyPath, ...] = (
     ("data", "download"),
@@ -117,6 +131,7 @@ def starter(
     data_path_text: str,
     backbone: str | None = None,
     settings: Mapping[KeyPath, Any] | None = None,
+    full: bool = False,
 ) -> str:
     """The text of a commented recipe that loads as it is.
 
@@ -127,8 +142,9 @@ def starter(
         data_path_text: What `data.train` says: a path relative to the recipe's folder, or with a prefix.
         backbone: What `model.backbone` says; by default a small one for the task's kind of input.
         settings: Further values to write out, by key.
+        full: Every key with its whole description instead of those that one changes first.
     """
-    kind = _kind(task)
+    kind = kind_of(task)
     values: dict[KeyPath, Any] = {
         ("name",): re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-") or "my-run",
         ("task",): task,
@@ -140,18 +156,31 @@ def starter(
     }
     notes: dict[KeyPath, str] = {("data",): _found(facts)}
     left_out = _OF_OTHER_KINDS[kind]
+    entry = _entry if full else _short_entry
+    shown = None if full else {*values, *_SHORT}
     entries = [
-        _entry(path, node, values, note=notes.get(path, ""))
+        entry(path, node, values, note=notes.get(path, ""))
         for path, node in keys.every()
         if not any(path[: len(other)] == other for other in left_out)
+        and (shown is None or any(each[: len(path)] == path for each in shown))
     ]
-    return "\n".join([SCHEMA_COMMENT + _HEADER, *entries, ""])
+    return "\n".join([SCHEMA_COMMENT + (_FULL_HEADER if full else _HEADER), *entries, ""])
 
 
-def _kind(task: str) -> str:
+def kind_of(task: str) -> str:
     """What is written out and what is left out depends on it."""
     module = tasks.load(task)
     return "language" if module.PROBLEM_TYPE == "causal_lm" else module.INPUT
+
+
+def _short_entry(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any], *, note: str) -> str:
+    """The line of one key: its value, and beside it what one may want to know."""
+    indent = "  " * (len(path) - 1)
+    if keys.is_section(node):
+        comment = _comment(note, indent) if note else ""
+        return f"{chr(10) * (len(path) == 1)}{comment}{indent}{path[-1]}:"
+    aside = f" # {_SHORT[path]}" if path in _SHORT else ""
+    return f"{indent}{path[-1]}: {yaml12.inline(values.get(path, _default(path, node, values)))}{aside}"
 
 
 def _entry(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any], *, note: str) -> str:
@@ -174,7 +203,7 @@ def _is_optional(path: KeyPath) -> bool:
 def _default(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any]) -> Any:
     """A key's default; schemes are written out as the task's own."""
     if path == ("quantize", "schemes"):
-        return DEFAULT_SCHEMES[_kind(values["task",])]
+        return DEFAULT_SCHEMES[kind_of(values["task",])]
     return node.get("default")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from tledge import hub
 from tledge.errors import ModelError, did_you_mean
 from tledge.inputs.image import Facts
 from tledge.model import weights as weight_files
@@ -74,6 +75,13 @@ def build(name: str, size: tuple[int, int], *, own: tuple[int, int] | None = Non
 
 def _download(tagged: str, options: Mapping[str, Any]) -> Mapping[str, Tensor]:
     """Pretrained tensors by timm's own loader, which fits position embeddings to another size."""
+    repository = str(timm.get_pretrained_cfg(tagged).hf_hub_id or "")
+    reason = hub.why_not(repository, file="model.safetensors") if repository else ""
+    if reason:
+        raise ModelError(
+            f"model.weights: the weights of timm's {tagged} cannot be downloaded: {reason}; give model.weights a local "
+            ".pth or .safetensors file, or none for random weights; `tledge init` knows weights that a package carries"
+        )
     try:
         try:
             module = timm.create_model(tagged, pretrained=True, **options)

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
-from tledge import package_files
+from tledge import hub, package_files
 from tledge.errors import ModelError
 from tledge.model.backbones import sentence
 from tledge.model.backbones.folder import check as check_folder
@@ -49,7 +49,7 @@ def load(reference: str, *, revision: str | None = None, pretrained: bool = True
     Raises:
         ModelError: nothing loadable is there; the message says where was looked and what to do.
     """
-    place = place_of(reference)
+    place = place_of(reference, revision)
     transformers_logging.disable_progress_bar()
     options = loading_options(revision)
     try:
@@ -97,7 +97,7 @@ def config_of(reference: str, *, revision: str | None = None) -> Any:
         ModelError: no config is there.
     """
     try:
-        return AutoConfig.from_pretrained(place_of(reference), **loading_options(revision))
+        return AutoConfig.from_pretrained(place_of(reference, revision), **loading_options(revision))
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(explain(reference, error)) from error
 
@@ -122,11 +122,11 @@ def _tensors(module: nn.Module) -> Iterator[tuple[str, memoryview]]:
         yield f"{name}:{tensor.dtype}:{tuple(tensor.shape)}", memoryview(flat.numpy())
 
 
-def place_of(reference: str) -> str:
+def place_of(reference: str, revision: str | None = None) -> str:
     """What transformers can open: a folder, or the hub id as it is.
 
     Raises:
-        ModelError: it is a file, or a folder that is no whole model, or nothing is there.
+        ModelError: it is a file, or a folder that is no whole model, or nothing is there, or it cannot be downloaded.
     """
     if reference.startswith("package:"):
         folder = package_files.resolve(reference, error=ModelError)
@@ -142,6 +142,7 @@ def place_of(reference: str) -> str:
         return str(path)
     if path.is_absolute() or reference.startswith((".", "~")):
         raise ModelError(f"model.backbone: there is no folder {reference!r}")
+    hub.check(reference, revision=revision)
     return reference
 
 

@@ -28,7 +28,7 @@ def find(reference: str, revision: str | None) -> Source:
     Raises:
         ModelError: nothing loadable is there, or it classifies no images.
     """
-    place, options = place_of(reference), loading_options(revision)
+    place, options = place_of(reference, revision), loading_options(revision)
     transformers_logging.disable_progress_bar()
     try:
         config = AutoConfig.from_pretrained(place, **options)
