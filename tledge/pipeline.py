@@ -186,6 +186,8 @@ def _run_stage(job: Job, name: str, plan: _Plan) -> None:
             if why:
                 job.say(f"{name}: again, since {why}")
             _prepare(job, name, plan)
+            if name in _RESUMES and (place := _reached(aside)):
+                job.say(f"{name}: goes on {place}")
         started = time.monotonic()
         if name != "train":
             line = _build(job, name, aside)
@@ -241,6 +243,23 @@ def _prepare(job: Job, name: str, plan: _Plan) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
     _write_record(job, name, plan, {})
+
+
+def _reached(aside: Path) -> str:
+    """From where a training goes on in a stage's half-written folder, in words; empty where it starts."""
+    from tledge.train.callbacks import COMPLETE
+
+    whole = [path.parent / "trainer_state.json" for path in aside.rglob(f"checkpoint-*/{COMPLETE}")]
+    done = [path.parent.relative_to(aside).as_posix() for path in sorted(aside.rglob("fitted.json"))]
+    places = []
+    if whole:
+        newest = max(whole, key=lambda path: path.stat().st_mtime_ns)
+        state = read_json(newest)
+        of = newest.relative_to(aside).parents[2].as_posix()
+        places.append(f"after step {state['global_step']:,} of {state['max_steps']:,} in {of}")
+    if done:
+        places.append(f"with {', '.join(done)} done")
+    return ", ".join(places)
 
 
 def _write_record(job: Job, name: str, plan: _Plan, facts: Mapping[str, Any]) -> None:

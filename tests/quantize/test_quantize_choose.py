@@ -169,6 +169,12 @@ def test_a_drop_within_the_budget_without_proof_ships_unless_proof_is_asked_for(
     assert "about 1,200 would" in reasons["int8"]
 
 
+def test_what_is_no_worse_and_unsure_is_called_so():
+    unsure = dropped(0.0, half=0.011, p=1.0, rows=656)
+    _, reasons = chosen(FP32, variant("int8", ratio=FAST, drop=unsure), inconclusive="refuse")
+    assert reasons["int8"].startswith("inconclusive: accuracy is no worse (95 % interval -0.0110 to 0.0110")
+
+
 @pytest.mark.parametrize("asked", ["estimate", "ship", "refuse"])
 def test_a_proven_loss_never_ships_and_a_proven_keep_always_does(asked):
     lost, kept = dropped(0.03, half=0.01), dropped(0.001, half=0.004, p=0.5)

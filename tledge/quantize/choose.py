@@ -102,7 +102,7 @@ def advice(variants: Sequence[Variant], limits: Limits) -> tuple[str, ...]:
         wanted = [rows_wanted(drop, limits.max_metric_drop) for drop in lost]
         count = f", about {max(known):,}" if (known := [each for each in wanted if each]) else ""
         found.append(f"more validation {limits.unit}{count}; or ship without proof: budget.inconclusive: ship")
-    if lost:
+    if verdicts - {INCONCLUSIVE}:
         found.append(
             "another scheme (quantize.schemes), or a wider budget if the loss is bearable: budget.max_metric_drop"
         )
@@ -159,7 +159,8 @@ def _too_much(drop: MetricDrop, limits: Limits) -> str:
     verdict, allowed = decide(drop, limits.max_metric_drop), f"the {limits.max_metric_drop:g} allowed"
     if verdict == ANOMALOUS:
         return f"{limits.metric} is no finite number"
-    change = f"{limits.metric} {verb} by {drop.drop:.4f}{_evidence(drop)}"
+    change = f"{limits.metric} {verb} by {drop.drop:.4f}" if drop.drop > 0 else f"{limits.metric} is no worse"
+    change += _evidence(drop)
     if verdict == INCONCLUSIVE:
         rows = f"{drop.rows} validation {limits.unit}"
         return f"inconclusive: {change}, and {rows} cannot tell whether within {allowed}{_wanted(drop, limits)}"
