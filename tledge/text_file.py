@@ -24,6 +24,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_BEGINNING = 16
 _SEPARATOR_LINE = re.compile(r'"?sep=(?P<mark>.)"?[\r\n]*', re.IGNORECASE)  # that Excel and its imitators write
 
 
@@ -44,9 +45,19 @@ def unpacked(raw: BufferedReader, name: str) -> BufferedReader | gzip.GzipFile |
 
 
 def marked_encoding(binary: BufferedReader | gzip.GzipFile | bz2.BZ2File) -> str | None:
-    """The encoding that a byte-order mark at the start tells; `None` without a mark."""
-    start = binary.peek(4)[:4]
-    return next((name for mark, name in _MARKS if start.startswith(mark)), None)
+    """The encoding that a byte-order mark at the start tells; `None` without a mark.
+
+    Without one, a beginning of which every second byte is NUL and no other is UTF-16, as of ASCII characters.
+    """
+    start = binary.peek(_BEGINNING)[:_BEGINNING]
+    found = next((name for mark, name in _MARKS if start.startswith(mark)), None)
+    if found is None and len(start) >= 4:
+        even, odd = start[::2], start[1::2]
+        if not odd.strip(b"\0") and b"\0" not in even:
+            return "utf-16-le"
+        if not even.strip(b"\0") and b"\0" not in odd:
+            return "utf-16-be"
+    return found
 
 
 def delimited(lines: Iterator[str], default: str) -> tuple[str, int, Iterator[str]]:

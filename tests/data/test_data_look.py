@@ -56,7 +56,10 @@ def test_all_rows_are_counted_and_broken_ones_apart(tmp_path: Path, rows: Rows, 
     ("content", "said"),
     [
         ("a,b\n1,2\n3,4\n", "no column looks like a text"),
-        ("text,b\nx,1.5\ny,2.5\nz,3.5\n", "no column looks like a label; its columns are 'text', 'b'"),
+        (
+            "text,b\nx,1.5\ny,2.5\nz,3.5\n",
+            "no column looks like a label, and 'b' holds numbers: to estimate them, give --task text_regression",
+        ),
         ("text,label\nbroken\n", "has no usable row: t.csv:2: expected 2 cells"),
     ],
 )
@@ -78,3 +81,12 @@ def test_texts_of_a_table_are_for_a_language_model_when_it_is_asked_for(
 ) -> None:
     seen = data.look(csv_file("t.csv", rows(20)), base=tmp_path, task="causal_lm")
     assert (seen.task, seen.label_column, seen.labels, seen.n_rows) == ("causal_lm", "", {}, 20)
+
+
+def test_numbers_with_decimal_commas_are_seen_and_kept_in_mind(tmp_path: Path) -> None:
+    lines = [f"a long text number {i};{i},{i % 10}" for i in range(20)]
+    (tmp_path / "t.csv").write_text("\n".join(["text;score", *lines]), encoding="utf-8")
+    seen = data.look("t.csv", base=tmp_path, task="text_regression")
+    assert (seen.columns["score"], seen.label_column, seen.decimal) == ("number", "score", ",")
+    with pytest.raises(DataError, match="'score' holds numbers"):
+        data.look("t.csv", base=tmp_path)

@@ -60,6 +60,8 @@ TABLE = "text;label\r\nfrüh, sehr;a\r\n"
             id="what Excel calls Unicode text",
         ),
         pytest.param(("\ufeff" + TABLE).encode("utf-16-be"), 2, "in utf-16 with ';' between columns", id="big end"),
+        pytest.param(TABLE.encode("utf-16-le"), 2, "in utf-16-le with ';' between columns", id="utf-16 without a mark"),
+        pytest.param(TABLE.encode("utf-16-be"), 2, "in utf-16-be with ';' between columns", id="and from the big end"),
         pytest.param(bz2.compress(TABLE.encode()), 2, "with ';' between columns", id="packed, and not named so"),
         pytest.param(gzip.compress(TABLE.encode()), 2, "with ';' between columns", id="packed by gzip"),
     ],

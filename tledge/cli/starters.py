@@ -49,9 +49,9 @@ def write(
         labels=seen.labels,
         n_rows=seen.n_rows,
     )
-    label_columns: dict[tuple[str, ...], Any] = (
-        {("data", "label_columns"): list(seen.label_columns)} if seen.label_columns else {}
-    )
+    found: dict[KeyPath, Any] = {("data", "label_columns"): list(seen.label_columns)} if seen.label_columns else {}
+    if seen.decimal != ".":
+        found["data", "decimal"] = seen.decimal
     chosen, told = backbone_for(starter.kind_of(seen.task)) if backbone is None else ({}, "")
     if backbone is not None:
         here = Path(backbone).expanduser()
@@ -62,7 +62,7 @@ def write(
         facts,
         name=name,
         data_path_text=source if prefixed else _relative(Path(source), path.parent),
-        settings=_own_splits(parts or {}, path.parent) | label_columns | chosen,
+        settings=_own_splits(parts or {}, path.parent) | found | chosen,
         full=full,
     )
     schema = path.parent / SCHEMA_FILE

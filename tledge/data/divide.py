@@ -178,7 +178,7 @@ def _many(train: Table) -> str:
     if len(train.names) * MANY < len(train.labels) or len(train.names) < MANY:
         return ""
     try:
-        any(float(name) for name in train.names)
+        any(float(name.replace(",", ".")) for name in train.names)
         kind = "numbers: is this a regression"
     except ValueError:
         kind = "ids: is this the column of labels"

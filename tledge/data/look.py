@@ -29,7 +29,7 @@ _TEXT_NAMES = ("text", "sentence", "review", "utterance", "content", "body", "qu
 _IMAGE_NAMES = ("image", "img", "photo", "picture", "image_path", "path", "file", "file_name", "filename")
 _LABEL_NAMES = ("label", "labels", "intent", "class", "category", "topic", "sentiment", "target", "tag", "tags", "y")
 _NUMBER_NAMES = ("label", "target", "value", "score", "rating", "y", "probability")
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_NUMBER, _WITH_COMMA = re.compile(r"-?\d+(\.\d+)?"), re.compile(r"-?\d+(,\d+)?")
 _KINDS = {str: "text", bool: "boolean", int: "integer", float: "number", list: "list", dict: "object"}
 
 
@@ -41,7 +41,7 @@ class Preview:
     what its first rows hold (`text`, `image`, `integer`, `number`, `boolean`, `list`, `object`, `empty`, `mixed`);
     paths of images are `image` too. Where there is a column of 0 and 1 for each label they are `label_columns`, and
     `label_column` is empty. `labels` counts the rows of each label in the whole source; a regression has none.
-    `size_bytes` is that of a local file.
+    `size_bytes` is that of a local file, `decimal` what stands before the decimals of a regression's numbers.
     """
 
     task: str
@@ -54,6 +54,7 @@ class Preview:
     size_bytes: int | None
     is_folder: bool
     label_columns: tuple[str, ...] = ()
+    decimal: str = "."
 
 
 def look(reference: str, *, base: Path, task: str | None = None, separator: str = "|") -> Preview:
@@ -91,7 +92,8 @@ def look(reference: str, *, base: Path, task: str | None = None, separator: str 
                 return _flagged(source, chain(sample, rows), kinds, f"{kind}_multilabel", given, flags, n_broken)
             label = _number_column(values, given) if is_regression else _label_column(values, given, separator)
         if not given or not label:
-            raise DataError(_not_found(source, kind, "a number" if is_regression else "a label", given))
+            number = "" if is_regression or not given else _number_column(values, given)
+            raise DataError(_not_found(source, kind, "a number" if is_regression else "a label", given, number))
         is_folder = source.path is not None and source.path.is_dir()
         several = not is_folder and any(isinstance(value, list) or separator in str(value) for value in values[label])
         counts: Counter[str] = Counter()
@@ -113,6 +115,7 @@ def look(reference: str, *, base: Path, task: str | None = None, separator: str 
         n_broken=n_broken,
         size_bytes=source.path.stat().st_size if source.path and not is_folder else None,
         is_folder=is_folder,
+        decimal=_decimal(values[label]) if is_regression else ".",
     )
 
 
@@ -182,7 +185,12 @@ def _flagged(
     )
 
 
-def _not_found(source: Source, kind: str, label: str, given: str) -> str:
+def _not_found(source: Source, kind: str, label: str, given: str, number: str = "") -> str:
+    if number:
+        return (
+            f"{source.name}: no column looks like a label, and {number!r} holds numbers: to estimate them, give --task "
+            f"{kind}_regression; or rename the column of labels to label, or write the recipe by hand"
+        )
     missing = label if given else f"{'an' if kind == 'image' else 'a'} {kind}"
     return (
         f"{source.name}: no column looks like {missing}; its columns are {', '.join(map(repr, source.columns))}: "
@@ -216,7 +224,16 @@ def _kind(values: Sequence[Any]) -> str:
     kinds = {_KINDS.get(type(value), type(value).__name__) for value in values}
     if kinds == {"text"} and all(_NUMBER.fullmatch(value) for value in values):
         return "number" if any("." in value for value in values) else "integer"
+    if _decimal(values) == ",":
+        return "number"
     return kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "empty"
+
+
+def _decimal(values: Sequence[Any]) -> str:
+    """What stands before the decimals of numbers in text: a comma where all of them say so."""
+    texts = [value for value in values if isinstance(value, str)]
+    commas = texts and len(texts) == len(values) and all(_WITH_COMMA.fullmatch(value) for value in texts)
+    return "," if commas and any("," in value for value in texts) else "."
 
 
 def _is_image(value: Any) -> bool:
