@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -603,28 +605,69 @@ def from_dict(cls: type[T], data: Mapping[str, Any]) -> T:
     """A dataclass from what `to_dict` gave; unknown keys are ignored, so that a newer writer can be read.
 
     Raises:
-        KeyError, TypeError, ValueError: `data` has not the shape of `cls`.
+        TypeError, ValueError: `data` has not the shape of `cls`; the message names the value.
     """
+    if not isinstance(data, Mapping):
+        raise TypeError(f"expected an object, got {_shown(data)}")
     hints = typing.get_type_hints(cls)
     names = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    return cls(**{name: _value(hints[name], data[name]) for name in names if name in data})
+    return cls(**{name: _value(hints[name], data[name], name) for name in names if name in data})
 
 
-def _value(hint: Any, data: Any) -> Any:
+def _value(hint: Any, data: Any, name: str) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if data is None:
-        return None
     if origin in (types.UnionType, typing.Union):
-        classes = [arg for arg in args if dataclasses.is_dataclass(arg)]
-        return _value(classes[0], data) if classes and isinstance(data, Mapping) else data
+        return _one_of(args, data, name)
     if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast("type[Any]", hint), data)
+        try:
+            return from_dict(typing.cast("type[Any]", hint), data)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{name}: {error}") from error
     if origin is tuple:
+        if not isinstance(data, (list, tuple)):
+            raise TypeError(f"{name} must be a list, got {_shown(data)}")
         inner = args if args[-1:] != (Ellipsis,) else (args[0],) * len(data)
-        return tuple(_value(arg, item) for arg, item in zip(inner, data, strict=True))
+        return tuple(_value(arg, item, name) for arg, item in zip(inner, data, strict=True))
     if origin is not None and issubclass(origin, Mapping):
-        return {key: _value(args[1], item) for key, item in data.items()}
+        if not isinstance(data, Mapping):
+            raise TypeError(f"{name} must be an object, got {_shown(data)}")
+        return {key: _value(args[1], item, f"{name}.{key}") for key, item in data.items()}
+    if hint in _PLAIN and not _is_plain(hint, data):
+        raise TypeError(f"{name} must be {_PLAIN[hint]}, got {_shown(data)}")
     return data
+
+
+def _one_of(hints: tuple[Any, ...], data: Any, name: str) -> Any:
+    """A value of the first of several types that it has."""
+    if data is None and types.NoneType in hints:
+        return None
+    others = [hint for hint in hints if hint is not types.NoneType]
+    for hint in others[:-1]:
+        try:
+            return _value(hint, data, name)
+        except (TypeError, ValueError):
+            continue
+    return _value(others[-1], data, name)
+
+
+_PLAIN = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
+def _is_plain(hint: type, data: Any) -> bool:
+    if hint is bool or isinstance(data, bool):
+        return hint is bool and isinstance(data, bool)
+    if isinstance(data, int):
+        return hint in (int, float) and -(2**63) <= data < 2**63  # what every reader's numbers hold
+    return isinstance(data, hint)
+
+
+def _shown(data: Any) -> str:
+    """A value for an error: at most so much of it that the message stays a line."""
+    if isinstance(data, (Mapping, list, tuple)):
+        return "an object" if isinstance(data, Mapping) else "a list"
+    if isinstance(data, int) and data.bit_length() > 64:
+        return "a number of more than 64 bits"
+    return repr(data[:40]) + "..." if isinstance(data, str) and len(data) > 40 else repr(data)
 
 
 def to_json(data: Any) -> str:
@@ -643,3 +686,70 @@ def write_json(path: Path, data: Any) -> None:
 def read_json(path: Path) -> Any:
     """The plain types in a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+LARGEST_JSON = 64 * 1024 * 1024
+"""Bytes of a JSON file at most; the largest tokenizers have 35 million."""
+_MOST_VALUES = 4_000_000
+"""Values in it at most, which bounds the memory that they take; the largest tokenizers have 1.5 million."""
+
+
+def read_object(path: Path, largest: int = LARGEST_JSON) -> tuple[dict[str, Any], bytes]:
+    """The JSON object in a file that anybody may have made, and the file's bytes.
+
+    It must mean the same to every reader: UTF-8 without a mark, no key twice in an object, and no `NaN`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError, ValueError: it cannot be read, or is no such object; the message says why in one line.
+    """
+    content = read_file(path, largest)
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > _MOST_VALUES:
+        raise ValueError(f"it has more than {_MOST_VALUES:,} values")
+    try:
+        data = json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deep") from error
+    if not isinstance(data, dict):
+        raise ValueError(f"expected a JSON object, got {type(data).__name__}")
+    if _at_depth(data, _DEEPEST):
+        raise ValueError("its values are nested too deep")
+    return data, content
+
+
+_DEEPEST = 100
+
+
+def _at_depth(data: Any, depth: int) -> list[Any]:
+    """The objects and lists inside so many others."""
+    level = [data]
+    for _ in range(depth):
+        inner = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [item for each in inner for item in each if isinstance(item, (dict, list))]
+    return level
+
+
+def read_file(path: Path, largest: int) -> bytes:
+    """The bytes of a regular file of at most so many.
+
+    Raises:
+        OSError, ValueError: it cannot be read, is no file, such as a pipe, which could wait for ever, or is larger.
+    """
+    facts = path.stat()
+    if not stat.S_ISREG(facts.st_mode):
+        raise ValueError("it is no regular file")
+    if facts.st_size > largest:
+        raise ValueError(f"it is {facts.st_size:,} bytes; expected at most {largest:,}")
+    return path.read_bytes()
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has the key {_shown(twice)} twice")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number in JSON")

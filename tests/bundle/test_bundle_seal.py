@@ -88,7 +88,7 @@ def test_another_model_card_is_sealed_anew(tiny_bundle):
         (b"[" * 100_000, "nested too deep"),
         (b'{"a": ' * 100_000, "nested too deep"),
         (b"{\xff}", "bundle.json"),
-        (b"", "is not JSON"),
+        (b"", "cannot be read as JSON"),
     ],
 )
 def test_hostile_content_is_one_line(content, told, tiny_bundle):

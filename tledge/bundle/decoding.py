@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tledge.artifacts import read_json
+from tledge.artifacts import read_object
 from tledge.errors import BundleError
 from tledge.inputs.text import TextInput
 
@@ -36,11 +36,11 @@ def read_decoding(folder: Path) -> Decoding:
     for name in ("config.json", "generation_config.json"):
         path = folder / name
         try:
-            facts |= {key: value for key, value in read_json(path).items() if value is not None}
+            facts |= {key: value for key, value in read_object(path)[0].items() if value is not None}
         except FileNotFoundError as error:
             if name == "config.json":
                 raise BundleError(f"{folder} has no {name}; expected a checkpoint") from error
-        except (ValueError, AttributeError) as error:
+        except (OSError, ValueError) as error:
             raise BundleError(f"{path} cannot be read as a JSON object: {error}") from error
     end = facts.get("eos_token_id", [])
     return Decoding(

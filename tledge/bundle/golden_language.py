@@ -43,13 +43,15 @@ def graph_run(run: Run, inputs: Sequence[TensorSpec]) -> Run:
         if missing:
             raise BundleError(f"a decoder needs {missing[0]!r}, got {', '.join(tensors) or 'nothing'}")
         mask, following = tensors["attention_mask"], tensors.get(CONTINUATION)
+        if following is not None and following.size > N_TOKENS:
+            raise BundleError(f"the continuation must be {N_TOKENS} tokens at most, got {following.size}")
         outputs = _read(run, inputs, tensors["input_ids"], mask)
-        rows = [outputs["logits"][:, -1]]
+        rows = [_last(outputs)]
         for token in () if following is None else following[0, :-1]:
             mask = np.pad(mask, ((0, 0), (0, 1)), constant_values=1)
             before = past.following(inputs, outputs)
             outputs = run(past.feeds(inputs, np.array([[token]], np.int64), mask, before))
-            rows.append(outputs["logits"][:, -1])
+            rows.append(_last(outputs))
         return _golden_outputs(np.concatenate(rows), following)
 
     return answer
@@ -106,6 +108,15 @@ def _read(run: Run, inputs: Sequence[TensorSpec], input_ids: Array, mask: Array)
         outputs = run(past.feeds(inputs, input_ids[:, start:stop], mask[:, :stop], before))
         before = past.following(inputs, outputs)
     return outputs
+
+
+def _last(outputs: Mapping[str, Array]) -> Array:
+    """The logits of the token after each text, `(batch, vocabulary)`."""
+    logits = outputs.get("logits")
+    if logits is None or logits.ndim != 3 or not logits.size or logits.dtype.kind != "f":
+        got = "none" if logits is None else f"{logits.dtype} {logits.shape}"
+        raise BundleError(f"a decoder must give logits, floats (batch, sequence, vocabulary), got {got}")
+    return np.asarray(logits[:, -1])
 
 
 def _golden_outputs(logits: Array, following: Array | None) -> dict[str, Array]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
-import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tledge import artifacts, run_folder
+from tledge import artifacts, past, run_folder
 from tledge.artifacts import TensorSpec, Variant
 from tledge.bundle import seal
 from tledge.bundle.decoding import Decoding
@@ -18,8 +18,15 @@ from tledge.errors import BundleError, InputError, did_you_mean
 
 FORMAT_VERSION = 1
 FILE = "bundle.json"
-_LARGEST = 64 * 1024 * 1024
+_LARGEST = 16 * 1024 * 1024
 """Bytes of a manifest at most; those of a thousand labels and variants are far below."""
+_LONGEST = 255
+"""Characters of a name at most, as of a file's."""
+_MOST_IMAGES = 1000
+_LARGEST_PAST = 1 << 22
+"""Numbers that a decoder keeps of a token at most; Llama 70B keeps 160,000."""
+_READ = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "preprocessor_config.json")
+"""Files that are read whether or not the manifest names them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,20 +130,19 @@ def load(path: str | Path) -> Manifest:
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise BundleError(f"{folder} is not a bundle: it {what}; expected a folder with {FILE}")
-    content = _content(folder)
     try:
-        data = json.loads(content)
-    except json.JSONDecodeError as error:
-        raise BundleError(f"{folder / FILE} is not JSON: {error}") from error
-    except (ValueError, RecursionError) as error:
-        reason = "its values are nested too deep" if isinstance(error, RecursionError) else error
-        raise BundleError(f"{folder / FILE} cannot be read: {reason}") from error
+        data, content = artifacts.read_object(folder / FILE, _LARGEST)
+    except FileNotFoundError as error:
+        raise BundleError(f"{folder} is not a bundle: it has no {FILE}") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{folder / FILE} cannot be read as JSON: {error}") from error
     manifest = parse(data, str(folder / FILE))
     if seal.is_sealed(content) and not seal.holds(content):
         raise BundleError(
             f"{folder / FILE} was changed after it was written: the hash at its end is another one; copy the bundle "
             "again, or make it again"
         )
+    _require_own_files(folder, manifest)
     return manifest
 
 
@@ -146,7 +152,7 @@ def is_sealed(folder: Path) -> bool:
     Raises:
         BundleError: it cannot be read.
     """
-    return seal.is_sealed(_content(folder))
+    return seal.is_sealed(artifacts.read_file(folder / FILE, _LARGEST))
 
 
 def save(folder: Path, manifest: Manifest) -> None:
@@ -156,18 +162,17 @@ def save(folder: Path, manifest: Manifest) -> None:
     os.replace(aside, folder / FILE)
 
 
-def _content(folder: Path) -> bytes:
-    path = folder / FILE
-    try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size > _LARGEST:
-            what = f"{facts.st_size:,} bytes" if stat.S_ISREG(facts.st_mode) else "no regular file"
-            raise BundleError(f"{path} cannot be read: it is {what}; expected a file of at most {_LARGEST:,} bytes")
-        return path.read_bytes()
-    except FileNotFoundError as error:
-        raise BundleError(f"{folder} is not a bundle: it has no {FILE}") from error
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error
+def _require_own_files(folder: Path, manifest: Manifest) -> None:
+    """Refuse pipes and folders in the place of files, which a reader could wait for, and links that lead out."""
+    own = [os.path.realpath(folder)]
+    if folder.resolve().parent.name == "snapshots":  # the hub's cache: its files are links to those in `blobs`
+        own.append(os.path.realpath(folder.resolve().parent.parent / "blobs"))
+    for name in dict.fromkeys((FILE, *_READ, *_paths(manifest))):
+        if os.path.exists(folder / name) and not os.path.isfile(folder / name):  # noqa: PTH110, PTH113 - links in a circle
+            raise BundleError(f"{folder / name} is no regular file; put the file itself there")
+        real = os.path.realpath(folder / name)
+        if not any(real.startswith(root + os.sep) for root in own):
+            raise BundleError(f"{folder / name} is a link that leads out of the bundle; put the file itself there")
 
 
 def find(path: str | Path) -> Path:
@@ -206,13 +211,14 @@ def parse(data: Any, where: str) -> Manifest:
     version = data.get("format_version") if isinstance(data, Mapping) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise BundleError(
-            f"{where} is not a bundle's manifest: expected a format_version of 1 or more, got {version!r}"
+            f"{where} is not a bundle's manifest: expected a format_version of 1 or more, got {version!r:.60}"
         )
     if version > FORMAT_VERSION:
         raise BundleError(
             f"{where}: this bundle has format {version}, this tledge reads up to {FORMAT_VERSION}; upgrade tledge"
         )
     try:
+        json.dumps(data, allow_nan=False)  # 1e999 is read as infinity
         manifest = artifacts.from_dict(Manifest, data)
         _require_sound(manifest)
     except (TypeError, ValueError, AttributeError) as error:
@@ -221,21 +227,73 @@ def parse(data: Any, where: str) -> Manifest:
 
 
 def _require_sound(manifest: Manifest) -> None:
+    names = [variant.name for variant in manifest.variants]
+    _require_words(
+        [
+            manifest.name,
+            manifest.task,
+            manifest.problem_type,
+            manifest.input.kind,
+            manifest.golden.file,
+            *manifest.files,
+        ]
+        + [word for each in manifest.variants for word in (each.name, each.scheme, each.graph.path)]
+        + [word for tensor in _tensors(manifest) for word in (tensor.name, tensor.dtype, *map(str, tensor.shape))]
+    )
+    if manifest.chosen not in names:
+        raise ValueError(f"the chosen variant {manifest.chosen!r:.60} is not among {', '.join(names)}")
+    if len(set(names)) < len(names) or [each.name for each in manifest.variants if each.chosen] != [manifest.chosen]:
+        raise ValueError(f"of the variants {', '.join(names)} not one alone is called and marked as the chosen one")
+    for path in _paths(manifest):
+        if not _is_inside(path):
+            raise ValueError(f"the path {path!r} leads out of the bundle")
     if manifest.generation is None:
         _require_labels(manifest)
     elif manifest.generation.context_length < 2:
         raise ValueError(f"generation.context_length must be 2 or more, got {manifest.generation.context_length}")
-    names = [variant.name for variant in manifest.variants]
-    if manifest.chosen not in names:
-        raise ValueError(f"the chosen variant {manifest.chosen!r} is not among {', '.join(names)}")
-    paths = [variant.graph.path for variant in manifest.variants] + [manifest.golden.file, *manifest.files]
-    for path in paths:
-        if not _is_inside(path):
-            raise ValueError(f"the path {path!r} leads out of the bundle")
+    else:
+        for variant in manifest.variants:
+            _require_decoder(variant)
+    golden, most = manifest.golden, len(manifest.golden.sentences)
+    if not 0 <= golden.continued <= most or not (0 <= golden.images <= _MOST_IMAGES) or not (most or golden.images):
+        raise ValueError(
+            f"the golden vectors cannot be of {most} sentences, {golden.continued} of them continued, and "
+            f"{golden.images} images"
+        )
+
+
+def _require_words(words: Iterable[str]) -> None:
+    """Refuse names that would not stay in their line of a message."""
+    for word in words:
+        if len(word) > _LONGEST or not word.isprintable():
+            raise ValueError(f"{word[:40]!r} is no name: expected at most {_LONGEST} characters that can be printed")
+
+
+def _tensors(manifest: Manifest) -> Iterator[TensorSpec]:
+    yield from (*manifest.input.tensors, *manifest.outputs)
+    for variant in manifest.variants:
+        yield from (*variant.graph.inputs, *variant.graph.outputs)
+
+
+def _paths(manifest: Manifest) -> list[str]:
+    return [variant.graph.path for variant in manifest.variants] + [manifest.golden.file, *manifest.files]
+
+
+def _require_decoder(variant: Variant) -> None:
+    """Refuse a language model's graph from whose sizes no past can be made."""
+    kept = past.past_specs(variant.graph.inputs)
+    sizes = [spec.shape[1::2] for spec in kept if len(spec.shape) == 4 and spec.dtype in ("float32", "float16")]
+    known = [[each for each in size if isinstance(each, int) and each > 0] for size in sizes]
+    numbers = [math.prod(each) for each in known if len(each) == 2]
+    logits = [spec.shape[-1] for spec in variant.graph.outputs if spec.name == "logits" and spec.shape]
+    if not kept or len(numbers) < len(kept) or not 0 < sum(numbers) <= _LARGEST_PAST:
+        raise ValueError(f"{variant.name} has a past of unknown or absurd sizes among its inputs")
+    if len(logits) != 1 or not isinstance(logits[0], int) or logits[0] < 1:
+        raise ValueError(f"{variant.name} does not give logits of a known size")
 
 
 def _require_labels(manifest: Manifest) -> None:
-    if not manifest.labels or not all(isinstance(label, str) for label in manifest.labels):
+    if not manifest.labels:
         raise ValueError("labels must be a list of names")
     for spec in manifest.outputs:
         width = spec.shape[-1] if spec.shape else 0

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from tledge.artifacts import read_object
 from tledge.errors import BundleError, did_you_mean
 
 FILE = "preprocessor_config.json"
 INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """The filters of resizing, at the numbers that Pillow and `resample` give them."""
 
+MAX_SIDE = 4096
+"""Pixels of an input's side at most: as float32 its tensor then takes 200 MB."""
+
 InGraph = Literal["none", "normalize", "resize_and_normalize"]
 CropOffset = Literal["floor", "round"]
 
 _IN_GRAPH = ("none", "normalize", "resize_and_normalize")
 _CROP_OFFSETS = ("floor", "round")
+_LARGEST, _SMALLEST = 1e6, 1e-6  # of means, deviations and factors, so that every value of a pixel stays finite
 _WARPS_FROM = 384  # ConvNeXT's evaluation: from this size on images are squeezed, and nothing is cut off
 
 _HALF = (0.5, 0.5, 0.5)
@@ -124,13 +128,11 @@ def read_config(folder: Path) -> Facts:
     """
     path = folder / FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config, _ = read_object(path)
     except FileNotFoundError as error:
         raise BundleError(f"{path} is missing: expected a folder with a saved image processor") from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(config, Mapping):
-        raise BundleError(f"{path}: expected a JSON object, got {type(config).__name__}")
     return from_config(config, str(path))
 
 
@@ -148,13 +150,15 @@ def from_config(config: Mapping[str, Any], where: str = FILE) -> Facts:
     _refuse_unknown(given, {"ConvNext": {"crop_pct"}, "EfficientNet": {"include_top"}}.get(kind, set()), where)
     resize, size = _sizes(given, where)
     resample = _get(given, "resample", where) if resize is not None else 2
-    if not isinstance(resample, int) or not 0 <= resample < len(INTERPOLATIONS):
-        raise BundleError(f"{where}: resample must be 0 to {len(INTERPOLATIONS) - 1}, got {resample!r}")
+    if not isinstance(resample, int) or isinstance(resample, bool) or not 0 <= resample < len(INTERPOLATIONS):
+        raise BundleError(f"{where}: resample must be 0 to {len(INTERPOLATIONS) - 1}, got {resample!r:.60}")
     mean = _channels(given, "image_mean", where) if given["do_normalize"] else (0.0, 0.0, 0.0)
     std = _std(given, where)
     factor = _number(given["rescale_factor"], "rescale_factor", where) if given["do_rescale"] else 1.0
-    if min(std) <= 0 or factor <= 0:
-        raise BundleError(f"{where}: image_std and rescale_factor must be above 0, got {std} and {factor}")
+    if min(std) < _SMALLEST or factor < _SMALLEST:
+        raise BundleError(
+            f"{where}: image_std and rescale_factor must be above 0, {_SMALLEST:.0e} or more, got {std} and {factor}"
+        )
     return Facts(
         size=size,
         resize=resize,
@@ -176,8 +180,8 @@ def _kind(config: Mapping[str, Any], where: str) -> tuple[str, Mapping[str, Any]
     if family not in _DEFAULTS:
         known = [f"{each}ImageProcessor" for each in _DEFAULTS]
         raise BundleError(
-            f"{where}: the image processor {name!r} is not known here; known are {', '.join(known)}"
-            f"{did_you_mean(str(name), known)}"
+            f"{where}: the image processor {name!r:.60} is not known here; known are {', '.join(known)}"
+            f"{did_you_mean(str(name)[:60], known)}"
         )
     return family, _DEFAULTS[family]
 
@@ -188,7 +192,8 @@ def _refuse_unknown(given: Mapping[str, Any], of_kind: set[str], where: str) -> 
             continue
         if key == "data_format" and value == "channels_first":
             continue
-        raise BundleError(f"{where}: {key} = {value!r} is not known here, so the pixels could come out wrong")
+        name = key if key.isidentifier() else repr(key)
+        raise BundleError(f"{where}: {name:.60} = {value!r:.60} is not known here, so the pixels could come out wrong")
 
 
 def _sizes(given: Mapping[str, Any], where: str) -> tuple[int | tuple[int, int] | None, tuple[int, int]]:
@@ -221,7 +226,7 @@ def _resize(given: Mapping[str, Any], where: str) -> int | tuple[int, int]:
         return _pixels(sides["shortest_edge"], "size", where)
     if sides.keys() == {"height", "width"}:
         return _pixels(sides["height"], "size", where), _pixels(sides["width"], "size", where)
-    raise BundleError(f"{where}: size must have shortest_edge, or height and width, got {size!r}")
+    raise BundleError(f"{where}: size must have shortest_edge, or height and width, got {size!r:.60}")
 
 
 def _crop(given: Mapping[str, Any], where: str) -> tuple[int, int]:
@@ -229,7 +234,7 @@ def _crop(given: Mapping[str, Any], where: str) -> tuple[int, int]:
     if isinstance(size, Mapping):
         sides = {key: value for key, value in size.items() if value is not None}
         if sides.keys() != {"height", "width"}:
-            raise BundleError(f"{where}: crop_size must have height and width, got {size!r}")
+            raise BundleError(f"{where}: crop_size must have height and width, got {size!r:.60}")
         return _pixels(sides["height"], "crop_size", where), _pixels(sides["width"], "crop_size", where)
     side = _pixels(size, "crop_size", where)
     return side, side
@@ -248,7 +253,7 @@ def _channels(given: Mapping[str, Any], key: str, where: str) -> tuple[float, fl
     value = _get(given, key, where)
     values = list(value) if isinstance(value, (list, tuple)) else [value] * 3
     if len(values) != 3:
-        raise BundleError(f"{where}: {key} must be one number or three, got {value!r}")
+        raise BundleError(f"{where}: {key} must be one number or three, got {value!r:.60}")
     first, second, third = (_number(each, key, where) for each in values)
     return first, second, third
 
@@ -260,19 +265,20 @@ def _get(given: Mapping[str, Any], key: str, where: str) -> Any:
 
 
 def _pixels(value: object, key: str, where: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise BundleError(f"{where}: {key} must be in whole pixels, 1 or more, got {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_SIDE:
+        raise BundleError(f"{where}: {key} must be in whole pixels, 1 to {MAX_SIDE}, got {value!r:.60}")
     return value
 
 
 def _number(value: object, key: str, where: str) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-        raise BundleError(f"{where}: {key} must be a number, got {value!r}")
-    return float(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not abs(cast("float", value)) <= _LARGEST:  # false for a NaN too
+        raise BundleError(f"{where}: {key} must be a number of at most {_LARGEST:.0e}, got {value!r:.60}")
+    return float(cast("float", value))
 
 
 def _one_of(given: Mapping[str, Any], key: str, known: tuple[str, ...], where: str) -> str:
     value = given.get(key, known[0])
     if value not in known:
-        raise BundleError(f"{where}: {key} must be {' or '.join(known)}, got {value!r}")
+        raise BundleError(f"{where}: {key} must be {' or '.join(known)}, got {value!r:.60}")
     return str(value)

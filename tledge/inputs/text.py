@@ -6,11 +6,15 @@ same folder, without needing transformers.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import copy
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from tledge.errors import BundleError, InputError
+from tledge.artifacts import read_object
+from tledge.errors import BundleError, InputError, TledgeError
 from tledge.inputs._text_pieces import TextPieces
 
 Ids = npt.NDArray[np.int64]
@@ -38,6 +43,16 @@ SENTENCES = (
 """What golden vectors are made of; the same for every bundle and nobody's data."""
 
 _KNOWN_NAMES = ("input_ids", "attention_mask", "token_type_ids")
+_KINDS: Mapping[str, Any] = {
+    "model_max_length": (int, float),
+    "model_input_names": list,
+    "pad_token": (str, dict),
+    "eos_token": (str, dict),
+    "pad_token_type_id": int,
+    "padding_side": str,
+    "truncation_side": str,
+    "split_special_tokens": bool,
+}
 _NO_LIMIT = 10**9  # transformers writes 10^30 for "no limit"
 
 
@@ -88,31 +103,33 @@ class TextInput:
         """
         config = _read_object(folder / "tokenizer_config.json")
         graph = _read_object(folder / "tokenizer.json")
-        try:
+        _require_kinds(config, folder / "tokenizer_config.json")
+        _require_whole_charsmaps(graph, folder / "tokenizer.json")
+        with _told(f"{folder / 'tokenizer.json'} is not a tokenizer", silent=True):
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        except Exception as error:  # the library raises bare Exception
-            reason = str(error).partition("\n")[0][:200]
-            raise BundleError(f"{folder / 'tokenizer.json'} is not a tokenizer: {reason}") from error
         max_length = _max_length(config, graph, folder)
-        n_special = tokenizer.num_special_tokens_to_add(False)
-        if max_length <= n_special:
-            raise BundleError(
-                f"{folder / 'tokenizer_config.json'}: model_max_length is {max_length}, but {n_special} "
-                f"special tokens surround each text; set it to {n_special + 1} or more"
+        with _told(f"{folder / 'tokenizer_config.json'} or tokenizer.json has a setting of a wrong kind", silent=True):
+            n_special = tokenizer.num_special_tokens_to_add(False)
+            if max_length <= n_special:
+                raise BundleError(
+                    f"{folder / 'tokenizer_config.json'}: model_max_length is {max_length}, but {n_special} "
+                    f"special tokens surround each text; set it to {n_special + 1} or more"
+                )
+            tokenizer.no_padding()
+            tokenizer.enable_truncation(max_length, direction=config.get("truncation_side") or "right")
+            tokenizer.encode_special_tokens = bool(config.get("split_special_tokens", False))
+            for value in (SENTENCES[1], ""):  # a file that loads can still make the library panic
+                tokenizer.decode(tokenizer.encode(value).ids)
+            return cls(
+                tokenizer,
+                max_length=max_length,
+                input_names=_input_names(config, folder),
+                pad_id=_pad_id(tokenizer, config, graph, folder),
+                pad_type_id=int(np.int64(config.get("pad_token_type_id") or 0)),
+                pad_left=config.get("padding_side", "right") == "left",
+                identity=hashlib.sha256(json.dumps([config, graph], sort_keys=True).encode()).hexdigest(),
+                unknown_id=_unknown_id(tokenizer, graph),
             )
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length, direction=config.get("truncation_side", "right"))
-        tokenizer.encode_special_tokens = bool(config.get("split_special_tokens", False))
-        return cls(
-            tokenizer,
-            max_length=max_length,
-            input_names=_input_names(config, folder),
-            pad_id=_pad_id(tokenizer, config, graph, folder),
-            pad_type_id=int(config.get("pad_token_type_id", 0)),
-            pad_left=config.get("padding_side", "right") == "left",
-            identity=hashlib.sha256(json.dumps([config, graph], sort_keys=True).encode()).hexdigest(),
-            unknown_id=_unknown_id(tokenizer, graph),
-        )
 
     def check(self, value: object) -> None:
         """Nothing for a text that can be encoded.
@@ -156,7 +173,8 @@ class TextInput:
             InputError: the value is not a text.
         """
         self.check(value)
-        return list(self._uncut.encode(value).ids)
+        with _told(_NOT_READ):
+            return list(self._uncut.encode(value).ids)
 
     def unknown_share(self, values: Sequence[str]) -> float:
         """The share of the texts' tokens that the vocabulary does not know, 0 to 1; special tokens are not counted.
@@ -169,14 +187,16 @@ class TextInput:
         n_unknown = n_tokens = 0
         for value in values:
             self.check(value)
-            encoding = self._tokenizer.encode(value)
+            with _told(_NOT_READ):
+                encoding = self._tokenizer.encode(value)
             n_unknown += encoding.ids.count(self._unknown_id) if self._unknown_id is not None else 0
             n_tokens += encoding.special_tokens_mask.count(0)
         return n_unknown / n_tokens if n_tokens else 0.0
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, special ones left out; bytes that are no character become U+FFFD."""
-        return str(self._tokenizer.decode(list(ids)))
+        with _told("its tokens have no text"):
+            return str(self._tokenizer.decode(list(ids)))
 
     def pieces(self) -> TextPieces:
         """What turns tokens into text as they come."""
@@ -227,7 +247,8 @@ class TextInput:
 
     def _encode_one(self, value: str) -> Any:
         self.check(value)
-        encoding = self._tokenizer.encode(value)
+        with _told(_NOT_READ):
+            encoding = self._tokenizer.encode(value)
         if not encoding.ids:
             raise InputError(f"the text {_shortened(value)} is empty for this model's tokenizer: it gives no token")
         return encoding
@@ -251,25 +272,91 @@ def _left_padded(rows: Sequence[Sequence[int]], length: int, padding: int) -> Id
     return result
 
 
+_NOT_READ = "the bundle's tokenizer cannot read the text"
+
+
+@contextlib.contextmanager
+def _told(what: str, *, silent: bool = False) -> Iterator[None]:
+    """Turn what the tokenizers library raises into `BundleError`: bare exceptions, and panics, which are not even such.
+
+    A panic is also printed by the library itself, unless the process's standard error goes nowhere meanwhile.
+    """
+    try:
+        with _no_standard_error() if silent else contextlib.nullcontext():
+            yield
+    except TledgeError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise BundleError(f"{what}: {str(error).partition(chr(10))[0][:200]}") from error
+
+
+@contextlib.contextmanager
+def _no_standard_error() -> Iterator[None]:
+    with _STANDARD_ERROR, Path(os.devnull).open("w") as nowhere:
+        try:
+            kept = os.dup(2)
+        except OSError:  # it is closed
+            yield
+            return
+        try:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+_STANDARD_ERROR = threading.Lock()
+
+
 def _read_object(path: Path) -> Mapping[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return read_object(path)[0]
     except FileNotFoundError as error:
         raise BundleError(f"{path} is missing: expected a folder with a saved tokenizer") from error
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(data, Mapping):
-        raise BundleError(f"{path}: expected a JSON object, got {type(data).__name__}")
-    return data
+
+
+def _require_kinds(config: Mapping[str, Any], path: Path) -> None:
+    for key, kinds in _KINDS.items():
+        value = config.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, kinds) or isinstance(value, bool) != (kinds is bool):
+            raise BundleError(f"{path}: {key} is of a wrong kind: {value!r:.60}")
+        if key.endswith("_side") and value not in ("left", "right"):
+            raise BundleError(f"{path}: {key} must be left or right, got {value!r:.60}")
+
+
+def _require_whole_charsmaps(graph: Mapping[str, Any], path: Path) -> None:
+    """Refuse tables of normalizers that are shorter than they say: the library then aborts the process."""
+    waiting = [graph.get("normalizer")]
+    while waiting:
+        part = waiting.pop()
+        if not isinstance(part, dict):
+            continue
+        inner, table = part.get("normalizers"), part.get("precompiled_charsmap")
+        waiting += inner if isinstance(inner, list) else []
+        if isinstance(table, str):
+            try:
+                content = base64.b64decode(table)
+            except ValueError:
+                continue  # the library says so
+            if int.from_bytes(content[:4], "little") > len(content) - 4:
+                raise BundleError(f"{path} is not a tokenizer: its precompiled_charsmap is cut short")
 
 
 def _max_length(config: Mapping[str, Any], graph: Mapping[str, Any], folder: Path) -> int:
-    limits = (config.get("model_max_length"), (graph.get("truncation") or {}).get("max_length"))
+    limits = (config.get("model_max_length"), _part(graph, "truncation").get("max_length"))
     for limit in limits:
-        if isinstance(limit, (int, float)) and 0 < limit < _NO_LIMIT:
+        if isinstance(limit, (int, float)) and not isinstance(limit, bool) and 1 <= limit < _NO_LIMIT:
             return int(limit)
     raise BundleError(
-        f"{folder / 'tokenizer_config.json'}: expected model_max_length, the most tokens of a text, got {limits[0]!r}"
+        f"{folder / 'tokenizer_config.json'}: expected model_max_length, the most tokens of a text, "
+        f"got {limits[0]!r:.60}"
     )
 
 
@@ -290,7 +377,7 @@ def _pad_id(tokenizer: Tokenizer, config: Mapping[str, Any], graph: Mapping[str,
     token = (
         _content(config.get("pad_token"))
         or _content(special.get("pad_token"))
-        or (graph.get("padding") or {}).get("pad_token")
+        or _part(graph, "padding").get("pad_token")
         or _content(config.get("eos_token"))
         or _content(special.get("eos_token"))
     )
@@ -298,18 +385,24 @@ def _pad_id(tokenizer: Tokenizer, config: Mapping[str, Any], graph: Mapping[str,
         raise BundleError(f"{folder / 'tokenizer_config.json'} names neither a pad_token nor an eos_token to pad with")
     token_id = tokenizer.token_to_id(token)
     if token_id is None:
-        raise BundleError(f"{folder / 'tokenizer.json'} does not hold the padding token {token!r}")
+        raise BundleError(f"{folder / 'tokenizer.json'} does not hold the padding token {token!r:.60}")
     return int(token_id)
 
 
 def _unknown_id(tokenizer: Tokenizer, graph: Mapping[str, Any]) -> int | None:
     """The token that stands for what the vocabulary does not know; `None` where there is no such."""
-    facts = graph.get("model") or {}
+    facts = _part(graph, "model")
     if facts.get("type") == "Unigram" or "unk_id" in facts:
         number = facts.get("unk_id")
         return int(number) if number is not None else None
     token = facts.get("unk_token")
     return None if token is None else tokenizer.token_to_id(token)
+
+
+def _part(graph: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of `tokenizer.json`, empty where there is none."""
+    part = graph.get(name)
+    return part if isinstance(part, Mapping) else {}
 
 
 def _content(token: Any) -> str | None:

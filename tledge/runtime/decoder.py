@@ -18,7 +18,8 @@ from tledge.runtime.session import CPU, open_session, run_failed
 
 Array = npt.NDArray[Any]
 
-_DTYPES = {"tensor(int64)": "int64", "tensor(float)": "float32", "tensor(float16)": "float16"}
+_DTYPES = {"float": "float32", "double": "float64"}
+"""onnxruntime's names of element types where they are not numpy's."""
 _DEVICES = {
     "CUDAExecutionProvider": "cuda",
     "TensorrtExecutionProvider": "cuda",
@@ -212,11 +213,15 @@ def step_feeds(
 def tensor_specs(arguments: Sequence[Any]) -> tuple[TensorSpec, ...]:
     """What a session says of its inputs or outputs (`get_inputs()`), in this package's words."""
     return tuple(
-        TensorSpec(
-            each.name, _DTYPES.get(each.type, each.type), tuple(n if isinstance(n, int) else str(n) for n in each.shape)
-        )
+        TensorSpec(each.name, _dtype(each.type), tuple(n if isinstance(n, int) else str(n) for n in each.shape))
         for each in arguments
     )
+
+
+def _dtype(kind: str) -> str:
+    """`float32` of `tensor(float)`; what is no tensor stays as it is called."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    return _DTYPES.get(name, name)
 
 
 def _vocab_size(session: ort.InferenceSession, inputs: Sequence[TensorSpec]) -> int:

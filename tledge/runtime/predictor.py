@@ -43,7 +43,7 @@ class Predictor:
         self.task = manifest.task
         self.labels = manifest.labels
         self.generator: Generator | None = None
-        self._task = _task(manifest)
+        self._task = task_of(manifest)
         self._encoder = encoder
         self._run = session_run(session)
         if manifest.generation is not None and isinstance(encoder, TextInput):
@@ -120,7 +120,9 @@ class Predictor:
         rest = iter(values)
         while batch := list(islice(rest, batch_size)):
             if self.generator is None:
-                yield from self._task.decode(self._run(self._encoder.encode(batch)), self.labels)
+                outputs = self._run(self._encoder.encode(batch))
+                _require_answers(outputs, (len(batch), len(self.labels)))
+                yield from self._task.decode(outputs, self.labels)
             else:
                 yield from map(_answer, self.generator.generate(batch, batch_size=batch_size, **options))
 
@@ -158,8 +160,30 @@ def _is_one(values: Any) -> bool:
     return isinstance(values, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(values, Iterable)
 
 
-def _task(manifest: Manifest) -> tasks.Task:
+def _require_answers(outputs: Mapping[str, Any], shape: tuple[int, int]) -> None:
+    logits = outputs.get("logits")
+    if logits is None or logits.shape != shape or logits.dtype.kind != "f":
+        got = "none" if logits is None else f"{logits.dtype} {logits.shape}"
+        raise BundleError(
+            f"the graph must give logits, floats {shape}, got {got}; check the bundle with: tledge verify"
+        )
+    if not np.isfinite(logits).all():
+        raise BundleError("the graph gave something that is no finite number; check the bundle with: tledge verify")
+
+
+def task_of(manifest: Manifest) -> tasks.Task:
+    """The task of a bundle.
+
+    Raises:
+        BundleError: it is not known here, or the rest of the manifest is of another one.
+    """
     try:
-        return tasks.load(manifest.task)
+        task = tasks.load(manifest.task)
     except RecipeError as error:
         raise BundleError(f"the bundle's task is unknown here: {error}; upgrade tledge") from error
+    kind = manifest.input.kind, manifest.problem_type, manifest.generation is not None
+    if kind != (task.INPUT, task.PROBLEM_TYPE, task.PROBLEM_TYPE == "causal_lm"):
+        raise BundleError(f"the bundle's task is {manifest.task}, but its input, problem_type or generation are not")
+    if task.PROBLEM_TYPE == "regression" and len(manifest.labels) != 1:
+        raise BundleError(f"{manifest.task} estimates one number, but the bundle has {len(manifest.labels)} labels")
+    return task

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import mmap
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 
 from tledge import graph_file
@@ -99,6 +101,7 @@ def open_session(
         raise InputError(f"threads must be 1 or more, got {threads}")
     if not path.is_file():
         raise BundleError(f"{path} is missing: expected an ONNX file")
+    _require_own_weights(path)
     options = _options(threads)
     if record:
         options.add_session_config_entry(RECORD, "1")
@@ -140,6 +143,9 @@ def session_run(session: ort.InferenceSession) -> Run:
             results = session.run(outputs, {name: tensors[name] for name in inputs})
         except Exception as error:  # onnxruntime's exceptions share no other base
             raise run_failed(error) from error
+        for name, result in zip(outputs, results, strict=True):
+            if not isinstance(result, np.ndarray) or result.dtype.kind not in "biuf":
+                raise BundleError(f"the graph gives no tensor of numbers as {name!r:.60}")
         return dict(zip(outputs, results, strict=True))
 
     return run
@@ -183,6 +189,21 @@ def provider_name(provider: str) -> str:
     raise InputError(
         f"the provider {provider!r} {what}; available are {', '.join(known)}{did_you_mean(provider, known)}"
     )
+
+
+def _require_own_weights(path: Path) -> None:
+    """Refuse a graph with weights outside its folder, which older releases of onnxruntime read; cheap where it has all.
+
+    Raises:
+        BundleError: a file of weights is missing or elsewhere.
+    """
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            return  # onnxruntime says what it is
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            apart = content.find(b"location") >= 0  # the key of the file's name
+    if apart and (lacking := _missing_weights(path)) is not None:
+        raise lacking
 
 
 def _options(threads: int | None) -> ort.SessionOptions:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnxruntime as ort
+
 from tledge import bundle, inputs, overflow, processor
-from tledge.artifacts import Variant
+from tledge.artifacts import Graph, Variant, read_object
 from tledge.bundle import Manifest, checksum, golden, golden_language
 from tledge.bundle.golden import Run, Vectors
 from tledge.errors import BundleError, InputError
+from tledge.runtime.decoder import tensor_specs
+from tledge.runtime.predictor import task_of
 from tledge.runtime.session import open_session, session_run
 
 
@@ -77,6 +81,10 @@ def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
 
 
 def _manifest(folder: Path, manifest: Manifest) -> Check:
+    try:
+        task_of(manifest)
+    except BundleError as error:
+        return Check("manifest", False, str(error))
     if not bundle.is_sealed(folder):
         why = "it has no hash of its own, so that a change in it would not be found: an older release made it, or it is"
         return Check("manifest", False, f"{why} damaged; make the bundle again: tledge run RECIPE")
@@ -85,15 +93,23 @@ def _manifest(folder: Path, manifest: Manifest) -> Check:
 
 def _files(folder: Path, manifest: Manifest) -> Check:
     problems = checksum.compare(folder, manifest.files).lines()
+    for name in manifest.files:
+        if name.endswith(".json") and (folder / name).is_file():
+            try:
+                read_object(folder / name)
+            except (OSError, ValueError) as error:
+                problems.append(f"{name} cannot be read as JSON: {error}")
     return _check("files", problems, f"{len(manifest.files)} files are as they were written")
 
 
 def _variant(folder: Path, manifest: Manifest, variant: Variant, vectors: Vectors | None, provider: str) -> list[Check]:
     graph = variant.graph
     try:
-        run = session_run(open_session(folder / graph.path, provider=provider))
+        session = open_session(folder / graph.path, provider=provider)
+        _require_told(session, graph)
     except BundleError as error:
         return [Check(f"opens {variant.name}", False, str(error))]
+    run = session_run(session)
     checks = [Check(f"opens {variant.name}", True, f"opset {graph.opset}, IR version {graph.ir_version}")]
     checks += _overflow(folder / graph.path, variant)
     if vectors is not None:
@@ -101,6 +117,22 @@ def _variant(folder: Path, manifest: Manifest, variant: Variant, vectors: Vector
             run = golden_language.graph_run(run, graph.inputs)
         checks.append(_golden(manifest, variant, vectors, run))
     return checks
+
+
+def _require_told(session: ort.InferenceSession, graph: Graph) -> None:
+    """Refuse a graph whose tensors are not those that the manifest tells."""
+    for what, found, told in (
+        ("takes", session.get_inputs(), graph.inputs),
+        ("gives", session.get_outputs(), graph.outputs),
+    ):
+        have, expected = ([(spec.name, spec.dtype) for spec in specs] for specs in (tensor_specs(found), told))
+        if have != expected:
+            raise BundleError(f"the graph {what} {_listed(have)}, but the manifest says {_listed(expected)}")
+
+
+def _listed(tensors: list[tuple[str, str]]) -> str:
+    text = ", ".join(f"{name!r} {dtype}" for name, dtype in tensors) or "nothing"
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def _processor(manifest: Manifest) -> Check:
