@@ -1,7 +1,9 @@
 """Training texts that the vocabulary does not know: refused, said, and told by what is read from the run."""
 
 import re
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tiny_project
 
@@ -9,6 +11,7 @@ from tledge import evidence, inputs, pipeline
 from tledge.artifacts import read_json
 from tledge.errors import DataError
 from tledge.recipe import load_recipe
+from tledge.stages import Job, vocabulary
 
 HEAD = "text,label\n"
 
@@ -84,3 +87,22 @@ def test_a_unigram_vocabulary_names_its_unknown_token_by_number(tmp_path):
         tmp_path
     )
     assert inputs.load("text", tmp_path).unknown_share(["lamp 火", "lamp bright"]) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("unknown", "end", "found"),
+    [(3, 1, 0.25), (None, 1, None), (1, 1, None)],
+    ids=["a token of its own", "none", "the token that ends texts"],
+)
+def test_blocks_of_tokens_are_looked_at_too(unknown, end, found, tmp_path, tiny_backbone):
+    lines = []
+    path = tiny_project.write_project(tmp_path / "p", tiny_backbone)
+    job = Job(load_recipe(path), tmp_path / "run", say=lines.append)
+    tokenizer = SimpleNamespace(unk_token_id=unknown, eos_token_id=end, bos_token_id=None)
+    blocks = np.array([[3, 1, 2, 4], [1, 1, 3, 5]] * 5, np.int32)
+    assert vocabulary.unknown_share_of(job, blocks, tokenizer) == found
+    assert len(lines) == (found is not None)
+    strict = Job(load_recipe(path, ["model.max_unknown=0.1"]), tmp_path / "run")
+    if found is not None:
+        with pytest.raises(DataError, match=r"25\.0% of the tokens"):
+            vocabulary.unknown_share_of(strict, blocks, tokenizer)

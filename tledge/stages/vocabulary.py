@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from tledge.errors import DataError
 from tledge.inputs import Input
@@ -30,7 +34,33 @@ def unknown_share(job: Job, encoder: Input, texts: Sequence[str]) -> float | Non
     if not isinstance(encoder, TextInput):
         return None
     step = -(-len(texts) // LOOKED_AT)
-    share = encoder.unknown_share(list(texts[:: max(1, step)]))
+    return judged(job, encoder.unknown_share(list(texts[:: max(1, step)])))
+
+
+def unknown_share_of(job: Job, blocks: npt.NDArray[Any], tokenizer: Any) -> float | None:
+    """The share of unknown tokens in the training blocks, 0 to 1; `None` for a tokenizer that has no token for them.
+
+    Args:
+        job: the run; from 5 % on it is told.
+        blocks: token ids, `(blocks, block)`.
+        tokenizer: of the backbone.
+
+    Raises:
+        DataError: the share is more than `model.max_unknown`.
+    """
+    unknown = tokenizer.unk_token_id
+    if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id):  # GPT-2's bytes know all texts
+        return None
+    step = max(1, -(-len(blocks) // LOOKED_AT))
+    return judged(job, float(np.mean(blocks[::step] == unknown)))
+
+
+def judged(job: Job, share: float) -> float:
+    """The share as it is, told from 5 % on.
+
+    Raises:
+        DataError: it is more than `model.max_unknown`.
+    """
     most, backbone = job.recipe.model.max_unknown, job.recipe.model.backbone
     told = f"{share:.1%} of the tokens of the training texts are unknown to the vocabulary of {backbone}"
     if share > most:

@@ -9,6 +9,7 @@ from typing import Any
 from tledge import artifacts, processes, tasks
 from tledge.artifacts import write_json
 from tledge.errors import ModelError
+from tledge.stages import vocabulary
 from tledge.stages.job import Job
 from tledge.tasks import causal_lm
 
@@ -33,6 +34,7 @@ def stage(job: Job, folder: Path) -> str:
         max_length=recipe.model.max_length,
     )
     _check(blocks, language, recipe.model.max_length)
+    unknown_tokens = vocabulary.unknown_share_of(job, blocks.train, language.tokenizer)
     digest = model.weights_digest(language.module)
     if recipe.finetune.strategy == "none":
         module, fitted = language.module, None
@@ -52,6 +54,7 @@ def stage(job: Job, folder: Path) -> str:
                 "pooling": "",
                 "input": {},
                 "notes": [*language.notes, *(["taken as it is"] if fitted is None else [])],
+                "unknown_tokens": unknown_tokens,
                 "parameters": parameters,
                 "trained_parameters": trained,
                 "phases": [] if fitted is None else [artifacts.to_dict(fitted)],
