@@ -307,3 +307,18 @@ def test_another_process_on_the_same_run_ends_with_one_line(run_copy):
         other.kill()
         other.wait()
     assert set(go_on(run_copy).values()) == {"already done"}  # a killed process holds nothing
+
+
+def test_from_where_a_training_goes_on_is_said(tmp_path):
+    assert pipeline._reached(tmp_path) == ""
+    (tmp_path / "probe").mkdir()
+    (tmp_path / "probe" / "fitted.json").write_text("{}", encoding="utf-8")
+    for step, whole in ((20, True), (40, True), (60, False)):
+        folder = tmp_path / "full" / "checkpoints" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        state = {"global_step": step, "max_steps": 1200}
+        (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
+        os.utime(folder / "trainer_state.json", (step, step))
+        if whole:
+            (folder / "complete").touch()
+    assert pipeline._reached(tmp_path) == "after step 40 of 1,200 in full, with probe done"
