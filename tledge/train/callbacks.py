@@ -14,15 +14,21 @@ from transformers import TrainerCallback, TrainingArguments
 from tledge.errors import TrainError
 from tledge.progress import Advance, Progress
 
-COMPLETE = "complete"  # the last file of a checkpoint: without it, a kill came while the others were written
+COMPLETE = "complete"  # the last file of a checkpoint, with the names of the others
 
 
 class Complete(TrainerCallback):
-    """Marks a checkpoint as whole, after everything else of it is on disk."""
+    """Marks a checkpoint as whole, after everything else of it is on disk, and finds the best one where it is now."""
+
+    def on_train_begin(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        if state.best_model_checkpoint:  # the run may have moved since it was killed
+            state.best_model_checkpoint = str(Path(args.output_dir) / Path(state.best_model_checkpoint).name)
 
     def on_save(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
         if state.is_world_process_zero:
-            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / COMPLETE).touch()
+            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            names = [path.name for path in folder.iterdir()]
+            (folder / COMPLETE).write_text("\n".join(sorted(names)), encoding="utf-8")
 
 
 class Watch(TrainerCallback):
@@ -51,11 +57,17 @@ class Watch(TrainerCallback):
                 )
 
 
+def is_whole(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written to its end, and nothing of it was removed since."""
+    told = checkpoint / COMPLETE
+    return told.exists() and all((checkpoint / name).exists() for name in told.read_text(encoding="utf-8").split("\n"))
+
+
 def last_complete(checkpoints: Path) -> str | None:
-    """The newest checkpoint that was written to its end; half-written ones are removed."""
+    """The newest checkpoint that is whole; half-written ones are removed, and half-removed ones too."""
     found: list[tuple[int, Path]] = []
     for path in checkpoints.glob("checkpoint-*"):
-        if (path / COMPLETE).exists():
+        if is_whole(path):
             found.append((int(path.name.rpartition("-")[2]), path))
         else:
             shutil.rmtree(path, ignore_errors=True)

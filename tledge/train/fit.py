@@ -124,6 +124,7 @@ def fit(
         load_model(module, str(folder / "model.safetensors"))
         fitted = from_dict(Fitted, read_json(done))
         _scale(groups, base_rate, fitted.rate_finder)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # where a kill came before they were removed
         return fitted
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
