@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,10 @@ import tiny_project
 
 import tledge
 from tledge import bundle, pipeline
-from tledge.artifacts import read_json
+from tledge.artifacts import read_json, write_json
 from tledge.errors import BundleError, MissingExtraError, ParityError, RecipeError
 from tledge.recipe import load_recipe
+from tledge.train import callbacks
 
 PLAIN = [name for name in pipeline.STAGES if name not in ("distill", "baseline")]  # which a recipe must ask for
 INTERRUPTED = Path(__file__).with_name("interrupted.py")
@@ -32,8 +34,10 @@ def go_on(run, *overrides, until="report"):
 
 
 def files(run, *names):
-    """Files of stages, with their times of change."""
-    found = [path for name in names for path in (run / name).rglob("*") if path.is_file() and path.name != "lock"]
+    """Files of stages, by default of the whole run, with their times of change."""
+    found = [
+        path for name in names or [""] for path in (run / name).rglob("*") if path.is_file() and path.name != "lock"
+    ]
     assert found
     return {path.relative_to(run).as_posix(): path.stat().st_mtime_ns for path in found}
 
@@ -206,6 +210,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result(finished, project):
     assert not list(run.glob("*.partial"))
     ours, theirs = results(run), results(finished.run)
     assert [name for name in theirs if ours[name] != theirs[name]] == []
+    assert set(files(run)) == set(files(finished.run))
 
 
 TORCHRUN = shutil.which("torchrun", path=Path(sys.executable).parent) or shutil.which("torchrun")
@@ -291,6 +296,57 @@ def test_a_damaged_file_is_made_again(name, damage, run_copy):
     assert path.stat().st_size
     assert results(run_copy) == expected
     assert bundle.find(run_copy)
+    reader = {"train": "export", "quantize": "bundle"}.get(stage)  # of files with times in them, which are others now
+    assert reader not in done
+
+
+def test_a_file_in_the_place_of_a_stage_is_replaced(run_copy):
+    for name in ("data", "export.partial"):
+        shutil.rmtree(run_copy / name, ignore_errors=True)
+        (run_copy / name).write_text("no folder")
+    shutil.rmtree(run_copy / "export")
+    lines = go_on(run_copy, until="export")
+    assert lines["train"] == "already done", "the rows are the same ones again"
+    assert (run_copy / "data" / "data.json").exists()
+    assert (run_copy / "export" / "model.onnx").exists()
+
+
+def test_a_damaged_later_stage_is_not_read(run_copy):
+    (run_copy / "bench" / "bench.json").write_bytes(b"")
+    (run_copy / "bundle" / "README.md").unlink()
+    go_on(run_copy, until="bundle")
+    assert (run_copy / "bundle" / "README.md").exists()
+    assert not (run_copy / "bench").exists()
+
+
+def test_killed_after_a_phase_its_checkpoints_are_removed(run_copy):
+    record = run_copy / "stages" / "train.json"
+    write_json(record, {key: value for key, value in read_json(record).items() if key != "files"})
+    (run_copy / "train").rename(run_copy / "train.partial")
+    (run_copy / "train.partial" / "full" / "checkpoints" / "checkpoint-14").mkdir(parents=True)
+    before = (run_copy / "train.partial" / "full" / "fitted.json").read_bytes()
+    assert go_on(run_copy, until="train")["train"].startswith("full, ")
+    assert (run_copy / "train" / "full" / "fitted.json").read_bytes() == before
+    assert not list(run_copy.rglob("checkpoints"))
+
+
+def test_a_checkpoint_that_is_half_removed_is_not_gone_on_from(tmp_path):
+    for number in (1, 2):
+        folder = tmp_path / f"checkpoint-{number}"
+        folder.mkdir()
+        for name in ("model.safetensors", "optimizer.pt"):
+            (folder / name).touch()
+        state = SimpleNamespace(is_world_process_zero=True, global_step=number)
+        callbacks.Complete().on_save(SimpleNamespace(output_dir=str(tmp_path)), state, None)
+    (tmp_path / "checkpoint-2" / "optimizer.pt").unlink()
+    assert callbacks.last_complete(tmp_path) == str(tmp_path / "checkpoint-1")
+    assert not (tmp_path / "checkpoint-2").exists()
+
+
+def test_a_run_that_was_moved_finds_its_best_checkpoint(tmp_path):
+    state = SimpleNamespace(best_model_checkpoint=str(tmp_path / "old" / "checkpoint-7"))
+    callbacks.Complete().on_train_begin(SimpleNamespace(output_dir=str(tmp_path / "new")), state, None)
+    assert state.best_model_checkpoint == str(tmp_path / "new" / "checkpoint-7")
 
 
 def test_another_process_on_the_same_run_ends_with_one_line(run_copy):
@@ -298,11 +354,13 @@ def test_another_process_on_the_same_run_ends_with_one_line(run_copy):
         "import sys, time; from pathlib import Path; from tledge import pipeline\n"
         "with pipeline._held(Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
     )
+    recipe = (run_copy / "recipe.yaml").read_bytes()
     other = subprocess.Popen([sys.executable, "-c", code, str(run_copy)], stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(RecipeError, match=rf"is being worked on by process {other.pid} on .* since 20\d\d-.*--out"):
-            go_on(run_copy)
+            go_on(run_copy, "finetune.epochs=1")
+        assert (run_copy / "recipe.yaml").read_bytes() == recipe, "it is the other's"
     finally:
         other.kill()
         other.wait()

@@ -1,8 +1,9 @@
 """The order of the rooms: one stage after another on one run folder, each whole or not there at all.
 
 A stage writes into `STAGE.partial` and is renamed to `STAGE` when it is whole. `stages/STAGE.json` holds its key: the
-hash of the recipe's sections that it depends on and of the stage before it. A stage whose key still holds and whose
-files are as they were written is not run again. One process at a time works on a run.
+hash of the recipe's sections that it depends on and of the stage before it. A stage whose key still holds, whose files
+are as they were written, and which read what the stages before it left is not run again. One process at a time works on
+a run.
 """
 
 from __future__ import annotations
@@ -48,8 +49,11 @@ _AFTER: Mapping[str, tuple[str, ...]] = {
     "baseline": ("train",),
     "report": ("bench", "baseline"),
 }
+# What a stage reads of those after it, where an earlier run left them.
+_AHEAD: Mapping[str, tuple[str, ...]] = {"bundle": ("bench", "baseline")}
 STAGES = tuple(_SECTIONS)
 _TOGETHER = ("data", "train")  # what several processes go through; the later stages are the main one's alone
+_HOLDERS_WORD_S = 0.5  # how long to wait for a run: by then the process that holds it has written down who it is
 _RESUMES = frozenset({"train", "distill", "baseline"})  # stages that go on inside their half-written folder
 
 
@@ -81,12 +85,13 @@ def run(
         raise MissingExtraError("the package 'torch' is not installed; run: pip install 'tledge[train]'")
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     folder = Path(out) if out is not None else Path("runs") / recipe.name
-    if processes.is_main():
-        _save(recipe, folder)
+    own = recipe
     if fp32_only:
         recipe = recipe.model_copy(update={"quantize": recipe.quantize.model_copy(update={"schemes": []})})
     job = Job(recipe, folder, progress, say if processes.is_main() else lambda line: None)
     with _held(folder):
+        if processes.is_main():
+            _save(own, folder)
         if processes.is_main() and not job.stage("train").exists():
             hub.check(recipe.model.backbone, kind=recipe.kind, revision=recipe.model.revision)
         _run_stages(job, until)
@@ -135,10 +140,15 @@ def _held(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     home = folder / run_folder.RECORDS
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecipeError(
+            f"the run folder {folder} cannot be written: {error.strerror}; choose another: --out"
+        ) from error
     holder = home / "held-by.json"
     try:
-        with FileLock(home / "lock", timeout=0):
+        with FileLock(home / "lock", timeout=_HOLDERS_WORD_S):
             write_json(holder, {"process": os.getpid(), "host": platform.node(), "since": _now()})
             try:
                 yield
@@ -166,13 +176,7 @@ def _save(recipe: Recipe, folder: Path) -> None:
     with suppress(RecipeError):  # a file that cannot be read is replaced
         if path.exists() and load_recipe(path) == recipe:
             return  # what is written there may be commented
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_recipe(recipe, path)
-    except OSError as error:
-        raise RecipeError(
-            f"the run folder {folder} cannot be written: {error.strerror}; choose another: --out"
-        ) from error
+    save_recipe(recipe, path)
 
 
 def _run_stage(job: Job, name: str, plan: _Plan) -> None:
@@ -233,23 +237,30 @@ def _why_again(job: Job, name: str, plan: _Plan) -> str | None:
         changed = run_folder.changes(found.get("settings") or {}, plan.settings)
         follows = (found.get("after") or {}) != plan.after
         return changed or (None if follows else "files that it reads have changed")
+    if run_folder.stale(job.folder, name):
+        return None
     return run_folder.damaged(job.stage(name), found["files"])
 
 
 def _prepare(job: Job, name: str, plan: _Plan) -> None:
     """An empty folder to write into; for a stage that resumes, the half-written one if it was made for this key."""
     aside = job.folder / f"{name}.partial"
-    if not (name in _RESUMES and aside.exists() and run_folder.record(job.folder, name).get("key") == plan.key):
-        shutil.rmtree(aside, ignore_errors=True)
+    same = run_folder.record(job.folder, name).get("key") == plan.key and not run_folder.stale(job.folder, name)
+    if not (name in _RESUMES and aside.is_dir() and same):
+        _clear(aside)
         aside.mkdir()
     _write_record(job, name, plan, {})
+    for ahead in _AHEAD.get(name, ()):
+        found = run_folder.record(job.folder, ahead).get("files")
+        if found is None or run_folder.damaged(job.stage(ahead), found):
+            _clear(job.stage(ahead))
 
 
 def _reached(aside: Path) -> str:
     """From where a training goes on in a stage's half-written folder, in words; empty where it starts."""
-    from tledge.train.callbacks import COMPLETE
+    from tledge.train.callbacks import is_whole
 
-    whole = [path.parent / "trainer_state.json" for path in aside.rglob(f"checkpoint-*/{COMPLETE}")]
+    whole = [path / "trainer_state.json" for path in aside.rglob("checkpoint-*") if is_whole(path)]
     done = [path.parent.relative_to(aside).as_posix() for path in sorted(aside.rglob("fitted.json"))]
     places = []
     if whole:
@@ -265,7 +276,8 @@ def _reached(aside: Path) -> str:
 def _write_record(job: Job, name: str, plan: _Plan, facts: Mapping[str, Any]) -> None:
     home = job.folder / run_folder.RECORDS
     home.mkdir(exist_ok=True)
-    planned = {"key": plan.key, "after": plan.after, "settings": plan.settings}
+    read = {each: run_folder.state(job.folder, each) for each in plan.after}
+    planned = {"key": plan.key, "after": plan.after, "read": read, "settings": plan.settings}
     write_json(home / f"{name}.json", planned | dict(facts))
 
 
@@ -273,15 +285,24 @@ def _finish(job: Job, name: str, plan: _Plan, seconds: float, line: str) -> None
     home, aside = job.stage(name), job.folder / f"{name}.partial"
     facts = {"seconds": round(seconds, 1), "tledge": tledge.__version__, "result": line}
     _write_record(job, name, plan, facts | {"files": run_folder.files(aside)})
-    shutil.rmtree(home, ignore_errors=True)
+    _clear(home)
     os.replace(aside, home)
     job.say(f"{name}: {line} ({seconds:.1f} s)")
 
 
 def _forget(folder: Path, name: str) -> None:
     """Remove what an earlier recipe of this run asked for and this one does not."""
-    shutil.rmtree(folder / name, ignore_errors=True)
+    for each in (folder / name, folder / f"{name}.partial"):
+        _clear(each)
     (folder / "stages" / f"{name}.json").unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    """Remove a folder, or what lies in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _plan(name: str, recipe: Recipe, after: Mapping[str, str]) -> _Plan:

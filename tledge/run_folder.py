@@ -1,7 +1,8 @@
 """What a run folder tells of its stages: `stages/NAME.json`, and whether a stage is of what is there now.
 
-A record has the stage's `key`, the hash of what it depends on; `after`, the keys of the stages that it read;
-`settings`, what the recipe said; and `files`, what the stage left, with sizes and SHA-256.
+A record has the stage's `key`, the hash of what it depends on; of the stages that it read their keys, `after`, and
+hashes of what they had left, `read`; `settings`, what the recipe said; and `files`, what it left itself, with sizes and
+SHA-256.
 """
 
 from __future__ import annotations
@@ -34,14 +35,21 @@ def stale(run: Path, name: str) -> str:
     waiting, seen = [name], set()
     while waiting:
         each = waiting.pop()
-        after = record(run, each).get("after")
+        found = record(run, each)
+        after, read = found.get("after"), found.get("read") or {}
         for before, key in after.items() if isinstance(after, dict) else ():
-            if record(run, before).get("key") != key:
+            if record(run, before).get("key") != key or read.get(before, now := state(run, before)) != now:
                 return str(before)
             if before not in seen:
                 seen.add(before)
                 waiting.append(before)
     return ""
+
+
+def state(run: Path, name: str) -> str:
+    """The hash of what a stage left, which differs when it ran again and gave something else."""
+    found = json.dumps(record(run, name).get("files"), sort_keys=True)
+    return hashlib.sha256(found.encode()).hexdigest()
 
 
 def files(folder: Path) -> dict[str, list[Any]]:
