@@ -324,9 +324,10 @@ def test_killed_after_a_phase_its_checkpoints_are_removed(run_copy):
     write_json(record, {key: value for key, value in read_json(record).items() if key != "files"})
     (run_copy / "train").rename(run_copy / "train.partial")
     (run_copy / "train.partial" / "full" / "checkpoints" / "checkpoint-14").mkdir(parents=True)
-    before = (run_copy / "train.partial" / "full" / "fitted.json").read_bytes()
+    names = ("full/fitted.json", "checkpoint/config.json", "checkpoint/tokenizer_config.json")
+    before = [(run_copy / "train.partial" / name).read_bytes() for name in names]
     assert go_on(run_copy, until="train")["train"].startswith("full, ")
-    assert (run_copy / "train" / "full" / "fitted.json").read_bytes() == before
+    assert [(run_copy / "train" / name).read_bytes() for name in names] == before
     assert not list(run_copy.rglob("checkpoints"))
 
 

@@ -18,7 +18,14 @@ from accelerate import PartialState
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments, set_seed
+from transformers import (
+    EarlyStoppingCallback,
+    PretrainedConfig,
+    PrinterCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
 
 from tledge.artifacts import from_dict, read_json, write_json
 from tledge.errors import TrainError
@@ -141,7 +148,7 @@ def fit(
         folder=folder,
         decodes=decodes,
     )
-    with ExitStack() as stack, _memory_at_fault(phase, settings, section), stored_once(module):
+    with ExitStack() as stack, _memory_at_fault(phase, settings, section), _config_kept(module), stored_once(module):
         finder = None
         if base_rate is not None:
             facts = make_arguments(learning_rate=base_rate)
@@ -281,6 +288,19 @@ def _scale(groups: list[dict[str, Any]], base_rate: float | None, finder: RateFi
         return
     for group in groups:
         group["lr"] *= finder.suggestion / base_rate
+
+
+@contextmanager
+def _config_kept(module: nn.Module) -> Iterator[None]:
+    """After the block a module's config is as before, whatever the Trainer wrote into it, such as a class of ours."""
+    config = getattr(module, "config", None)
+    settings = vars(config) if isinstance(config, PretrainedConfig) else {}
+    before = dict(settings)
+    try:
+        yield
+    finally:
+        settings.clear()
+        settings.update(before)
 
 
 @contextmanager
