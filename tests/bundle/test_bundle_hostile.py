@@ -78,6 +78,7 @@ def refused(folder, told="", *, predict=True):
         (("golden", "sentences"), []),
         (("golden", "sentences"), "text"),
         (("golden", "tolerance"), {"fp32": "wide", "int8": None}),
+        (("golden", "tolerance"), {"fp32": 1e300, "int8": 1e300}),
         (("provenance",), []),
         (("generation",), {"context_length": 9, "eos_token_ids": [], "bos_token_id": None, "pad_token_id": 0}),
     ],
@@ -248,6 +249,21 @@ def test_labels_of_another_task(task, tiny_bundle):
     edit(tiny_bundle, ("task",), task)
     edit(tiny_bundle, ("problem_type",), "regression" if task == "text_regression" else "causal_lm")
     refused(tiny_bundle, "the bundle")
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_more_or_fewer_labels_than_the_graph_answers(count, tiny_bundle):
+    edit(tiny_bundle, ("outputs",), [])
+    edit(tiny_bundle, ("labels",), [f"label {i}" for i in range(count)])
+    refused(tiny_bundle, "the graph must give logits")
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "x" * 100_000])
+def test_golden_tensors_of_strange_names(name, tiny_bundle):
+    path = tiny_bundle / "golden.safetensors"
+    save_file(load_file(path) | {f"0.output.fp32.{name}": np.zeros(1)}, path)
+    seal(tiny_bundle)
+    refused(tiny_bundle, "belongs to none of the bundle's examples", predict=False)
 
 
 @pytest.mark.parametrize(

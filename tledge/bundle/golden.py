@@ -47,6 +47,8 @@ _FLOOR = 1e-4  # what parity allows by default where outputs are near zero
 _PIXEL_TOLERANCE = 1e-5  # processors add and multiply float32 in their own ways; integers are the same everywhere
 _LARGEST = 256 * 1024 * 1024
 """Bytes of golden vectors at most; two pictures of 2048 x 2048 pixels are 100 MB."""
+_LONGEST = 600
+"""Characters of a tensor's name at most: it has the variant's in it."""
 _BATCH = "batch"
 _GOES_ON = "-continued"
 _CONTINUED = 3
@@ -257,8 +259,15 @@ def _from_file(tensors: Mapping[str, Array], golden: Golden, path: Path) -> Vect
     for key, tensor in tensors.items():
         case, _, rest = key.partition(".")
         kind, _, name = rest.partition(".")
-        if case not in inputs or kind not in {"input", "output", "image"}:
-            raise BundleError(f"{path} is damaged: it holds {key!r}, which belongs to none of the bundle's examples")
+        if (
+            case not in inputs
+            or kind not in {"input", "output", "image"}
+            or not name.isprintable()
+            or len(name) > _LONGEST
+        ):
+            raise BundleError(
+                f"{path} is damaged: it holds {key!r:.80}, which belongs to none of the bundle's examples"
+            )
         if kind == "image":
             pictures[case] = tensor
         elif kind == "input":

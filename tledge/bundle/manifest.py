@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tledge import artifacts, past, run_folder
+from tledge import artifacts, past, plugins, run_folder
 from tledge.artifacts import TensorSpec, Variant
 from tledge.bundle import seal
 from tledge.bundle.decoding import Decoding
@@ -223,6 +223,13 @@ def parse(data: Any, where: str) -> Manifest:
         _require_sound(manifest)
     except (TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{where} is damaged: {str(error).replace('.__init__()', ' is')}") from error
+    known = plugins.names("tledge.tasks")
+    if manifest.task not in known:
+        raise BundleError(
+            f"{where}: the bundle's task is unknown here: {manifest.task!r} is not among the tasks: known are "
+            f"{', '.join(known)}"
+            f"{did_you_mean(manifest.task, known)}; upgrade tledge"
+        )
     return manifest
 
 
@@ -254,6 +261,8 @@ def _require_sound(manifest: Manifest) -> None:
     else:
         for variant in manifest.variants:
             _require_decoder(variant)
+    if not all(0 <= share <= 1 for share in manifest.golden.tolerance.values()):
+        raise ValueError("a golden.tolerance is no share of the largest output, 0 to 1")
     golden, most = manifest.golden, len(manifest.golden.sentences)
     if not 0 <= golden.continued <= most or not (0 <= golden.images <= _MOST_IMAGES) or not (most or golden.images):
         raise ValueError(

@@ -121,7 +121,7 @@ class Predictor:
         while batch := list(islice(rest, batch_size)):
             if self.generator is None:
                 outputs = self._run(self._encoder.encode(batch))
-                _require_answers(outputs, (len(batch), len(self.labels)))
+                require_answers(outputs, (len(batch), len(self.labels)))
                 yield from self._task.decode(outputs, self.labels)
             else:
                 yield from map(_answer, self.generator.generate(batch, batch_size=batch_size, **options))
@@ -160,7 +160,12 @@ def _is_one(values: Any) -> bool:
     return isinstance(values, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(values, Iterable)
 
 
-def _require_answers(outputs: Mapping[str, Any], shape: tuple[int, int]) -> None:
+def require_answers(outputs: Mapping[str, Any], shape: tuple[int, int]) -> None:
+    """Refuse what no task can read: `logits` that are missing, or not finite floats of the rows and labels.
+
+    Raises:
+        BundleError: they are such.
+    """
     logits = outputs.get("logits")
     if logits is None or logits.shape != shape or logits.dtype.kind != "f":
         got = "none" if logits is None else f"{logits.dtype} {logits.shape}"
