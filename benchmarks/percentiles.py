@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge.bench import stats
+from tledge.significance import binomial_tail
 
 PERCENTILES = (90, 95, 99)
 TIMES_NEEDED = (1, 2, 5)
@@ -81,7 +82,7 @@ def try_out(
 def expected(count: int, percent: float) -> float:
     """The chance that the estimate is at or above the true percentile, the same for every continuous distribution."""
     rank = stats.rank_from_top(count, percent)
-    return 1 - stats.binomial_tail(rank - 1, count, 1 - percent / 100)
+    return 1 - binomial_tail(rank - 1, count, 1 - percent / 100)
 
 
 def _draw_busy(rng: np.random.Generator, shape: tuple[int, int]) -> Array:

@@ -4,6 +4,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
+from tledge import significance
 from tledge.bench import stats
 
 
@@ -14,7 +15,7 @@ def test_samples_needed_is_the_published_table(percent, needed):
 
 def test_fewer_samples_are_needed_at_a_lower_confidence():
     assert stats.samples_needed(90, confidence=0.95) == 46
-    assert stats.binomial_tail(1, 46, 0.1) < 0.05 <= stats.binomial_tail(1, 45, 0.1)
+    assert significance.binomial_tail(1, 46, 0.1) < 0.05 <= significance.binomial_tail(1, 45, 0.1)
 
 
 @pytest.mark.parametrize("percent", [49, 100, -1])
@@ -30,15 +31,15 @@ def test_a_percentile_outside_its_range_is_refused(percent):
 def test_binomial_tail_agrees_with_scipy(at_most, trials, chance):
     scipy_stats = pytest.importorskip("scipy.stats")
     special = pytest.importorskip("scipy.special")
-    got = stats.binomial_tail(at_most, trials, chance)
+    got = significance.binomial_tail(at_most, trials, chance)
     assert got == pytest.approx(scipy_stats.binom.cdf(at_most, trials, chance), rel=1e-9)
     assert got == pytest.approx(special.betainc(trials - at_most, at_most + 1, 1 - chance), rel=1e-9)
 
 
 def test_binomial_tail_known_values():
-    assert stats.binomial_tail(0, 3, 0.5) == pytest.approx(1 / 8)
-    assert stats.binomial_tail(1, 3, 0.5) == pytest.approx(1 / 2)
-    assert stats.binomial_tail(3, 3, 0.5) == 1.0
+    assert significance.binomial_tail(0, 3, 0.5) == pytest.approx(1 / 8)
+    assert significance.binomial_tail(1, 3, 0.5) == pytest.approx(1 / 2)
+    assert significance.binomial_tail(3, 3, 0.5) == 1.0
 
 
 def test_percentile_is_withheld_below_the_minimum_and_the_maximum_at_it():
@@ -58,7 +59,7 @@ def test_rank_moves_down_exactly_when_one_more_may_be_over():
 @pytest.mark.parametrize("samples", [100, 1000, 5000])
 def test_rank_is_the_largest_that_keeps_the_condition(samples):
     rank = stats.rank_from_top(samples, 90)
-    assert stats.binomial_tail(rank, samples, 0.1) < 0.01 <= stats.binomial_tail(rank + 1, samples, 0.1)
+    assert significance.binomial_tail(rank, samples, 0.1) < 0.01 <= significance.binomial_tail(rank + 1, samples, 0.1)
 
 
 def test_median_is_plain_and_needs_six():

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from safetensors.numpy import load_file
 
-from tledge import artifacts, bundle
+from tledge import artifacts, bundle, inputs
 from tledge.bundle import golden
 from tledge.bundle.manifest import Manifest
 from tledge.errors import BundleError
@@ -218,3 +218,23 @@ def test_variant_that_gives_no_numbers_is_not_bundled(tiny, tmp_path):
     tiny.save_graph(tiny.graphs / "model_int8.onnx", np.full_like(tiny.weights, np.nan))
     with pytest.raises(BundleError, match=r"variant int8 fails its own golden vectors: sentence 0 \('The ferry"):
         tiny.write(tmp_path / "bundle")
+
+
+@pytest.mark.parametrize(("off", "share"), [(0.01, 5e-2), (0.18, 0.18), (3.0, 0.5)])
+def test_a_quantized_graph_may_be_off_elsewhere_by_what_quantizing_cost(off, share, tiny, tmp_path):
+    """One flipped rounding carries as far as the network lets it, which its distance from fp32 tells."""
+    encoder = inputs.load("text", tiny.checkpoint)
+
+    def fp32(tensors):
+        return {"logits": np.tile(np.float32([1, -1, 0]), (len(tensors["input_ids"]), 1))}
+
+    def int8(tensors):
+        return {"logits": fp32(tensors)["logits"] - np.float32([0, 0, off])}
+
+    made = golden.make(
+        tmp_path / "golden.safetensors", encoder, {"fp32": fp32, "int8": int8}, None, {"fp32": "fp32", "int8": "static"}
+    )
+    assert made.tolerance["fp32"] == 1e-3
+    largest = max(1.0, off)
+    assert made.tolerance["int8"] == pytest.approx(max(min(off / largest, 0.5), 5e-2))
+    assert made.tolerance["int8"] == pytest.approx(share)

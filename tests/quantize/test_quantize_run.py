@@ -7,11 +7,10 @@ import numpy as np
 import onnx
 import pytest
 
-from tledge import plugins, tasks
+from tledge import plugins, significance, tasks
 from tledge.artifacts import LatencyRatio
 from tledge.errors import BundleError, QuantizeError, RecipeError
 from tledge.evaluate import score
-from tledge.gate import quality
 from tledge.quantize.choose import Limits
 from tledge.quantize.run import SCHEMES, describe, run
 from tledge.recipe.schema import Quantize
@@ -55,7 +54,7 @@ def quantize(exported, tmp_path):
             calibration=lambda: (made.encoder.encode([text]) for text in rows.values),
             score=lambda path, name: scored(path),
             score_exactly=None if score_exactly is None else lambda path, name: score_exactly(scored, path),
-            compare=lambda ours, fp32: quality.paired(
+            compare=lambda ours, fp32: significance.paired(
                 TASK, "accuracy", ours.outputs, rows.targets, fp32.outputs, rows.targets, reference="fp32"
             ),
             time=time,

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge.artifacts import LatencyRatio
+from tledge.significance import binomial_tail
 
 CONFIDENCE = 0.99
 MEDIAN_SAMPLES = 6
@@ -18,28 +19,6 @@ RESAMPLES = 2000
 INTERVAL = (0.025, 0.975)
 """The quantiles of the resampled figures that bound a 95 % interval."""
 _CHUNK = 1_000_000
-
-
-def binomial_tail(at_most: int, trials: int, chance: float) -> float:
-    """Probability of `at_most` or fewer events in `trials`, each with the given chance in (0, 1).
-
-    It equals the regularised incomplete beta function I(1 - chance; trials - at_most, at_most + 1). Its terms
-    are taken as logarithms, so that thousands of trials do not underflow.
-    """
-    if at_most >= trials:
-        return 1.0
-    log_chance, log_rest = math.log(chance), math.log1p(-chance)
-    log_trials = math.lgamma(trials + 1)
-    return math.fsum(
-        math.exp(
-            log_trials
-            - math.lgamma(events + 1)
-            - math.lgamma(trials - events + 1)
-            + events * log_chance
-            + (trials - events) * log_rest
-        )
-        for events in range(at_most + 1)
-    )
 
 
 @functools.cache

@@ -26,7 +26,7 @@ from tledge.artifacts import (
 )
 from tledge.gate.budget import ALLOW, ANY, Budget, percentile_of
 from tledge.gate.measurements import Measured, Measurements, Quality
-from tledge.gate.quality import SIGNIFICANT, decide, rows_wanted
+from tledge.significance import SIGNIFICANT, decide, rows_wanted
 
 SEVERITY = (ACCEPT, INCONCLUSIVE, REGRESSION, ANOMALOUS)
 """From the best to the worst: the worst finding is the whole verdict."""

@@ -10,9 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tledge import tasks
+from tledge import significance, tasks
 from tledge.evaluate import score
-from tledge.gate import quality
 from tledge.gate import rows as rows_
 from tledge.gate.measurements import Quality
 from tledge.gate.rows import Answers, Rows
@@ -126,13 +125,13 @@ class Scoring:
 
     def _alone(self, ours: Answers, source: str) -> Quality:
         finite, broken = _finite(ours)
-        low, high = quality.interval(self.task, self.metric, finite.outputs, finite.targets)
+        low, high = significance.interval(self.task, self.metric, finite.outputs, finite.targets)
         calibrated = {
             int(digits, 16) for side in (self.new, self.old) if side for digits in side.manifest.provenance.calibration
         }
         return Quality(
             metric=self.metric,
-            value=quality.value(self.task, self.metric, finite.outputs, finite.targets),
+            value=significance.value(self.task, self.metric, finite.outputs, finite.targets),
             rows=len(ours.hashes),
             source=source,
             lower_is_better=self._lower_is_better,
@@ -157,7 +156,7 @@ class Scoring:
             different = np.asarray(ours.targets != theirs.targets).reshape(len(ours.hashes), -1).any(axis=1)
             found = dataclasses.replace(found, relabelled=int(different.sum()))
         (ours, broken), (theirs, others_broken) = _finite(ours), _finite(theirs)
-        pair = quality.paired(
+        pair = significance.paired(
             self.task, self.metric, ours.outputs, ours.targets, theirs.outputs, theirs.targets, reference=name
         )
         return dataclasses.replace(found, paired=pair, non_finite=int((broken | others_broken).sum())), ""
@@ -173,8 +172,8 @@ class Scoring:
         # how many of a language model's blocks were scored is not in its bundle
         count = 0 if self._of_language else manifest.provenance.rows.get("test", 0)
         value = metrics[self.metric]
-        is_share = count > 0 and self.metric in quality.SHARES
-        low, high = quality.wilson(value, count) if is_share else (None, None)
+        is_share = count > 0 and self.metric in significance.SHARES
+        low, high = significance.wilson(value, count) if is_share else (None, None)
         source = "the test split, measured when the bundle was made"
         return Quality(
             self.metric, value, count, source, low, high, lower_is_better=self._lower_is_better, unit=self._unit

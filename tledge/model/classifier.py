@@ -217,7 +217,8 @@ def save_tokenizer(model: TextClassifier, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     path = folder / "tokenizer_config.json"
     # transformers 5 writes a class name that version 4 does not know, and leaves the names of the inputs out.
-    facts = read_json(path) | {
+    # How it was found says nothing about it, and differs where a run is taken up again.
+    facts = {key: value for key, value in read_json(path).items() if key not in ("is_local", "local_files_only")} | {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_input_names": list(tokenizer.model_input_names),
     }

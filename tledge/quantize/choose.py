@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from tledge import tasks
 from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, Candidate, LatencyRatio, MetricDrop, Variant
 from tledge.errors import QuantizeError
-from tledge.gate.quality import ROUNDING, decide, rows_wanted
+from tledge.significance import ROUNDING, decide, rows_wanted
 
 if TYPE_CHECKING:
     from tledge.recipe import Recipe
@@ -64,7 +64,7 @@ def choose(variants: Sequence[Variant], limits: Limits) -> tuple[Variant, ...]:
     """The same variants, with `chosen` and `reason` filled in.
 
     The first variant is fp32, the reference. Another one is eligible when its metric on the validation rows keeps
-    `max_metric_drop` (`tledge.gate.quality.decide`, the gate's test; where it cannot tell, as `inconclusive` says), it
+    `max_metric_drop` (`tledge.significance.decide`, the gate's test; where it cannot tell, as `inconclusive` says), it
     keeps the limits of latency and size, and it is faster than fp32: the whole 95 % interval of the paired ratio lies
     below `FASTER`. The eligible one with the smallest ratio is chosen, and fp32 where none is and fp32 itself keeps the
     limits.

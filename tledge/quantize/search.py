@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from tledge.artifacts import Candidate, LatencyRatio, MetricDrop
 from tledge.errors import QuantizeError, StorageError
-from tledge.gate.quality import ROUNDING
 from tledge.progress import Progress
 from tledge.quantize.choose import Limits, keeps, pick, slower
+from tledge.significance import ROUNDING
 
 
 class Scored(Protocol):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tledge import artifacts, inputs, processor
+from tledge import artifacts, inputs, processor, significance
 from tledge.artifacts import Graph, LatencyRatio, MetricDrop, Variant, read_json, write_json
 from tledge.errors import RecipeError
 from tledge.evaluate import Evaluation, score
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def stage(job: Job, folder: Path) -> str:
     """Make, score, time and choose variants, and score them on the test rows."""
     from tledge import bench, data
-    from tledge.gate import quality, rows
+    from tledge.gate import rows
     from tledge.quantize import run as quantize
     from tledge.quantize.choose import limits_of
     from tledge.runtime import open_session, session_run
@@ -57,7 +57,7 @@ def stage(job: Job, folder: Path) -> str:
 
     def compare(split: str, ours: Scored, fp32: Scored) -> MetricDrop:
         truth = targets[split]
-        return quality.paired(task, job.metric, ours.outputs, truth, fp32.outputs, truth, reference="fp32")
+        return significance.paired(task, job.metric, ours.outputs, truth, fp32.outputs, truth, reference="fp32")
 
     at = recipe.bench
     limits = limits_of(recipe)

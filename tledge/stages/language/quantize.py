@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tledge import artifacts, likelihood, processor
+from tledge import artifacts, likelihood, processor, significance
 from tledge.artifacts import Graph, LatencyRatio, MetricDrop, read_json, write_json
 from tledge.stages.job import Job
 from tledge.stages.language.distill import some
@@ -27,7 +27,7 @@ SAMPLE_PROMPT, SAMPLE_TOKENS = 16, 40
 def stage(job: Job, folder: Path) -> str:
     """Make, score, time and choose variants, and let the chosen one write."""
     from tledge import data
-    from tledge.gate import quality, rows
+    from tledge.gate import rows
     from tledge.quantize import run as quantize
     from tledge.quantize.choose import limits_of
     from tledge.runtime import open_session
@@ -52,7 +52,7 @@ def stage(job: Job, folder: Path) -> str:
         ids = some(getattr(blocks, split))
         rate = {"bytes_per_token": np.full(len(ids), blocks.bytes_per_token[split], np.float32)}
         mine, theirs = (dict(found.outputs) | rate for found in (ours, fp32))
-        return quality.paired(job.task, metric, mine, ids, theirs, ids, reference="fp32")
+        return significance.paired(job.task, metric, mine, ids, theirs, ids, reference="fp32")
 
     limits = limits_of(recipe)
     variants, _ = quantize.run(

@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from tledge import tasks
 from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, MetricDrop
-from tledge.bench.stats import binomial_tail
 from tledge.errors import DataError
 from tledge.tasks import Task
 
@@ -156,6 +155,28 @@ def rows_wanted(found: MetricDrop, allowed: float) -> int | None:
 def mcnemar(lost: int, won: int) -> float:
     """The two-sided p-value of McNemar's exact test: the binomial test of `lost` among `lost + won` at one half."""
     return min(1.0, 2 * binomial_tail(min(lost, won), lost + won, 0.5))
+
+
+def binomial_tail(at_most: int, trials: int, chance: float) -> float:
+    """Probability of `at_most` or fewer events in `trials`, each with the given chance in (0, 1).
+
+    It equals the regularised incomplete beta function I(1 - chance; trials - at_most, at_most + 1). Its terms
+    are taken as logarithms, so that thousands of trials do not underflow.
+    """
+    if at_most >= trials:
+        return 1.0
+    log_chance, log_rest = math.log(chance), math.log1p(-chance)
+    log_trials = math.lgamma(trials + 1)
+    return math.fsum(
+        math.exp(
+            log_trials
+            - math.lgamma(events + 1)
+            - math.lgamma(trials - events + 1)
+            + events * log_chance
+            + (trials - events) * log_rest
+        )
+        for events in range(at_most + 1)
+    )
 
 
 def _right(task: Task, metric: str, outputs: Outputs, targets: Array) -> npt.NDArray[np.bool_] | None:
