@@ -15,6 +15,7 @@ from tledge.bench import stats
 from tledge.bench.latency import MIN_ROUNDS, WARMUP_SHARE, estimates, no_garbage_collection, order
 from tledge.evaluate import Array, Run
 from tledge.progress import Progress, silent
+from tledge.runtime.predictor import require_answers
 from tledge.tasks import Task
 
 
@@ -29,11 +30,12 @@ class Chain:
 
 def chain(encoder: inputs.Input, run: Run, task: Task, labels: Sequence[str]) -> Chain:
     """What `Predictor.predict` does with one value."""
-    return Chain(
-        encode=lambda value: encoder.encode([value]),
-        run=run,
-        decode=lambda outputs: task.decode(outputs, labels),
-    )
+
+    def decode(outputs: Mapping[str, Array]) -> object:
+        require_answers(outputs, (1, len(labels)))
+        return task.decode(outputs, labels)
+
+    return Chain(encode=lambda value: encoder.encode([value]), run=run, decode=decode)
 
 
 def measure(
