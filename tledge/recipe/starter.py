@@ -50,7 +50,7 @@ _SHORT: Mapping[KeyPath, str] = {
     ("data", "test"): "nothing is chosen on these rows",
     ("model", "backbone"): "or a hub id, a folder, package:..., torchvision:..., timm:...",
     ("model", "max_length"): "tokens; longer texts are cut",
-    ("finetune", "strategy"): "probe trains the head alone, partial and full more of the backbone",
+    ("finetune", "strategy"): "how much of the network trains",
     ("quantize", "schemes"): "each gives a variant; the fastest one within the budget ships",
     ("budget", "max_metric_drop"): "what a variant may lose of the metric against fp32",
 }
