@@ -20,6 +20,7 @@ from tledge.artifacts import (
     Latency,
     LatencyRatio,
     Machine,
+    MetricDrop,
     OnMachine,
     OperatorTime,
     Overflow,
@@ -64,7 +65,9 @@ EXACTNESS = Exactness(656, 12, 3, 0.5)
 PROCESSOR = Processor("a cpu", "x86_64", ("avx2",), "x86_64 AVX2 without VNNI")
 ON_MACHINE = OnMachine("ssh://board", BENCH, None, "gone", 14)
 FASTEST = Fastest("batch 1", {"a": ("fp32", "int8")}, "fp32 and int8 are not told apart")
+DROP = MetricDrop("fp32", 0.9, 0.01, -0.002, None, 0.2, "exact McNemar test", 500)
 EXAMPLES = [
+    DROP,
     OVERFLOW,
     EXACTNESS,
     PROCESSOR,

@@ -7,7 +7,7 @@ import pytest
 import tiny_images
 from onnx import numpy_helper
 
-from tledge import export, tasks
+from tledge import export, significance, tasks
 from tledge.artifacts import LatencyRatio
 from tledge.errors import RecipeError
 from tledge.evaluate import score
@@ -168,6 +168,9 @@ def quantize(graph, tmp_path):
             calibration=calibration,
             n_calibration=n_calibration,
             score=lambda path, name: score(session_run(open_session(path)), ENCODER, IMAGES, targets, task),
+            compare=lambda ours, fp32: significance.paired(
+                task, task.METRIC, ours.outputs, targets, fp32.outputs, targets, reference="fp32"
+            ),
             time=lambda graphs: {
                 name: (1.0, None if name == "fp32" else LatencyRatio("fp32", ratio, ratio, ratio, 9)) for name in graphs
             },
