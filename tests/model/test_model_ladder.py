@@ -81,10 +81,11 @@ def test_partial_on_cached_activations_gives_what_it_gives_without(family, climb
         assert mine.validation_loss == pytest.approx(other.validation_loss, rel=1e-2)
 
 
-def test_a_second_probe_reuses_the_features(climb):
+def test_a_second_probe_reuses_the_features(climb, tmp_path):
     first = climb(strategy="probe", fit=False, name="first")[1][0]
     again = climb(strategy="probe", fit=False, name="again")[1][0]
-    assert (first.note, again.note) == ("features kept in the cache", "features reused from the cache")
+    assert first.note == again.note == "features kept in the cache", "which a training that goes on says too"
+    assert len(list(tmp_path.rglob("features.json"))) == 2, "of the training and the validation rows, once each"
     ours, theirs = (phase.train.__getitems__([3, 1]) for phase in (first, again))
     assert ours.keys() == {"features", "labels"}
     assert torch.equal(ours["features"], theirs["features"])

@@ -88,7 +88,7 @@ class Texts:
         return Sets(
             Batches(partial(_vectors, train), self.train.targets),
             Batches(partial(_vectors, validation), self.validation.targets),
-            f"features {_kept(train.reused)}",
+            "features kept in the cache",
         )
 
     def activated(self, compute: Compute, identity: str, device: torch.device) -> Sets:
@@ -170,7 +170,7 @@ class Photos:
             for each, rows in zip(found, (self.train, self.validation), strict=True)
         )
         views = "" if self.augment is None else f" of {self.settings.views} views of each training image"
-        return Sets(train, validation, f"{what}{views} {_kept(found[0].reused)}")
+        return Sets(train, validation, f"{what}{views} kept in the cache")
 
     def _images(self) -> tuple[Images, Images]:
         plain = Images(self.validation.values, self.encoder)
@@ -179,10 +179,6 @@ class Photos:
         changes = self.settings.model_dump_json(exclude={"views", "mixup", "cutmix"})
         changed = Images(self.train.values, self.encoder, self.augment, changes, self.settings.views, self.seed)
         return changed, plain
-
-
-def _kept(reused: bool) -> str:
-    return "reused from the cache" if reused else "kept in the cache"
 
 
 def _encoded(encoder: features.Encoder, values: Sequence[Any], rows: list[int]) -> dict[str, Tensor]:
