@@ -25,6 +25,9 @@ finetune:
 """
 LABELS = ("cat", "dog", "emu", "fox")
 
+GRAPH = {"path": "model.onnx", "size_bytes": 9_000_000, "opset": 20, "ir_version": 10, "inputs": [], "outputs": []}
+FP32 = {"name": "fp32", "scheme": "fp32", "graph": GRAPH}
+
 
 class Rows:
     """A split of texts or images and of label lists, as a data set gives them."""
@@ -230,8 +233,9 @@ def test_what_stages_tell_of_images(two_labels):
 @pytest.mark.parametrize("kept", [True, False])
 def test_the_gain_of_transfer_has_an_interval_where_answers_are_kept(two_labels, kept):
     folder, logits = two_labels.folder, two_labels.logits.copy()
-    told = {"kind": "random_backbone", "metrics": {"accuracy": 0.7}, "pretrained": {"accuracy": 0.95}, "seconds": 2.5}
+    told = {"kind": "random_backbone", "metrics": {"accuracy": 0.7}, "seconds": 2.5}
     write_json(folder / "baseline" / "baseline.json", told)
+    write_json(folder / "quantize" / "variants.json", [FP32 | {"test_metrics": {"accuracy": 0.95}}])
     if kept:
         np.savez_compressed(folder / "quantize" / "fp32_test_outputs.npz", logits=logits)
         logits[10:20] *= -1
@@ -348,9 +352,8 @@ def test_a_language_model(tmp_path):
     counts = {"labels": [], "label_counts": {}, "skipped": {}, "duplicates": 2, "conflicts": 0, "dropped_tokens": 7}
     tokens = {name: 32 * count for name, count in splits.items()}
     told = {"sources": dict.fromkeys(splits, "nowhere.txt"), "rows": splits, "tokens": tokens, "bytes": {"test": 999}}
-    graph = {"path": "model.onnx", "size_bytes": 9_000_000, "opset": 20, "ir_version": 10, "inputs": [], "outputs": []}
     perplexity = {"perplexity": 40.0, "loss": 3.69, "bits_per_byte": 1.3, "next_token_accuracy": 0.35}
-    fp32 = {"name": "fp32", "scheme": "fp32", "graph": graph, "metrics": perplexity, "test_metrics": perplexity}
+    fp32 = FP32 | {"metrics": perplexity, "test_metrics": perplexity}
     int8 = fp32 | {"name": "int8_dynamic", "scheme": "int8_dynamic", "chosen": True, "agreement": 0.9}
     int8["test_metrics"] = perplexity | {"perplexity": 40.4}
     for name, content in (

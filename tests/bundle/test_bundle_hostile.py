@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from tledge import bundle
 from tledge.artifacts import read_object
+from tledge.bench import targets
 from tledge.bundle import checksum
 from tledge.errors import BundleError, TledgeError
 from tledge.runtime import Predictor, verify
@@ -320,6 +321,21 @@ def test_golden_vectors_of_a_gigabyte_are_not_read(tiny_bundle):
 def test_absurd_settings_of_images(changes, tiny_image_bundle):
     settings(tiny_image_bundle, "preprocessor_config.json", **changes)
     refused(tiny_image_bundle, "preprocessor_config.json")
+
+
+@pytest.mark.parametrize(("size", "told"), [(None, "is missing"), (5, "has 5 bytes, expected")])
+def test_a_graph_of_another_size_is_not_opened(size, told, tiny_bundle, tiny_image_bundle):
+    for folder in (tiny_bundle, tiny_image_bundle):
+        manifest = bundle.load(folder)
+        path = folder / manifest.variant(manifest.chosen).graph.path
+        path.write_bytes(path.read_bytes()[:size] if size else b"")
+        if size is None:
+            path.unlink()
+        refused(folder, predict=False)
+        with pytest.raises(BundleError, match=told):
+            Predictor.load(folder)
+        with pytest.raises(BundleError, match=told):
+            targets.resolve(folder)
 
 
 def test_a_whole_bundle_is_taken(tiny_bundle, tiny_image_bundle):

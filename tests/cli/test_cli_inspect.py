@@ -188,6 +188,15 @@ def test_what_no_student_is_made_of(capfd, tmp_path, tiny_bundle):
     one_line(call(capfd, "inspect", tmp_path, "--student", "0"), 4, "no trained teacher yet", "tledge finetune")
 
 
+@pytest.mark.parametrize("content", [None, "", "{", "[]"])
+def test_a_bundle_without_a_whole_manifest_is_no_backbone(content, capfd, tiny_bundle):
+    manifest = tiny_bundle / "bundle.json"
+    manifest.unlink()
+    if content is not None:
+        manifest.write_text(content)
+    one_line(call(capfd, "inspect", tiny_bundle), 8, "bundle.json")
+
+
 def test_a_bundle_of_a_language_model_tells_what_it_reads(capfd, tmp_path):
     done = call(capfd, "inspect", language_bundle.copy(tmp_path / "bundle"))
     assert (done.code, done.err) == (0, "")

@@ -10,7 +10,7 @@ from tledge import artifacts, bundle
 from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Comparison, Footprint, LatencyRatio
 from tledge.bench.compare import Setting
 from tledge.bundle import golden
-from tledge.errors import InputError, RecipeError
+from tledge.errors import BundleError, InputError, RecipeError
 from tledge.gate import measure as measure_
 from tledge.gate import rows, scoring
 from tledge.gate.budget import Budget, RowsFile, Scope
@@ -310,6 +310,21 @@ def test_parity_with_a_graph_that_gives_nan_is_anomalous(tiny_bundle):
     nan = measure_.parity(vectors, lambda tensors: {"logits": np.full((len(tensors["input_ids"]), 3), np.nan)})
     assert np.isnan(nan.max_abs_diff)
     assert np.isnan(nan.error)
+
+
+@pytest.mark.parametrize(
+    "given", [{}, {"scores": np.zeros((1, 3))}, {"logits": np.zeros((1, 4))}, {"logits": np.full((1, 3), "x")}]
+)
+def test_parity_of_a_graph_that_gives_something_else_is_refused(given, tiny_bundle):
+    vectors = golden.read(tiny_bundle, bundle.load(tiny_bundle).golden)
+    with pytest.raises(BundleError, match=r"golden case 0: expected float32 \(1, 3\) of 'logits', got"):
+        measure_.parity(vectors, lambda tensors: given)
+
+
+def test_parity_of_vectors_that_do_not_fit_the_graph_is_refused(tiny_bundle):
+    vectors = golden.read(tiny_bundle, bundle.load(tiny_bundle).golden)
+    with pytest.raises(BundleError, match="the golden vectors do not fit the graph"):
+        measure_.parity(vectors, lambda tensors: {"logits": tensors["input_ids"][0, 0, 0]})
 
 
 def test_parity_without_torchs_outputs_is_inconclusive(tiny, tmp_path):

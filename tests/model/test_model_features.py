@@ -1,3 +1,4 @@
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -242,6 +243,19 @@ def test_each_image_has_the_features_of_its_views(photos, tmp_path):
     plain = kept(photos, tmp_path / "cache")
     expected = halves({"pixel_values": torch.from_numpy(PIXELS.encode(photos)["pixel_values"])})
     np.testing.assert_allclose(plain.vectors[:, 0], expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_killed_process_left_is_deleted_when_it_is_old(photos, tmp_path):
+    cache = tmp_path / "cache"
+    old, new = cache / "a.1.partial", cache / "b.2.partial"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "vectors.npy").write_bytes(b"x")
+    for path in (old / "vectors.npy", old):
+        os.utime(path, (1, 1))
+    kept(photos, cache)
+    assert not old.exists()
+    assert new.exists()
 
 
 def test_a_batch_takes_one_view_of_each_row_from_the_random_state(photos, tmp_path):

@@ -153,11 +153,14 @@ def of_bundle(
     folder: Path, manifest: Manifest, encoder: inputs.Input, variant: str, *, name: str | None = None
 ) -> Target:
     """A variant of a bundle that is opened already; results call it `name`, by default as the variant is called."""
-    graph = manifest.variant(variant).graph
-    target = functools.partial(Target, name or variant, folder / graph.path, manifest=manifest, encoder=encoder)
+    found = manifest.variant(variant)
+    path = bundle.graph_path(folder, found)
+    target = functools.partial(Target, name or variant, path, manifest=manifest, encoder=encoder)
     if manifest.generation is None:
         return target(encoder.dummy, encoder.max_length)
-    return target(_steps(graph.inputs, graph.outputs), manifest.generation.context_length - 1, decoding=True)
+    return target(
+        _steps(found.graph.inputs, found.graph.outputs), manifest.generation.context_length - 1, decoding=True
+    )
 
 
 def variants(path: Path, asked: Sequence[str] = (), *, dims: Mapping[str, int] | None = None) -> list[Target]:

@@ -12,6 +12,7 @@ from tledge.bundle.manifest import (
     Provenance,
     find,
     find_variant,
+    graph_path,
     is_sealed,
     load,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "check_files",
     "find",
     "find_variant",
+    "graph_path",
     "is_sealed",
     "load",
     "read_decoding",

@@ -200,6 +200,28 @@ def outputs_of(vectors: Vectors, run: Run) -> Outputs:
         raise BundleError(f"the golden vectors do not fit the graph: {error}") from error
 
 
+def require_comparable(vectors: Vectors, source: str, got: Outputs) -> None:
+    """Refuse outputs that are not numbers of the names and shapes that are stored of a source.
+
+    Raises:
+        BundleError: a case lacks an output, or one is of another shape or no number.
+    """
+    for case, outputs in got.items():
+        for name, stored in vectors.outputs[case].get(source, {source: None}).items():
+            array = outputs.get(name)
+            if stored is None or array is None or array.shape != stored.shape or not _numbers(array, stored):
+                differs = f"expected {_described(stored)} of {name!r}, got {_described(array)}"
+                raise BundleError(f"golden case {case}: {differs}; check the bundle with: tledge verify")
+
+
+def _numbers(*arrays: Array) -> bool:
+    return all(array.dtype.kind in "fiu" for array in arrays)
+
+
+def _described(array: Array | None) -> str:
+    return "nothing" if array is None else f"{array.dtype} {array.shape}"
+
+
 def check_outputs(
     vectors: Vectors, golden: Golden, variant: str, got: Outputs, *, source: str | None = None
 ) -> list[str]:

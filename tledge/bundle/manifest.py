@@ -120,6 +120,20 @@ def find_variant(manifest: Manifest, name: str | None, folder: Path) -> Variant:
     return manifest.variant(manifest.chosen if name is None else name)
 
 
+def graph_path(folder: Path, variant: Variant) -> Path:
+    """The file of a variant's graph, of the size that the manifest says: one of another variant or time has another.
+
+    Raises:
+        BundleError: it is missing or of another size.
+    """
+    path = folder / variant.graph.path
+    size = path.stat().st_size if path.is_file() else None
+    if size != variant.graph.size_bytes:
+        got = "is missing" if size is None else f"has {size:,} bytes, expected {variant.graph.size_bytes:,}"
+        raise BundleError(f"{path} {got}; copy the bundle again, and check it with: tledge verify")
+    return path
+
+
 def load(path: str | Path) -> Manifest:
     """The manifest of the bundle in a folder.
 

@@ -14,6 +14,7 @@ from tledge.cli import screen
 from tledge.errors import RecipeError
 
 STRATEGIES = ("probe", "partial", "full")
+OURS = ("bundle.json", "golden.safetensors", "bundle/bundle.json", "recipe.yaml")  # of a bundle or run folder
 RANDOM = ", which serve to look at it; --weights loads others and checks that they fit"
 
 
@@ -82,7 +83,7 @@ def command(
             raise RecipeError("--strategy, --unfreeze, --freeze and --weights are not for students; leave them out")
         show(what, student, student_shape, tokenizer=tokenizer, as_json=as_json)
         return
-    if any((path / name).exists() for name in ("bundle.json", "bundle/bundle.json", "recipe.yaml")):
+    if any((path / name).exists() for name in OURS):
         if strategy or unfreeze or freeze or weights:
             raise RecipeError(
                 "--strategy, --unfreeze, --freeze and --weights are for a backbone, "

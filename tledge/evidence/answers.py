@@ -86,7 +86,8 @@ def _transfer(task: Task, metric: str, targets: Array, folder: Path) -> Transfer
         return None
     found = read_json(path)
     low, high = _gain_interval(task, metric, targets, folder)
-    return Transfer(found["pretrained"], found["metrics"], low, high, found.get("seconds"))
+    pretrained = read_json(folder / "quantize" / "variants.json")[0]["test_metrics"]
+    return Transfer(pretrained, found["metrics"], low, high, found.get("seconds"))
 
 
 def _gain_interval(task: Task, metric: str, targets: Array, folder: Path) -> tuple[float | None, float | None]:

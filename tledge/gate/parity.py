@@ -12,9 +12,13 @@ def parity(vectors: golden.Vectors, run: golden.Run) -> Parity:
     """How far a graph's golden outputs are from torch's, in all cases; a share of torch's largest of each output.
 
     Whole numbers are decisions, of which two may be nearly as good: only the numbers behind them are compared.
+
+    Raises:
+        BundleError, InputError: the graph cannot run, or gives other tensors than the stored ones.
     """
     worst, errors = 0.0, []
-    got = {case: run(tensors) for case, tensors in vectors.inputs.items()}
+    got = golden.outputs_of(vectors, run)
+    golden.require_comparable(vectors, golden.REFERENCE, got)
     for name in next(iter(vectors.outputs.values()))[golden.REFERENCE]:
         expected = {case: by_source[golden.REFERENCE][name] for case, by_source in vectors.outputs.items()}
         if all(np.issubdtype(array.dtype, np.integer) for array in expected.values()):

@@ -33,8 +33,12 @@ class Side:
         return f"{self.manifest.name} {self.version}"
 
     def graph(self, variant: str) -> Path:
-        """The ONNX file of a variant."""
-        return self.folder / self.manifest.variant(variant).graph.path
+        """The ONNX file of a variant.
+
+        Raises:
+            BundleError: it is missing, or not the one of the manifest.
+        """
+        return bundle.graph_path(self.folder, self.manifest.variant(variant))
 
     def variant(self, asked: str | None) -> str:
         """The name of the variant that is asked for, by default the chosen one.

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from tledge.errors import ModelError
 from tledge.progress import Progress
 
 CHUNK = 4096  # rows that are encoded and sorted by length together: bounds memory, and short rows meet short rows
+_LEFT_BEHIND_S = 24 * 3600
 BATCH_TOKENS = 4096  # tokens of one pass through the backbone
 
 Compute = Callable[[dict[str, Tensor]], Tensor]
@@ -120,6 +122,7 @@ def kept(folder: Path, key: str, facts: Mapping[str, Any], write: Callable[[Path
     if (home / "features.json").exists():
         return home, True
     shutil.rmtree(home, ignore_errors=True)
+    _sweep(folder)
     aside = folder / f"{key}.{os.getpid()}.partial"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -131,6 +134,14 @@ def kept(folder: Path, key: str, facts: Mapping[str, Any], write: Callable[[Path
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return home, False
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what processes that were killed have left half-written: folders in which nothing changed for a day."""
+    for aside in folder.glob("*.partial"):
+        with suppress(OSError):
+            if time.time() - max(path.stat().st_mtime for path in (aside, *aside.iterdir())) > _LEFT_BEHIND_S:
+                shutil.rmtree(aside)
 
 
 def _key(texts: Iterable[str], *parts: object) -> str:

@@ -77,8 +77,8 @@ class Generator:
         manifest = bundle.load(folder)
         if manifest.generation is None:
             raise InputError(f"{folder} does not generate text: its task is {manifest.task}; open it with Predictor")
-        graph = bundle.find_variant(manifest, variant, folder).graph
-        session = open_session(folder / graph.path, provider=provider, threads=threads)
+        opened = bundle.find_variant(manifest, variant, folder)
+        session = open_session(bundle.graph_path(folder, opened), provider=provider, threads=threads)
         return cls(session, TextInput.load(folder), manifest.generation)
 
     def generate(

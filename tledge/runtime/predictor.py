@@ -58,7 +58,7 @@ class Predictor:
         provider: str = "cpu",
         threads: int | None = None,
     ) -> Predictor:
-        """Open a bundle. Its hashes are not compared here: `tledge verify` does that.
+        """Open a bundle. The size of its graph is compared here, hashes are not: `tledge verify` does that.
 
         Args:
             path: The bundle's folder.
@@ -74,7 +74,7 @@ class Predictor:
         manifest = bundle.load(folder)
         opened = bundle.find_variant(manifest, variant, folder)
         encoder = inputs.load(manifest.input.kind, folder)
-        session = open_session(folder / opened.graph.path, provider=provider, threads=threads)
+        session = open_session(bundle.graph_path(folder, opened), provider=provider, threads=threads)
         return cls(manifest, opened.name, encoder, session)
 
     def predict(self, values: Any, *, batch_size: int = 1, **options: Any) -> Any:

@@ -41,7 +41,6 @@ def stage(job: Job, folder: Path) -> str:
         {
             "kind": job.recipe.baseline,
             "metrics": result.metrics,
-            "pretrained": dict(fp32.test_metrics),
             "seconds": time.monotonic() - started,
         },
     )
