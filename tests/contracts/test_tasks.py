@@ -56,7 +56,9 @@ def test_holds_what_the_package_documents(name):
             assert value.__doc__
         elif attribute == "NEEDS_LABEL":
             assert isinstance(value, bool)
-        elif attribute in ("METRICS", "LOSSES"):
+        elif attribute == "METRICS":
+            assert set(value.values()) <= {tasks.HIGHER, tasks.LOWER}
+        elif attribute == "LOSSES":
             assert isinstance(value, tuple)
             assert all(isinstance(each, str) for each in value)
         else:
@@ -74,7 +76,6 @@ def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
     assert task.METRIC in task.METRICS
     assert task.LOSS in task.LOSSES
     assert set(task.LOSSES) <= set(plugins.names(losses.__name__))
-    assert set(getattr(task, "LOWER_IS_BETTER", ())) <= set(task.METRICS)
     assert task.PROBLEM_TYPE in {
         "single_label_classification", "multi_label_classification", "regression", "causal_lm",
     }  # fmt: skip
@@ -116,7 +117,8 @@ def test_score_is_best_for_right_answers_and_falls_with_wrong_ones(name):
     assert scores[task.METRIC] == 1.0
     worse = task.score(outputs(name), targets(name, wrong=True))
     assert worse[task.METRIC] < 0.5
-    assert all(worse[metric] < scores[metric] for metric in task.METRICS)
+    for metric in task.METRICS:
+        assert (worse[metric] > scores[metric]) == tasks.lower_is_better(task, metric)
 
 
 @pytest.mark.parametrize("name", WITH_LABEL)
@@ -247,10 +249,10 @@ def test_a_language_model_decides_for_the_next_token_and_has_no_labels():
 
 
 def test_which_metrics_are_better_when_lower():
-    model, label = tasks.load("causal_lm"), tasks.load("text_classification")
-    assert all(tasks.lower_is_better(model, metric) for metric in model.METRICS)
-    assert not tasks.lower_is_better(model, "next_token_accuracy")
-    assert not any(tasks.lower_is_better(label, metric) for metric in label.METRICS)
+    for name, metric in (("causal_lm", "perplexity"), ("text_classification", "log_loss"), ("image_regression", "mae")):
+        assert tasks.lower_is_better(tasks.load(name), metric)
+    for name, metric in (("causal_lm", "next_token_accuracy"), ("text_classification", "accuracy")):
+        assert not tasks.lower_is_better(tasks.load(name), metric)
 
 
 def test_tasks_load_without_heavy_packages():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
 
 from tledge.artifacts import Footprint, Latency, LatencyRatio, Variant
@@ -168,10 +169,11 @@ def no_better(facts: Facts) -> str:
     got = quality(facts, variant) if variant else None
     if got is None or got.split != "test" or least is None:
         return ""
-    ours = got.value if got.low is None else got.low
-    if ours > least:
+    bound = got.high if facts.lower_is_better else got.low
+    better = operator.lt if facts.lower_is_better else operator.gt
+    if better(got.value if bound is None else bound, least):
         return ""
-    clearly = "clearly " if got.value > least else ""
+    clearly = "clearly " if better(got.value, least) else ""
     return f"not {clearly}better than always answering the {baseline_name(facts)} ({fmt.metric(least)})"
 
 

@@ -197,7 +197,7 @@ def climb(job: Job, folder: Path, course: Course) -> tuple[StudentCandidate, ...
             student, with_teacher=True, seed=job.recipe.seed, folder=own, phase=f"distill {each.name}"
         )
         metrics[each.name] = fitted.best_metric
-    better = min if tasks.lower_is_better(job.task, job.metric) else max
+    better = min if job.lower_is_better else max
     chosen = better(metrics, key=lambda name: metrics[name]) if metrics else fitting[0].name
     course.start = starts[chosen]
     return tuple(_told(each, chosen, {f.name for f in fitting}, metrics) for each in measured)

@@ -95,7 +95,7 @@ class ClassifierCourse:
             hard_loss=plugins.load(losses.__name__, self.job.recipe.finetune.loss or task.LOSS).loss,
             score=task.score,
             metric=self.job.metric,
-            lower_is_better=False,
+            lower_is_better=self.job.lower_is_better,
             label_weights=train.label_weights(
                 settings.class_weights, self._rows("train").targets, labels, task.PROBLEM_TYPE, section="distill"
             ),

@@ -31,6 +31,11 @@ class Job:
         """The metric that picks epochs and variants."""
         return self.recipe.metric or self.task.METRIC
 
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether a smaller value of `metric` is the better one."""
+        return tasks.lower_is_better(self.task, self.metric)
+
     def stage(self, name: str) -> Path:
         """The folder of a whole stage."""
         return self.folder / name

@@ -171,6 +171,7 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
                 objective=objective,
                 score=task.score,
                 metric=job.metric,
+                lower_is_better=job.lower_is_better,
                 groups=phase.groups,
                 epochs=phase.epochs,
                 settings=recipe.finetune,

@@ -8,7 +8,7 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `LABEL_COLUMN`          the column that holds the label
 `NEEDS_LABEL`           whether a row without a label is broken
 `METRIC`                the metric that picks epochs and variants unless the recipe names another
-`METRICS`               those of `score` that can; higher is better for each, but for some, see below
+`METRICS`               those of `score` that can, each with its direction: `HIGHER` or `LOWER` is better
 `LOSS`                  the module of `tledge.losses` that trains it unless the recipe names another
 `LOSSES`                those that can
 `OPTIMUM_TASK`          the ecosystem's name of the task, used for model classes and in `config.json`
@@ -19,14 +19,12 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `decisions`             raw outputs to an array that says which label(s) each row got; `None` for regression
 `score`                 raw outputs and targets to metrics
 ======================  ===============================================================================================
-
-A task with metrics that are better when lower has their names in `LOWER_IS_BETTER` too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +32,10 @@ import numpy.typing as npt
 from tledge import plugins
 
 Outputs = Mapping[str, npt.NDArray[Any]]
+Direction = Literal["higher", "lower"]
+HIGHER: Direction = "higher"
+LOWER: Direction = "lower"
+"""Which values of a metric are the better ones."""
 
 
 class Task(Protocol):
@@ -44,7 +46,7 @@ class Task(Protocol):
     LABEL_COLUMN: str
     NEEDS_LABEL: bool
     METRIC: str
-    METRICS: tuple[str, ...]
+    METRICS: Mapping[str, Direction]
     LOSS: str
     LOSSES: tuple[str, ...]
     OPTIMUM_TASK: str
@@ -73,4 +75,4 @@ def load(name: str) -> Task:
 
 def lower_is_better(task: Task, metric: str) -> bool:
     """Whether a smaller value of a metric is the better one, as of a loss."""
-    return metric in getattr(task, "LOWER_IS_BETTER", ())
+    return task.METRICS.get(metric) == LOWER

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge import metrics
-from tledge.tasks import Outputs
+from tledge.tasks import HIGHER, Outputs
 
 LABEL_COLUMN = "label"
 NEEDS_LABEL = False
 METRIC = "micro_f1"
-METRICS = ("micro_f1", "macro_f1", "exact_match")
+METRICS = {"micro_f1": HIGHER, "macro_f1": HIGHER, "exact_match": HIGHER}
 LOSS = "binary_cross_entropy"
 LOSSES = ("binary_cross_entropy",)
 PROBLEM_TYPE = "multi_label_classification"

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge import metrics
-from tledge.tasks import Outputs
+from tledge.tasks import HIGHER, LOWER, Outputs
 
 LABEL_COLUMN = "label"
 NEEDS_LABEL = True
 METRIC = "r2"
-METRICS = ("r2", "pearson")
+METRICS = {"r2": HIGHER, "pearson": HIGHER, "mae": LOWER, "rmse": LOWER}
 LOSS = "mse"
 LOSSES = ("mse", "huber")
 PROBLEM_TYPE = "regression"

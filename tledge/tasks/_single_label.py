@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge import metrics
-from tledge.tasks import Outputs
+from tledge.tasks import HIGHER, LOWER, Outputs
 
 LABEL_COLUMN = "label"
 NEEDS_LABEL = True
 METRIC = "accuracy"
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc")
+METRICS = {"accuracy": HIGHER, "balanced_accuracy": HIGHER, "macro_f1": HIGHER, "roc_auc": HIGHER, "log_loss": LOWER}
 LOSS = "cross_entropy"
 LOSSES = ("cross_entropy",)
 PROBLEM_TYPE = "single_label_classification"

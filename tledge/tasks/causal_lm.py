@@ -13,15 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge import metrics
-from tledge.tasks import Outputs
+from tledge.tasks import LOWER, Outputs
 
 INPUT = "text"
 INPUT_COLUMN = "text"
 LABEL_COLUMN = ""
 NEEDS_LABEL = False
 METRIC = "loss"
-METRICS = ("loss", "perplexity", "bits_per_byte")
-LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_byte")
+METRICS = {"loss": LOWER, "perplexity": LOWER, "bits_per_byte": LOWER}
 LOSS = "cross_entropy"
 LOSSES = ("cross_entropy",)
 OPTIMUM_TASK = "text-generation"

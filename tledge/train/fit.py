@@ -80,6 +80,7 @@ def fit(
     objective: Objective,
     score: Score,
     metric: str,
+    lower_is_better: bool,
     groups: list[dict[str, Any]],
     epochs: float,
     settings: Training,
@@ -87,7 +88,6 @@ def fit(
     folder: Path,
     progress: Progress,
     section: str = "finetune",
-    lower_is_better: bool = False,
     output: str = "logits",
     base_rate: float | None = None,
     decodes: bool = False,
@@ -108,6 +108,7 @@ def fit(
         objective: outputs, labels and what their sum is divided by to the loss; see `supervised`.
         score: outputs and targets to metrics; `metric` picks the best epoch.
         metric: a key of what `score` gives.
+        lower_is_better: whether `metric` is to be small.
         groups: parameter groups with their learning rates; with `base_rate` the rates are set in place.
         epochs: passes over `train`.
         settings: the recipe's section about this training.
@@ -115,7 +116,6 @@ def fit(
         folder: where checkpoints, TensorBoard logs and the result are kept.
         progress: shown by optimizer steps.
         section: the name of `settings` in the recipe, for messages.
-        lower_is_better: whether `metric` is to be small.
         output: the key of the module's outputs in eval mode, and of what `score` takes.
         base_rate: the learning rate that `groups` are made for, when a range test shall find it anew; all their rates
             are then multiplied by the same factor.

@@ -72,9 +72,9 @@ class LanguageCourse:
 
     def teach(self, student: Any, *, with_teacher: bool, seed: int, folder: Path, phase: str) -> Any:
         """Train a student in place."""
-        from tledge import model, tasks, train
+        from tledge import model, train
 
-        task, settings, metric = self.job.task, self.settings, self.job.metric
+        task, settings = self.job.task, self.settings
         rows = train.TokenBlocks(self.blocks.train)
         ours, theirs = (list(model.block_list(each)[1]) for each in (student, self.teacher))
         pairing = paired(settings, ours, theirs)
@@ -91,8 +91,8 @@ class LanguageCourse:
             problem_type=task.PROBLEM_TYPE,
             hard_loss=None,
             score=partial(scored, bytes_per_token=self.blocks.bytes_per_token["validation"]),
-            metric=metric,
-            lower_is_better=tasks.lower_is_better(task, metric),
+            metric=self.job.metric,
+            lower_is_better=self.job.lower_is_better,
             label_weights=None,
             groups=groups,
             base_rate=base_rate,

@@ -70,7 +70,7 @@ def stage(job: Job, folder: Path) -> str:
 def _fit(job: Job, phase: Any, blocks: Any, folder: Path) -> Any:
     from tledge import train as training
 
-    settings, metric = job.recipe.finetune, job.metric
+    settings = job.recipe.finetune
     return training.fit(
         training.NextToken(phase.module, label_smoothing=settings.label_smoothing, on_training=phase.on_training),
         training.TokenBlocks(blocks.train),
@@ -79,8 +79,8 @@ def _fit(job: Job, phase: Any, blocks: Any, folder: Path) -> Any:
         note=phase.note,
         objective=training.language_lesson,
         score=partial(scored, bytes_per_token=blocks.bytes_per_token["validation"]),
-        metric=metric,
-        lower_is_better=tasks.lower_is_better(job.task, metric),
+        metric=job.metric,
+        lower_is_better=job.lower_is_better,
         output="token_losses",
         groups=phase.groups,
         epochs=phase.epochs,
