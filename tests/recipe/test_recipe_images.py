@@ -75,7 +75,7 @@ def test_what_changes_images_is_known(load, setting: str) -> None:
     [
         (["bench.length=[32]"], "image_classification", "bench.length: images have no length; remove the key"),
         (["metric=acuracy"], "image_classification", "metric: got 'acuracy', but image_classification is judged by one "
-         "of accuracy, balanced_accuracy, macro_f1, roc_auc; did you mean 'accuracy'?"),
+         "of accuracy, balanced_accuracy, macro_f1, roc_auc, log_loss; did you mean 'accuracy'?"),
         (["finetune.loss=mse"], "image_classification", "finetune.loss: got 'mse', but image_classification trains "
          "with cross_entropy"),
         (["finetune.loss=hubert"], "image_regression", "finetune.loss: got 'hubert', but image_regression trains with "
