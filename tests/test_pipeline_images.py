@@ -61,6 +61,28 @@ def test_the_command_line_predicts_files(finished, capfd):
     assert [answer["label"] for answer in answers] == ["brick", "leaf"]
 
 
+def test_photos_behind_a_table_that_change_are_read_again(finished, tmp_path, cache):
+    folder, _, _ = finished
+    shutil.copytree(folder / "photos", tmp_path / "photos")
+    rows = [(path, path.parent.name) for path in sorted((tmp_path / "photos").rglob("*.*"))]
+    lines = ["image,label", *(f"{path.relative_to(tmp_path)},{label}" for path, label in rows)]
+    (tmp_path / "rows.csv").write_text("\n".join(lines) + "\n")
+    settings = [f"data.train={tmp_path / 'rows.csv'}", "data.columns={image: image, label: label}"]
+    recipe, said = load_recipe(folder / "recipe.yaml", settings), []
+    for change in (False, False, True):
+        if change:
+            rows[3][0].write_bytes(rows[8][0].read_bytes())
+        said.clear()
+        pipeline.run(recipe, tmp_path / "run", until="data", say=said.append)
+        if change:
+            assert said[0] == "data: again, since files that its rows name have changed"
+        else:
+            assert said[0] == "data: already done" or (tmp_path / "run" / "data").exists()
+    assert said[1].startswith("data: 3 labels") or said[1].startswith("data: 2 labels")
+    pipeline.run(recipe, tmp_path / "run", until="data", say=said.append)
+    assert said[-1] == "data: already done"
+
+
 def test_the_bundle_verifies(finished, capfd):
     assert call(capfd, "verify", finished[1]).code == 0
 

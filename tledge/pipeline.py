@@ -89,29 +89,76 @@ def run(
     if fp32_only:
         recipe = recipe.model_copy(update={"quantize": recipe.quantize.model_copy(update={"schemes": []})})
     job = Job(recipe, folder, progress, say if processes.is_main() else lambda line: None)
+    _require_own(folder)
     with _held(folder):
-        if processes.is_main():
-            _save(own, folder)
-        if processes.is_main() and not job.stage("train").exists():
-            hub.check(recipe.model.backbone, kind=recipe.kind, revision=recipe.model.revision)
-        _run_stages(job, until)
+        if fp32_only and _is_current(own, folder, "quantize"):
+            job = Job(own, folder, job.progress, job.say)  # all variants are there, and stay
+        with _recipe_saved(own, folder) if processes.is_main() else nullcontext():
+            if processes.is_main() and not job.stage("train").exists():
+                hub.check(recipe.model.backbone, kind=recipe.kind, revision=recipe.model.revision)
+            _run_stages(job, until)
     return folder
 
 
+def _require_own(folder: Path) -> None:
+    """Refuse a folder that holds something in the place of a stage, or a recipe, that no run wrote.
+
+    Raises:
+        RecipeError: it does.
+    """
+    for name in ("recipe.yaml", *STAGES):
+        told = folder / run_folder.RECORDS / ("" if name == "recipe.yaml" else f"{name}.json")
+        if os.path.lexists(folder / name) and not told.exists():
+            raise RecipeError(
+                f"the run folder {folder} holds {name!r}, which is no run's and would be replaced; choose another "
+                "folder: --out"
+            )
+
+
+def _is_current(recipe: Recipe, folder: Path, until: str) -> bool:
+    """Whether every stage of a run up to one is whole, and of this recipe."""
+    job = Job(recipe, folder)
+    return all(_why_again(job, name, plan) == "" for name, plan in _plans(recipe, until))
+
+
+@contextmanager
+def _recipe_saved(recipe: Recipe, folder: Path) -> Iterator[None]:
+    """The recipe as the run's own; the one before it again where an error comes before any stage was made."""
+    path = folder / "recipe.yaml"
+    before = path.read_bytes() if path.exists() else None
+    states = {name: run_folder.record(folder, name) for name in STAGES}
+    _save(recipe, folder)
+    try:
+        yield
+    except TledgeError:
+        if before is not None and states == {name: run_folder.record(folder, name) for name in STAGES}:
+            path.write_bytes(before)
+        raise
+
+
 def _run_stages(job: Job, until: str) -> None:
-    keys: dict[str, str] = {}
-    for i, name in enumerate(STAGES[: STAGES.index(until) + 1]):
-        if name in ("baseline", "distill") and getattr(job.recipe, name) is None:
+    asked = dict(_plans(job.recipe, until))
+    for name in STAGES[: STAGES.index(until) + 1]:
+        if name not in asked:
             _forget(job.folder, name)
             continue
-        after = {each: keys[each] for each in _AFTER.get(name, STAGES[max(0, i - 1) : i]) if each in keys}
-        plan = _plan(name, job.recipe, after)
-        keys[name] = plan.key
         if not processes.is_main() and name not in _TOGETHER:
             break
-        _run_stage(job, name, plan)
+        _run_stage(job, name, asked[name])
     if processes.is_main():
         _tell_stale(job, until)
+
+
+def _plans(recipe: Recipe, until: str) -> Iterator[tuple[str, _Plan]]:
+    """The stages that a recipe asks for up to one, in their order, with what each is to be made of."""
+    keys: dict[str, str] = {}
+    for i, name in enumerate(STAGES[: STAGES.index(until) + 1]):
+        if name in ("baseline", "distill") and getattr(recipe, name) is None:
+            continue
+        after = {each: keys[each] for each in _AFTER.get(name, STAGES[max(0, i - 1) : i]) if each in keys}
+        plan = _plan(name, recipe, after)
+        keys[name] = plan.key
+        yield name, plan
 
 
 def _tell_stale(job: Job, until: str) -> None:
@@ -180,11 +227,13 @@ def _save(recipe: Recipe, folder: Path) -> None:
 
 
 def _run_stage(job: Job, name: str, plan: _Plan) -> None:
-    aside = job.folder / f"{name}.partial"
+    aside = job.folder / _partial(name)
     with _main_first() if name in _TOGETHER else nullcontext():
         why = _why_again(job, name, plan)
         if why == "":
             job.say(f"{name}: already done")
+            if processes.is_main():
+                _drop_partial(job.folder, name)
             return
         if processes.is_main():
             if why:
@@ -231,7 +280,7 @@ def _why_again(job: Job, name: str, plan: _Plan) -> str | None:
     `None` where that needs no word: it was never whole, or it only follows a stage before it that was made again.
     """
     found = run_folder.record(job.folder, name)
-    if not job.stage(name).exists() or (job.folder / f"{name}.partial").exists() or "files" not in found:
+    if not job.stage(name).exists() or "files" not in found:
         return None
     if found.get("key") != plan.key:
         changed = run_folder.changes(found.get("settings") or {}, plan.settings)
@@ -239,17 +288,22 @@ def _why_again(job: Job, name: str, plan: _Plan) -> str | None:
         return changed or (None if follows else "files that it reads have changed")
     if run_folder.stale(job.folder, name):
         return None
-    return run_folder.damaged(job.stage(name), found["files"])
+    if damaged := run_folder.damaged(job.stage(name), found["files"]):
+        return damaged
+    if "named" in found and found["named"] != _named(job, job.stage(name)):
+        return "files that its rows name have changed"
+    return ""
 
 
 def _prepare(job: Job, name: str, plan: _Plan) -> None:
     """An empty folder to write into; for a stage that resumes, the half-written one if it was made for this key."""
-    aside = job.folder / f"{name}.partial"
-    same = run_folder.record(job.folder, name).get("key") == plan.key and not run_folder.stale(job.folder, name)
+    aside = job.folder / _partial(name)
+    half = _partial(name)
+    same = run_folder.record(job.folder, half).get("key") == plan.key and not run_folder.stale(job.folder, half)
     if not (name in _RESUMES and aside.is_dir() and same):
         _clear(aside)
         aside.mkdir()
-    _write_record(job, name, plan, {})
+    _write_record(job, half, plan, {})
     for ahead in _AHEAD.get(name, ()):
         found = run_folder.record(job.folder, ahead).get("files")
         if found is None or run_folder.damaged(job.stage(ahead), found):
@@ -282,19 +336,32 @@ def _write_record(job: Job, name: str, plan: _Plan, facts: Mapping[str, Any]) ->
 
 
 def _finish(job: Job, name: str, plan: _Plan, seconds: float, line: str) -> None:
-    home, aside = job.stage(name), job.folder / f"{name}.partial"
-    facts = {"seconds": round(seconds, 1), "tledge": tledge.__version__, "result": line}
+    home, aside = job.stage(name), job.folder / _partial(name)
+    facts: dict[str, Any] = {"seconds": round(seconds, 1), "tledge": tledge.__version__, "result": line}
+    if name == "data":
+        facts["named"] = _named(job, aside)
     _write_record(job, name, plan, facts | {"files": run_folder.files(aside)})
     _clear(home)
     os.replace(aside, home)
+    _drop_partial(job.folder, name)
     job.say(f"{name}: {line} ({seconds:.1f} s)")
 
 
 def _forget(folder: Path, name: str) -> None:
     """Remove what an earlier recipe of this run asked for and this one does not."""
-    for each in (folder / name, folder / f"{name}.partial"):
-        _clear(each)
-    (folder / "stages" / f"{name}.json").unlink(missing_ok=True)
+    _clear(folder / name)
+    (folder / run_folder.RECORDS / f"{name}.json").unlink(missing_ok=True)
+    _drop_partial(folder, name)
+
+
+def _partial(name: str) -> str:
+    """What a stage is called while it is half-written: its folder, and its record, beside those of the whole one."""
+    return f"{name}.partial"
+
+
+def _drop_partial(folder: Path, name: str) -> None:
+    _clear(folder / _partial(name))
+    (folder / run_folder.RECORDS / f"{_partial(name)}.json").unlink(missing_ok=True)
 
 
 def _clear(path: Path) -> None:
@@ -325,6 +392,12 @@ def _plan(name: str, recipe: Recipe, after: Mapping[str, str]) -> _Plan:
         parts.append(None if student.budget is None else whole["bench"])  # candidates are timed at its first setting
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return _Plan(key, after, settings)
+
+
+def _named(job: Job, folder: Path) -> str:
+    """The hash of the sizes and times of the files that rows only name, such as the images behind a table's paths."""
+    stamps = [(path, _stamp(path)) for path in job.rows.files(folder)]
+    return hashlib.sha256(json.dumps(stamps).encode()).hexdigest()
 
 
 def _stamp(source: object) -> list[tuple[str, int, int]]:

@@ -4,7 +4,7 @@ from tledge.data.language import Blocks, open_blocks, pack, tokenizer_digest
 from tledge.data.load import load
 from tledge.data.look import Preview, look
 from tledge.data.sources.image_folder import split_folders
-from tledge.data.stored import DataReport, Splits, open_splits
+from tledge.data.stored import DataReport, Splits, named_files, open_splits
 from tledge.data.unlabelled import open_unlabelled
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Splits",
     "load",
     "look",
+    "named_files",
     "open_blocks",
     "open_splits",
     "open_unlabelled",

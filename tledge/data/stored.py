@@ -13,6 +13,7 @@ import datasets
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tledge import artifacts
 from tledge.artifacts import read_json
@@ -92,6 +93,17 @@ def open_splits(folder: Path) -> Splits:
     # Our own files, one a split: `datasets.load_from_disk` cannot read a split without rows.
     rows = {name: datasets.Dataset.from_file(str(folder / f"{name}.arrow")) for name in SPLITS}
     return Splits(**rows, labels=report.labels, report=report)
+
+
+def named_files(folder: Path) -> list[str]:
+    """The local files that the rows of the splits in a folder name, sorted: images that are not stored themselves."""
+    found: set[str] = set()
+    for name in SPLITS:
+        rows = datasets.Dataset.from_file(str(folder / f"{name}.arrow")).data.table
+        for column in rows.columns:
+            if pa.types.is_struct(column.type) and column.type.get_field_index("path") >= 0:
+                found.update(path for path in pc.struct_field(column, "path").to_pylist() if path)
+    return sorted(found)
 
 
 def write(tables: Mapping[str, Table], parts: Mapping[str, npt.NDArray[np.int8]], column: str, folder: Path) -> None:
