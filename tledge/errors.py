@@ -125,11 +125,11 @@ class StorageError(TledgeError):
             words, code, where, why = str(error), None, "", str(error)
             if isinstance(error, OSError):
                 code, where, why = error.errno, f"{error.filename}: " if error.filename else "", error.strerror or words
-            if code in (errno.ENOSPC, errno.EDQUOT) or _FULL.search(words):
+            if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or _FULL.search(words):
                 return cls(
-                    f"{where}the disk is full; what was finished is kept: free some space and give the same command "
-                    "again, or choose other places: --out for the run, TMPDIR for temporary files, TLEDGE_CACHE for "
-                    "the cache"
+                    f"{where}the disk is full, or takes no file of this size; what was finished is kept: free some "
+                    "space and give the same command again, or choose other places: --out for the run, TMPDIR for "
+                    "temporary files, TLEDGE_CACHE for the cache"
                 )
             if code == errno.EROFS or isinstance(error, PermissionError):
                 return cls(f"{where}{why}; choose a place that can be read and written")
@@ -140,7 +140,8 @@ class StorageError(TledgeError):
 
 
 _FULL = re.compile(
-    r"No space left on device|Disk quota exceeded|\d+ requested and \d+ written|PytorchStreamWriter failed writing"
+    r"No space left on device|Disk quota exceeded|File too large|\d+ requested and \d+ written|"
+    r"PytorchStreamWriter failed writing"
 )
 
 

@@ -60,6 +60,8 @@ def test_all_rows_are_counted_and_broken_ones_apart(tmp_path: Path, rows: Rows, 
             "text,b\nx,1.5\ny,2.5\nz,3.5\n",
             "no column looks like a label, and 'b' holds numbers: to estimate them, give --task text_regression",
         ),
+        ("text,label\na b,x\nc d,x\n", "the column 'label' holds 'x' alone; expected rows of two labels or more"),
+        ("text,kind\na b,x\nbroken\n", "(1 of the rows that were read are broken: t.csv:3: expected 2 cells"),
         ("text,label\nbroken\n", "has no usable row: t.csv:2: expected 2 cells"),
     ],
 )
@@ -68,6 +70,12 @@ def test_what_cannot_be_guessed_is_said(tmp_path: Path, content: str, said: str)
     with pytest.raises(DataError) as caught:
         data.look("t.csv", base=tmp_path)
     assert said in str(caught.value)
+
+
+def test_numbers_are_labels_where_the_task_says_so(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\na b,1.0\nc d,2.0\ne f,1.0\n")
+    seen = data.look("t.csv", base=tmp_path, task="text_classification")
+    assert (seen.label_column, seen.labels) == ("label", {"1.0": 2, "2.0": 1})
 
 
 def test_a_text_file_is_for_a_language_model(tmp_path: Path) -> None:

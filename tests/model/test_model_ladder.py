@@ -30,7 +30,7 @@ def climb(pretrained, tmp_path):
                     train.fit(
                         phase.module, phase.train, phase.validation, phase=phase.name, note=phase.note,
                         objective=train.supervised(plugins.load(losses.__name__, TASK.LOSS).loss),
-                        score=TASK.score, metric=TASK.METRIC,
+                        score=TASK.score, metric=TASK.METRIC, lower_is_better=False,
                         groups=phase.groups, epochs=phase.epochs, settings=settings, random_seed=0,
                         folder=tmp_path / name / phase.name, progress=silent, base_rate=phase.base_rate,
                     )

@@ -73,7 +73,7 @@ def climb(tmp_path):
                             ),
                             mixed=changes.mixes_images,
                         ),
-                        score=chosen.score, metric=chosen.METRIC,
+                        score=chosen.score, metric=chosen.METRIC, lower_is_better=False,
                         groups=phase.groups, epochs=phase.epochs, settings=settings, random_seed=0,
                         folder=tmp_path / name / phase.name, progress=progress, base_rate=phase.base_rate,
                         decodes=phase.decodes, mix=train.Mix(changes, 2) if changes.mixes_images else None,

@@ -53,6 +53,26 @@ def test_a_wrappers_prefix_is_taken_off_and_told(prefix, pretrained, tmp_path):
     assert "were found by their names without" in note
 
 
+def test_more_blocks_than_the_config_counts_are_refused(pretrained, tmp_path):
+    folder = copied(pretrained, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"num_hidden_layers": 1}))
+    assert "of blocks that its config.json does not count, such as 'encoder.layer.1." in complaint(folder)
+
+
+def test_what_is_not_used_is_told(pretrained, tmp_path):
+    folder = copied(pretrained, tmp_path)
+    rewrite(folder, lambda tensors: tensors | {"extra.weight": torch.zeros(5)})
+    assert model.load_backbone(str(folder)).notes == (f"not used of {folder}: 1 tensors: extra.weight",)
+
+
+def test_a_folder_without_a_tokenizer_is_told(pretrained, tmp_path):
+    folder = copied(pretrained, tmp_path)
+    for name in ("tokenizer.json", "vocab.txt"):
+        (folder / name).unlink(missing_ok=True)
+    assert "has no tokenizer: expected tokenizer.json" in complaint(folder)
+
+
 def test_names_of_compiled_layers_are_found(pretrained, tmp_path):
     folder = copied(pretrained, tmp_path)
     renamed(folder, lambda name: name.replace("layer.1.", "layer.1._orig_mod."))

@@ -75,7 +75,7 @@ def look(reference: str, *, base: Path, task: str | None = None, separator: str 
     with quiet():
         source = open_source(reference, "data", Options(), base=base)
         rows = source.read(None)
-        sample, n_broken = _sample(source.name, rows)
+        sample, n_broken, broken = _sample(source.name, rows)
         values = {column: [row.cells[column] for row in sample if _filled(row, column)] for column in source.columns}
         kinds = {column: _kind(of) for column, of in values.items()}
         if source.is_one_text and asked is None:
@@ -91,9 +91,12 @@ def look(reference: str, *, base: Path, task: str | None = None, separator: str 
             if flags and given and (asked is None or asked.PROBLEM_TYPE == "multi_label_classification"):
                 return _flagged(source, chain(sample, rows), kinds, f"{kind}_multilabel", given, flags, n_broken)
             label = _number_column(values, given) if is_regression else _label_column(values, given, separator)
+        if not label and asked is not None:  # numbers are labels where the task says so
+            label = _named(_LABEL_NAMES, [column for column, of in values.items() if len({*map(str, of)}) > 1])
         if not given or not label:
             number = "" if is_regression or not given else _number_column(values, given)
-            raise DataError(_not_found(source, kind, "a number" if is_regression else "a label", given, number))
+            told = _not_found(source, kind, "a number" if is_regression else "a label", given, number)
+            raise DataError(f"{_only_one(source, values) or told}{broken}")
         is_folder = source.path is not None and source.path.is_dir()
         several = not is_folder and any(isinstance(value, list) or separator in str(value) for value in values[label])
         counts: Counter[str] = Counter()
@@ -198,8 +201,20 @@ def _not_found(source: Source, kind: str, label: str, given: str, number: str = 
     )
 
 
-def _sample(name: str, rows: Any) -> tuple[list[Row], int]:
-    """The first whole rows, and how many broken ones stood between them."""
+def _only_one(source: Source, values: Mapping[str, Sequence[Any]]) -> str:
+    """That a column with a telling name holds one label alone, in words; empty where none does."""
+    column = _named(_LABEL_NAMES, values)
+    names = {str(value) for value in values.get(column, ())}
+    if len(names) != 1:
+        return ""
+    return (
+        f"{source.name}: the column {column!r} holds {names.pop()!r:.60} alone; expected rows of two labels or more, "
+        "to tell them apart"
+    )
+
+
+def _sample(name: str, rows: Any) -> tuple[list[Row], int, str]:
+    """The first whole rows, how many broken ones stood between them, and what the first of those is, in words."""
     sample: list[Row] = []
     broken: list[Row] = []
     for row in rows:
@@ -209,7 +224,8 @@ def _sample(name: str, rows: Any) -> tuple[list[Row], int]:
     if not sample:
         why = f": {broken[0].name}: {broken[0].problem.detail}" if broken and broken[0].problem else ""
         raise DataError(f"{name} has no usable row{why}")
-    return sample, len(broken)
+    first = f" ({len(broken)} of the rows that were read are broken: {broken[0].name}: " if broken else ""
+    return sample, len(broken), f"{first}{broken[0].problem.detail})" if broken and broken[0].problem else ""
 
 
 def _filled(row: Row, column: str) -> bool:

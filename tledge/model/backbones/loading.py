@@ -15,6 +15,7 @@ from tledge.errors import ModelError
 from tledge.model.names import INSIDE, prefixes, unwrapped
 
 _SHOWN = 3
+_NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 _USUAL: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
 
 
@@ -62,7 +63,20 @@ def pretrained(
     if misfit is not None and free is not None:
         raise ModelError(misfit)
     check_finite(best.module, reference)
-    return Loaded(best.module.eval(), tuple(sorted(best.missing)), misfit, (note,) if note else ())
+    _require_all_blocks(best, reference)
+    unused = [f"not used of {reference}: {listed(tensors=sorted(best.unexpected))}"] if best.unexpected else []
+    return Loaded(best.module.eval(), tuple(sorted(best.missing)), misfit, (*([note] if note else []), *unused))
+
+
+def _require_all_blocks(found: _Attempt, reference: str) -> None:
+    """Refuse a checkpoint with more blocks than the module has: as half a model it would train without a word."""
+    known = {_NUMBER.sub("N", name) for name in found.module.state_dict()}
+    more = sorted(name for name in found.unexpected if _NUMBER.search(name) and _NUMBER.sub("N", name) in known)
+    if more:
+        raise ModelError(
+            f"model.backbone: {reference!r} has {len(more)} tensors of blocks that its config.json does not count, "
+            f"such as {more[0]!r}; expected as many blocks as the weights have: mend the number of layers there"
+        )
 
 
 def check_finite(module: nn.Module, reference: str, key: str = "model.backbone") -> None:

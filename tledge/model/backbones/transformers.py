@@ -20,7 +20,7 @@ from tledge.model.backbones.folder import check as check_folder
 from tledge.model.backbones.folder import check_not_quantized
 from tledge.model.backbones.loading import Loaded
 from tledge.model.backbones.loading import pretrained as pretrained_module
-from tledge.model.backbones.vocabulary import check_rows, fits
+from tledge.model.backbones.vocabulary import check_rows, fits, no_tokenizer
 
 UNUSED_PARTS = ("pooler.",)
 """How names of a body begin that checkpoints often lack, and that are not run unless a recipe asks for them."""
@@ -63,6 +63,8 @@ def load(reference: str, *, revision: str | None = None, pretrained: bool = True
         loaded = pretrained_module(AutoModel, place, reference=reference, config=config, free=UNUSED_PARTS, **options)
         tokenizer = AutoTokenizer.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        if "backend tokenizer" in str(error):  # which is made of the files of a vocabulary
+            raise ModelError(no_tokenizer(reference)) from error
         raise ModelError(explain(reference, error)) from error
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(
