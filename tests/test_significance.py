@@ -3,6 +3,7 @@ import pytest
 from scipy.stats import binomtest
 
 from tledge import significance, tasks
+from tledge.artifacts import ACCEPT, INCONCLUSIVE
 from tledge.errors import DataError
 
 SINGLE = tasks.load("text_classification")
@@ -49,11 +50,19 @@ def test_a_drop_of_five_points_on_500_rows_is_real(truth):
     assert (found.other, found.rows, found.reference) == (0.95, 500, "old")
 
 
-def test_the_same_answers_have_no_drop_and_no_interval(truth):
-    same = answers(truth, slice(0, 50))
+@pytest.mark.parametrize("rows", [1, 30, 200])
+def test_the_same_answers_have_no_drop_and_an_interval_that_the_rows_allow(rows, truth):
+    same = {"logits": answers(truth, slice(0, 50))["logits"][:rows]}
     for metric in ("accuracy", "macro_f1"):
-        found = pair(SINGLE, metric, same, same, truth)
-        assert (found.drop, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+        found = pair(SINGLE, metric, same, same, truth[:rows])
+        assert (found.drop, found.p_value) == (0, 1)
+        assert (found.high, -found.low) == pytest.approx([1.96**2 / (rows + 1.96**2)] * 2, rel=1e-3)
+
+
+def test_a_few_rows_that_all_agree_prove_nothing(truth):
+    same = {"logits": answers(truth, slice(0, 0))["logits"][:22]}
+    assert significance.decide(pair(SINGLE, "accuracy", same, same, truth[:22]), 0.01) == INCONCLUSIVE
+    assert significance.decide(pair(SINGLE, "accuracy", same, same, truth[:22]), 0.15) == ACCEPT
 
 
 def test_swapping_the_two_turns_the_drop_around(truth):
@@ -63,14 +72,34 @@ def test_swapping_the_two_turns_the_drop_around(truth):
     assert one.p_value == other.p_value
 
 
-def test_the_interval_of_a_drop_holds_the_true_drop_in_about_95_of_100_samples():
+@pytest.mark.parametrize(
+    ("rows", "chances"), [(400, (0.05, 0.03)), (30, (0.05, 0.03)), (100, (0.01, 0.0)), (50, (0.3, 0.1))]
+)
+def test_the_interval_of_a_drop_holds_the_true_drop_in_about_95_of_100_samples(rows, chances):
     rng = np.random.default_rng(1)
     held = 0
-    for seed in range(300):
-        lost, won, _ = rng.multinomial(400, [0.05, 0.03, 0.92])
-        low, high = np.quantile(significance._share_drops(lost, won, 400, seed), (0.025, 0.975))
-        held += low <= 0.02 <= high
-    assert 0.91 <= held / 300 <= 0.98
+    for _ in range(1000):
+        lost, won, _ = rng.multinomial(rows, [*chances, 1 - sum(chances)])
+        low, high = significance.tango(int(lost), int(won), rows)
+        held += low <= chances[0] - chances[1] <= high
+    assert held / 1000 >= 0.92
+
+
+@pytest.mark.parametrize(("lost", "won", "rows"), [(11, 4, 449), (1, 0, 1), (0, 7, 9), (53, 16, 1600)])
+def test_the_ends_of_the_interval_are_where_the_score_test_is_just_significant(lost, won, rows):
+    """The score test of a difference by its own maximum of the likelihood, found on a fine grid."""
+    low, high = significance.tango(lost, won, rows)
+    assert low < (lost - won) / rows < high or rows == 1
+    assert significance.tango(won, lost, rows) == pytest.approx((-high, -low), abs=1e-9)
+    for difference in {low, high} - {1.0, -1.0}:
+        chance = np.linspace(max(0.0, -difference), min(1.0, (1 - difference) / 2), 200_001)[1:-1]  # of won alone
+        rest = 1 - 2 * chance - difference
+        parts = ((lost, chance + difference), (won, chance), (rows - lost - won, rest))
+        with np.errstate(divide="ignore"):
+            likelihood = sum(count * np.log(share) for count, share in parts if count)
+        best = chance[np.nanargmax(likelihood)]
+        z = (lost - won - rows * difference) / np.sqrt(rows * (2 * best + difference * (1 - difference)))
+        assert abs(z) == pytest.approx(1.96, abs=0.02)
 
 
 def test_other_metrics_are_compared_by_a_paired_bootstrap_with_a_seed(truth):

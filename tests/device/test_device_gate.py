@@ -9,11 +9,10 @@ import pytest
 from loopback import free_port
 from tiny_project import call
 
-from tledge import artifacts, device
+from tledge import answers, artifacts, device
 from tledge.errors import InputError, RecipeError
 from tledge.gate import sent
 from tledge.gate.budget import load
-from tledge.gate.rows import save_answers
 
 SHORT = ("--length", "8", "--duration", "0.5", "--for", "p50")
 
@@ -70,7 +69,7 @@ def test_the_answers_of_runs_are_taken_along(gate, budget, tiny, tmp_path):
         folder.mkdir(parents=True)
         tiny.write(tmp_path / run / "bundle")
         hashes, targets = np.arange(9, dtype=np.uint64), np.arange(9) % 3
-        save_answers(folder, hashes, targets, {"int8": {"logits": np.eye(3, dtype=np.float32)[targets]}})
+        answers.save(folder, hashes, targets, {"int8": {"logits": np.eye(3, dtype=np.float32)[targets]}})
     verdict = gate(tmp_path / "new", budget("max_metric_drop: 0.9"), against=tmp_path / "old")
     [found] = [each for each in verdict.findings if each.limit == "max_metric_drop"]
     assert found.measured == 0.0

@@ -68,6 +68,14 @@ def test_a_size_alone_makes_a_record():
     assert (record.variant, record.size_mb, record.batch) == ("int8", 23.3, None)
 
 
+def test_a_file_that_is_no_history_is_left_as_it_is(tmp_path):
+    path = tmp_path / "rows.csv"
+    path.write_text("text,label\na,b\n")
+    with pytest.raises(DataError, match="is no history"):
+        history.append(path, verdict())
+    assert path.read_text() == "text,label\na,b\n"
+
+
 def test_what_was_appended_comes_back(tmp_path):
     path = tmp_path / "new" / "history.jsonl"
     history.append(path, verdict())

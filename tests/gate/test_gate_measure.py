@@ -6,13 +6,13 @@ import language_bundle
 import numpy as np
 import pytest
 
-from tledge import artifacts, bundle
+from tledge import answers, artifacts, bundle
 from tledge.artifacts import ACCEPT, ANOMALOUS, INCONCLUSIVE, REGRESSION, Comparison, Footprint, LatencyRatio
 from tledge.bench.compare import Setting
 from tledge.bundle import golden
-from tledge.errors import BundleError, InputError, RecipeError
+from tledge.errors import BundleError, DataError, InputError, RecipeError
 from tledge.gate import measure as measure_
-from tledge.gate import rows, scoring
+from tledge.gate import scoring
 from tledge.gate.budget import Budget, RowsFile, Scope
 from tledge.gate.judge import judge
 from tledge.gate.measurements import Measurements
@@ -195,7 +195,7 @@ def test_a_bundle_with_worse_answers_is_a_regression_and_a_far_better_one_anomal
 
 def test_calibration_rows_among_the_evaluation_rows_are_anomalous(tiny, tmp_path, labelled):
     text = json.loads(labelled.read_text().splitlines()[3])["text"]
-    digits = rows.hexadecimal(rows.hashes_of([text, "another"]))
+    digits = answers.hexadecimal(answers.hashes_of([text, "another"]))
     tiny.write(tmp_path / "b", provenance=bundle.Provenance("0.1.0", "", calibration=digits))
     assert bundle.load(tmp_path / "b").provenance.calibration == digits
     measured, verdict = gate(tmp_path / "b", {"min_metric": 0.1}, rows=labelled)
@@ -227,7 +227,7 @@ class Run:
         logits[:broken] = np.inf
         right = {"logits": (np.eye(3)[np.array(targets)] * 4).astype(np.float32)}
         outputs = {"fp32": right, "int8": {"logits": logits}}
-        rows.save_answers(self.folder / "quantize", rows.hashes_of(texts), np.array(targets), outputs)
+        answers.save(self.folder / "quantize", answers.hashes_of(texts), np.array(targets), outputs)
         return self.folder
 
 
@@ -334,6 +334,25 @@ def test_parity_without_torchs_outputs_is_inconclusive(tiny, tmp_path):
     assert "no golden outputs of torch" in verdict.findings[0].reason
 
 
+def test_a_bundle_that_is_not_as_it_was_written_is_not_judged(tiny_bundle, tmp_path):
+    shutil.copytree(tiny_bundle, tmp_path / "whole")
+    graph = tiny_bundle / "onnx" / "model_int8.onnx"
+    data = bytearray(graph.read_bytes())
+    data[-1] ^= 1
+    graph.write_bytes(data)
+    for new, old in ((tiny_bundle, None), (tmp_path / "whole", tiny_bundle)):
+        with pytest.raises(BundleError, match=r"is not as it was written \(changed: onnx/model_int8.onnx\)"):
+            gate(new, {"size_mb": 1}, against=old)
+
+
+def test_answers_of_another_graph_do_not_count(tmp_path):
+    records = {"int8": {"logits": np.eye(2, dtype=np.float32)}}
+    answers.save(tmp_path, np.arange(2, dtype=np.uint64), np.arange(2), records, {"int8": "ab" * 32})
+    assert answers.read(tmp_path, "int8", graph="ab" * 32) is not None
+    with pytest.raises(DataError, match="another graph than the bundle's gave the answers of int8"):
+        answers.read(tmp_path, "int8", graph="cd" * 32)
+
+
 def test_limits_on_time_hold_where_the_fingerprint_is_named(tiny_bundle):
     measured, verdict = gate(tiny_bundle, {"p50_ms": 1000}, machines=("ffff",))
     assert verdict.verdict == INCONCLUSIVE
@@ -413,7 +432,7 @@ def language_run(folder, rise=0.0, first=0):
         "int8": {"token_losses": losses + noise + np.float32(rise), "bytes_per_token": rate},
     }
     blocks = [np.full(16, first + i, np.int32).tobytes() for i in range(50)]
-    rows.save_answers(folder / "quantize", rows.hashes_of(blocks), np.zeros((50, 16), np.int32), outputs)
+    answers.save(folder / "quantize", answers.hashes_of(blocks), np.zeros((50, 16), np.int32), outputs)
     return folder
 
 

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from tledge import bundle, inputs, tasks
+from tledge import answers, bundle, inputs, tasks
 from tledge.errors import DataError
 from tledge.gate import rows
 from tledge.gate.budget import RowsFile
@@ -45,7 +45,7 @@ def test_rows_of_every_kind_of_file_are_the_same(read, name, text):
     assert found.values == ("the train, late", "good")
     assert found.labels == (("negative",), ("positive",))
     assert found.targets(tasks.load("text_classification"), LABELS).tolist() == [0, 2]
-    assert rows.hexadecimal(found.hashes) == tuple(sorted((digits("the train, late"), digits("good"))))
+    assert answers.hexadecimal(found.hashes) == tuple(sorted((digits("the train, late"), digits("good"))))
     assert found.name == name
 
 
@@ -133,8 +133,10 @@ def test_paths_of_images_start_from_the_files_folder(tiny_image_bundle, photos):
     found = rows.read(RowsFile(path), manifest, encoder)
     assert found.values == (photos / "red.jpg", photos / "more/green.png")
     content = (photos / "red.jpg").read_bytes()
-    assert rows.hash_of({"bytes": content, "path": None}) == rows.hash_of({"bytes": None, "path": photos / "red.jpg"})
-    assert rows.hash_of(content) == int(found.hashes[0])
+    assert answers.hash_of({"bytes": content, "path": None}) == answers.hash_of(
+        {"bytes": None, "path": photos / "red.jpg"}
+    )
+    assert answers.hash_of(content) == int(found.hashes[0])
     path.write_text("image,label\nred.jpg,red\nnone.png,green\nnotes.txt,red\n")
     with pytest.raises(DataError, match=r"rows\.csv:3: .*none\.png"):
         rows.read(RowsFile(path), manifest, encoder)
@@ -142,34 +144,34 @@ def test_paths_of_images_start_from_the_files_folder(tiny_image_bundle, photos):
 
 def test_answers_survive_a_file(tmp_path):
     rng = np.random.default_rng(0)
-    hashes, targets = rows.hashes_of(["a", "b"]), np.array([1, 0])
+    hashes, targets = answers.hashes_of(["a", "b"]), np.array([1, 0])
     outputs = {name: {"logits": rng.normal(size=(2, 3)).astype(np.float32)} for name in ("fp32", "int8_dynamic")}
-    rows.save_answers(tmp_path, hashes, targets, outputs)
-    found = rows.read_answers(tmp_path, "int8_dynamic")
+    answers.save(tmp_path, hashes, targets, outputs)
+    found = answers.read(tmp_path, "int8_dynamic")
     assert found.hashes.tolist() == hashes.tolist()
     assert found.targets.tolist() == [1, 0]
-    assert np.array_equal(found.outputs["logits"], outputs["int8_dynamic"]["logits"])
-    assert rows.read_answers(tmp_path, "fp16") is None
-    assert rows.read_answers(tmp_path / "none", "fp32") is None
+    assert np.array_equal(found.records["logits"], outputs["int8_dynamic"]["logits"])
+    assert answers.read(tmp_path, "fp16") is None
+    assert answers.read(tmp_path / "none", "fp32") is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04half"])
 def test_damaged_answers_are_told(tmp_path, content):
-    (tmp_path / rows.ANSWERS).write_bytes(content)
+    (tmp_path / answers.FILE).write_bytes(content)
     with pytest.raises(DataError, match="is damaged"):
-        rows.read_answers(tmp_path, "fp32")
+        answers.read(tmp_path, "fp32")
 
 
 def test_a_join_keeps_the_rows_of_both_in_the_first_ones_order():
-    def answers(texts):
+    def given(texts):
         scores = np.array([[len(text), ord(text[0])] for text in texts], dtype=np.float32)
-        return rows.Answers(rows.hashes_of(texts), np.array([ord(text[0]) for text in texts]), {"logits": scores})
+        return answers.Answers(answers.hashes_of(texts), np.array([ord(text[0]) for text in texts]), {"logits": scores})
 
-    ours, theirs = rows.join(answers(["d", "a", "b", "a", "c"]), answers(["b", "x", "c", "d", "a"]))
+    ours, theirs = answers.join(given(["d", "a", "b", "a", "c"]), given(["b", "x", "c", "d", "a"]))
     for each in (ours, theirs):
-        assert each.hashes.tolist() == rows.hashes_of(["d", "a", "b", "c"]).tolist()
+        assert each.hashes.tolist() == answers.hashes_of(["d", "a", "b", "c"]).tolist()
         assert [chr(target) for target in each.targets] == ["d", "a", "b", "c"]
-        assert [chr(int(score)) for score in each.outputs["logits"][:, 1]] == ["d", "a", "b", "c"]
+        assert [chr(int(score)) for score in each.records["logits"][:, 1]] == ["d", "a", "b", "c"]
 
 
 def test_a_run_stores_its_answers_and_its_bundle_names_its_calibration_rows(finished):
@@ -177,10 +179,10 @@ def test_a_run_stores_its_answers_and_its_bundle_names_its_calibration_rows(fini
     manifest = bundle.load(finished.run / "bundle")
     task = tasks.load(manifest.task)
     for variant in variants:
-        found = rows.read_answers(finished.run / "quantize", variant["name"])
-        metrics = task.score(found.outputs, found.targets)
+        found = answers.read(finished.run / "quantize", variant["name"])
+        metrics = task.score(found.records, found.targets)
         assert metrics == pytest.approx(variant["test_metrics"])
         assert len(found.hashes) == manifest.provenance.rows["test"]
     assert len(manifest.provenance.calibration) == manifest.provenance.rows["calibration"]
     assert all(len(digits) == 16 for digits in manifest.provenance.calibration)
-    assert not set(manifest.provenance.calibration) & set(rows.hexadecimal(found.hashes))
+    assert not set(manifest.provenance.calibration) & set(answers.hexadecimal(found.hashes))

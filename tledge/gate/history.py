@@ -21,6 +21,7 @@ try:
 except ImportError:  # Windows has no such lock
     fcntl = None  # type: ignore[assignment]
 
+_LONGEST_LINE = 1 << 20
 _REQUIRED = [
     each.name
     for each in dataclasses.fields(Record)
@@ -61,12 +62,21 @@ def append(path: Path, of: Verdict | BenchResult) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a+b", buffering=0) as file:
             _lock(file)
+            _require_history(file, path)
             data = (b"" if _ends_with_a_line(file) else b"\n") + lines.encode()
             written = file.write(data)
         if written != len(data):
             raise DataError(f"{path}: only {written} of {len(data)} bytes could be written; is the disk full?")
     except OSError as error:
         raise DataError(f"{path}: the history cannot be written ({error.strerror}); give another path") from None
+
+
+def _require_history(file: BinaryIO, path: Path) -> None:
+    """Refuse a file whose first line is none of a history, which would be spoilt."""
+    file.seek(0)
+    first = file.readline(_LONGEST_LINE).strip()
+    if first and not first.startswith(b"{"):
+        raise DataError(f"{path}: is no history, whose lines are JSON; give another path")
 
 
 def read(path: Path) -> tuple[Record, ...]:

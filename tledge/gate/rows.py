@@ -1,20 +1,18 @@
-"""Evaluation rows: labelled rows from a file, or the answers that a run stored for its test rows."""
+"""Evaluation rows: labelled rows from a file."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
 import numpy.typing as npt
 
 from tledge import tasks
+from tledge.answers import Hashes, hashes_of
 from tledge.bundle import Manifest
 from tledge.errors import DataError, InputError, did_you_mean
 from tledge.gate.budget import RowsFile
@@ -22,10 +20,7 @@ from tledge.inputs import Input
 from tledge.tasks import Task
 
 Array = npt.NDArray[Any]
-Hashes = npt.NDArray[np.uint64]
 
-ANSWERS = "answers.npz"
-"""In a run's folder of variants: the hashes of its test rows, their targets, and every variant's outputs."""
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
 _SHOWN = 10
@@ -46,75 +41,6 @@ class Rows:
             return task.targets([[float(cell) for cell in label] for label in self.labels], 1)
         number = {name: i for i, name in enumerate(names)}
         return task.targets([[number[name] for name in label] for label in self.labels], len(names))
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What one variant gave for some rows: a hash of each input, targets, and raw outputs by name, rows first."""
-
-    hashes: Hashes
-    targets: Array
-    outputs: Mapping[str, Array]
-
-    def take(self, rows: Array) -> Answers:
-        """Some of the rows, in their order."""
-        outputs = {name: array[rows] for name, array in self.outputs.items()}
-        return Answers(self.hashes[rows], self.targets[rows], outputs)
-
-
-def hash_of(value: Any) -> int:
-    """The first 64 bits of the SHA-256 of an input: of a text's UTF-8, or of an image file's bytes.
-
-    Args:
-        value: A text, the path of an image file, its bytes, or a mapping with its `bytes` or its `path`.
-    """
-    if isinstance(value, Mapping):
-        value = value.get("bytes") or Path(value["path"])
-    if isinstance(value, Path):
-        value = value.read_bytes()
-    content = value if isinstance(value, bytes) else str(value).encode()
-    return int.from_bytes(hashlib.sha256(content).digest()[:8], "big")
-
-
-def hashes_of(values: Sequence[Any]) -> Hashes:
-    """The hash of each input, `(rows,) uint64`."""
-    return np.fromiter((hash_of(value) for value in values), np.uint64, len(values))
-
-
-def hexadecimal(hashes: Hashes) -> tuple[str, ...]:
-    """Hashes as 16 hexadecimal digits each, sorted, each once."""
-    return tuple(f"{value:016x}" for value in sorted(set(hashes.tolist())))
-
-
-def save_answers(folder: Path, hashes: Hashes, targets: Array, outputs: Mapping[str, Mapping[str, Array]]) -> None:
-    """Write what each variant gave for the test rows; `outputs` are by variant and name, rows first."""
-    arrays = {f"output.{variant}.{name}": a for variant, by_name in outputs.items() for name, a in by_name.items()}
-    np.savez_compressed(folder / ANSWERS, hashes=hashes, targets=targets, **arrays)  # type: ignore[arg-type,unused-ignore]
-
-
-def read_answers(folder: Path, variant: str) -> Answers | None:
-    """The stored answers of a variant in a run's folder of variants, `None` where they are not stored.
-
-    Raises:
-        DataError: the file is damaged.
-    """
-    path = folder / ANSWERS
-    prefix = f"output.{variant}."
-    try:
-        with np.load(path) as stored:
-            outputs = {key.removeprefix(prefix): stored[key] for key in stored.files if key.startswith(prefix)}
-            return Answers(stored["hashes"], stored["targets"], outputs) if outputs else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is damaged: {error}; run the stage quantize again") from error
-
-
-def join(ours: Answers, theirs: Answers) -> tuple[Answers, Answers]:
-    """The rows that both have, in our order; of rows with the same input the first one counts."""
-    _, first, other = np.intersect1d(ours.hashes, theirs.hashes, return_indices=True)
-    order = np.argsort(first)
-    return ours.take(first[order]), theirs.take(other[order])
 
 
 def read(file: RowsFile, manifest: Manifest, encoder: Input) -> Rows:

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tledge import significance, tasks
+from tledge import answers, significance, tasks
+from tledge.answers import Answers
 from tledge.evaluate import score
-from tledge.gate import rows as rows_
 from tledge.gate.measurements import Quality
-from tledge.gate.rows import Answers, Rows
+from tledge.gate.rows import Rows
 from tledge.gate.side import Side
 from tledge.progress import Progress, silent
 from tledge.runtime.session import open_session, session_run
@@ -54,7 +54,7 @@ class Scoring:
         ours = self._answers(self.new, variant, provider)
         if ours is None:
             wanted = _NO_BLOCKS if self._of_language else f"{_NO_ROWS}, or"
-            missing["max_metric_drop"] = f"{wanted} run folders that have quantize/{rows_.ANSWERS}"
+            missing["max_metric_drop"] = f"{wanted} run folders that have quantize/{answers.FILE}"
             return self._stored_quality(variant, missing)
         source = self.rows.name if self.rows is not None else "the run's test split"
         found = self._once(("alone", variant, provider), lambda: self._alone(ours, source))
@@ -107,7 +107,8 @@ class Scoring:
             )
         if side.variants is None or provider != "cpu":
             return None
-        return rows_.read_answers(side.variants, variant)
+        graph = side.manifest.files[side.manifest.variant(variant).graph.path]
+        return answers.read(side.variants, variant, graph=graph)
 
     def _run(self, side: Side, variant: str, provider: str, rows: Rows) -> Answers:
         run = session_run(open_session(side.graph(variant), provider=provider))
@@ -121,17 +122,17 @@ class Scoring:
             progress=self.progress,
             description=f"Scoring {variant} of {side.title}",
         )
-        return Answers(rows.hashes, targets, evaluation.outputs)
+        return Answers(rows.hashes, targets, evaluation.records)
 
     def _alone(self, ours: Answers, source: str) -> Quality:
         finite, broken = _finite(ours)
-        low, high = significance.interval(self.task, self.metric, finite.outputs, finite.targets)
+        low, high = significance.interval(self.task, self.metric, finite.records, finite.targets)
         calibrated = {
             int(digits, 16) for side in (self.new, self.old) if side for digits in side.manifest.provenance.calibration
         }
         return Quality(
             metric=self.metric,
-            value=significance.value(self.task, self.metric, finite.outputs, finite.targets),
+            value=significance.value(self.task, self.metric, finite.records, finite.targets),
             rows=len(ours.hashes),
             source=source,
             lower_is_better=self._lower_is_better,
@@ -148,7 +149,7 @@ class Scoring:
         if self.rows is None:
             if side.manifest.labels != self.new.manifest.labels:
                 return found, "the two bundles order their labels differently; give --rows FILE"
-            ours, theirs = rows_.join(ours, theirs)
+            ours, theirs = answers.join(ours, theirs)
             if not len(ours.hashes) and self._of_language:
                 return found, "the two runs have no block of test tokens in common: their texts or tokenizers differ"
             if not len(ours.hashes):
@@ -157,7 +158,7 @@ class Scoring:
             found = dataclasses.replace(found, relabelled=int(different.sum()))
         (ours, broken), (theirs, others_broken) = _finite(ours), _finite(theirs)
         pair = significance.paired(
-            self.task, self.metric, ours.outputs, ours.targets, theirs.outputs, theirs.targets, reference=name
+            self.task, self.metric, ours.records, ours.targets, theirs.records, theirs.targets, reference=name
         )
         return dataclasses.replace(found, paired=pair, non_finite=int((broken | others_broken).sum())), ""
 
@@ -186,11 +187,11 @@ class Scoring:
         return found
 
 
-def _finite(answers: Answers) -> tuple[Answers, npt.NDArray[np.bool_]]:
+def _finite(stored: Answers) -> tuple[Answers, npt.NDArray[np.bool_]]:
     """The answers with zeros for what is no finite number, and which rows, `(rows,)`, had such."""
-    broken = np.zeros(len(answers.hashes), dtype=bool)
-    outputs = {}
-    for name, array in answers.outputs.items():
+    broken = np.zeros(len(stored.hashes), dtype=bool)
+    records = {}
+    for name, array in stored.records.items():
         broken |= ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
-        outputs[name] = np.where(np.isfinite(array), array, 0).astype(array.dtype)
-    return Answers(answers.hashes, answers.targets, outputs), broken
+        records[name] = np.where(np.isfinite(array), array, 0).astype(array.dtype)
+    return Answers(stored.hashes, stored.targets, records), broken

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tledge import answers
 from tledge import bundle as bundles
 from tledge.device.contents import Part
 from tledge.errors import DataError
 from tledge.gate.budget import Budget
 from tledge.gate.measure import QUALITY, labelled_rows
-from tledge.gate.rows import ANSWERS
 from tledge.gate.side import Side, check_comparable, open_side
 
 
@@ -22,8 +22,8 @@ def bundle(path: Path) -> Path | Part:
     folder = bundles.find(path)
     if folder == path:
         return path
-    answers = path / "quantize" / ANSWERS
-    inside = [folder, *([answers] if answers.exists() else [])]
+    stored = path / "quantize" / answers.FILE
+    inside = [folder, *([stored] if stored.exists() else [])]
     return Part(path, tuple(each.relative_to(path).as_posix() for each in inside))
 
 

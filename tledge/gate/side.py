@@ -8,7 +8,7 @@ from pathlib import Path
 from tledge import bundle, inputs
 from tledge.bench.targets import LENGTH, Target, of_bundle
 from tledge.bundle import Manifest, checksum
-from tledge.errors import InputError, did_you_mean
+from tledge.errors import BundleError, InputError, did_you_mean
 from tledge.inputs import Input
 
 
@@ -82,6 +82,10 @@ def open_side(path: Path) -> Side:
     """
     folder = bundle.find(path)
     manifest = bundle.load(folder)
+    if changed := checksum.compare(folder, manifest.files).lines():
+        raise BundleError(
+            f"{path} is not as it was written ({changed[0]}), so that no figure of it counts; copy or make it again"
+        )
     encoder = inputs.load(manifest.input.kind, folder)
     return Side(path, folder, manifest, encoder, path / "quantize" if folder != path else None)
 
