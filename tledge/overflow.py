@@ -39,7 +39,10 @@ LARGEST_PAIR = 128
 """The largest magnitude that two neighbouring weights of the same sign may sum to."""
 MATMUL, TRANSPOSED, CONV = "matmul", "transposed", "conv"
 """How stored weights lie: `(..., inputs, outputs)`, `(outputs, inputs)`, `(outputs, inputs of a group, *kernel)`."""
-MEND = "mend it with: tledge quantize FILE.onnx --overflow-fix pairs"
+MEND = (
+    "mend a run with: tledge run RUN --set quantize.overflow_fix=pairs, and a graph of another tool with: tledge "
+    "quantize FILE.onnx --overflow-fix pairs"
+)
 _SHOWN = 8
 """Layers that are named at most."""
 _MICROSOFT = "com.microsoft"

@@ -300,7 +300,8 @@ def test_int8_that_can_overflow_is_told(here, also, tiny, tmp_path, monkeypatch)
     folder = overflowing.write(tiny, tmp_path / "bundle", 65, processor=here)
     assert targets.resolve(folder).caveats() == (
         f"int8: 3 of 3 pairs of int8 weights can overflow, in 1 layer: processors that add in 16 bits{also} answer "
-        "otherwise; mend it with: tledge quantize FILE.onnx --overflow-fix pairs",
+        "otherwise; mend a run with: tledge run RUN --set quantize.overflow_fix=pairs, and a graph of another "
+        "tool with: tledge quantize FILE.onnx --overflow-fix pairs",
     )
     assert targets.resolve(folder, "fp32").caveats() == ()
 

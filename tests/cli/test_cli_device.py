@@ -169,6 +169,22 @@ def test_predict_counts_unknown_texts(tiny_bundle, tmp_path, capfd):
     assert last == "note: 2 of 3 texts are mostly unknown"
 
 
+def test_predict_says_that_texts_are_empty(tiny_bundle, tmp_path, capfd):
+    (tmp_path / "t.txt").write_text("good\n\n  \n", encoding="utf-8")
+    done = call(capfd, "predict", tiny_bundle, "--file", tmp_path / "t.txt")
+    assert len(objects(done.out)) == 3
+    assert done.err.splitlines() == [
+        f"note: {tmp_path / 't.txt'}:2: the text is empty, so that the answer means nothing",
+        "note: 2 of 3 texts are empty",
+    ]
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.xlsx", "rows.json.gz"])
+def test_predict_refuses_files_that_have_no_lines(name, tiny_bundle, tmp_path, capfd):
+    (tmp_path / name).write_text('[{"text": "good"}]')
+    one_line(call(capfd, "predict", tiny_bundle, "--file", tmp_path / name), 9, name, "expected a table")
+
+
 def test_predict_not_utf8(tiny_bundle, tmp_path, capfd):
     (tmp_path / "t.txt").write_bytes(b"good\nb\xe4d\n")
     done = call(capfd, "predict", tiny_bundle, "--file", tmp_path / "t.txt")

@@ -41,6 +41,27 @@ def test_of_seven_bits_into_a_file_of_ones_choice_as_json(clipping, tmp_path, ca
     assert np.abs(codes).max() == 64
 
 
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_what_is_there_is_not_replaced(kind, clipping, tmp_path, capfd):
+    out = tmp_path / "mine"
+    out.mkdir() if kind == "folder" else out.write_text("precious")
+    done = call(capfd, "quantize", clipping, "--out", out)
+    assert (done.code, done.err.count("\n")) == (9, 1)
+    assert f"--out: {out} exists" in done.err
+    assert out.is_dir() or out.read_text() == "precious"
+
+
+def test_a_graph_inside_a_bundle_is_not_mended_there(clipping, tmp_path, capfd):
+    (tmp_path / "bundle" / "onnx").mkdir(parents=True)
+    (tmp_path / "bundle" / "bundle.json").write_text("{}")
+    inside = clipping.rename(tmp_path / "bundle" / "onnx" / "model.onnx")
+    done = call(capfd, "quantize", inside)
+    assert (done.code, done.err.count("\n")) == (9, 1)
+    assert "tledge run RUN --set quantize.overflow_fix=pairs" in done.err
+    assert [path.name for path in inside.parent.iterdir()] == ["model.onnx"]
+    assert call(capfd, "quantize", inside, "--out", tmp_path / "copy.onnx").code == 0
+
+
 def test_what_is_safe_is_left_alone(clipping, tmp_path, capfd):
     call(capfd, "quantize", clipping, "--out", tmp_path / "safe.onnx")
     done = call(capfd, "quantize", tmp_path / "safe.onnx")

@@ -152,7 +152,8 @@ def test_int8_that_can_overflow_is_named_where_it_was_measured_so_or_does_not_ma
         assert passed
         assert detail == (
             "3 of 3 pairs of int8 weights can overflow, in 1 layer: answers differ on x86 without VNNI; "
-            "mend it with: tledge quantize FILE.onnx --overflow-fix pairs"
+            "mend a run with: tledge run RUN --set quantize.overflow_fix=pairs, and a graph of another "
+            "tool with: tledge quantize FILE.onnx --overflow-fix pairs"
         )
 
 

@@ -244,7 +244,7 @@ class _Asked:
             lengths=self.lengths,
             new_tokens=self.new_tokens or NEW_TOKENS,
             percentile=self.percentile or 90,
-            extra={} if no_torch else _torch_eager(self.path, language=True),
+            extra={} if no_torch else _torch_eager(self.path),
             **common,  # type: ignore[arg-type]
         )
 
@@ -408,22 +408,19 @@ def _show_section(section: Section) -> None:
         typer.echo(note)
 
 
-def _torch_eager(path: Path, *, language: bool = False) -> Mapping[str, Callable[[int], Any]]:
+def _torch_eager(path: Path) -> Mapping[str, Callable[[int], Any]]:
     """Torch eager as a candidate, the teacher's before it, where a bundle lies in its run and torch is installed."""
     if path.suffix == ".onnx":
         return {}
-    from tledge.bundle import find
+    from tledge import bundle
 
-    folder = find(path)
+    folder = bundle.find(path)
     if not (folder.parent / "train" / "checkpoint").exists():
         return {}
     if importlib.util.find_spec("torch") is None:
         screen.say("torch is not installed, so torch eager is left out")
         return {}
-    if language:
-        from tledge.stages.language.bench import references as of_language
+    from tledge import tasks
+    from tledge.stages import runs
 
-        return of_language(folder.parent)
-    from tledge.stages.bench import references
-
-    return references(folder.parent, folder)
+    return runs.load(tasks.load(bundle.load(folder).task).RUN).references(folder.parent, folder)

@@ -16,10 +16,25 @@ from tledge.cli.places import bundle_of
 from tledge.cli.table_values import column_of, is_table, learnt_column, lines_of
 from tledge.cli.table_values import values as values_in
 from tledge.errors import InputError
+from tledge.text_file import plain_suffix
 
 if TYPE_CHECKING:
     from tledge.runtime import Generator, Predictor
 
+NO_LINES = (
+    ".json",
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".parquet",
+    ".feather",
+    ".arrow",
+    ".xml",
+    ".html",
+    ".pdf",
+    ".docx",
+    ".zip",
+)
 MOSTLY = 0.5  # the share of a text's tokens above which its answer means little
 
 ProviderOption = Annotated[
@@ -161,16 +176,21 @@ class _Unread:
 
 
 class _Unknown:
-    """Notes on standard error about texts of which the model's vocabulary knows less than half."""
+    """Notes on standard error about texts that are empty, or of which the model's vocabulary knows less than half."""
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
-        self._n_texts = self._n_unknown = 0
+        self._n_texts = self._n_unknown = self._n_empty = 0
 
     def look(self, place: str, text: str) -> None:
         """Count one text; the first unknown one is named."""
-        share = self._predictor.unknown_share(text)
         self._n_texts += 1
+        if not text.strip() and self._predictor.generator is None:
+            self._n_empty += 1
+            if self._n_empty == 1:
+                typer.echo(f"note: {place}: the text is empty, so that the answer means nothing", err=True)
+            return
+        share = self._predictor.unknown_share(text)
         if share > MOSTLY:
             self._n_unknown += 1
             if self._n_unknown == 1:
@@ -181,6 +201,8 @@ class _Unknown:
 
     def sum_up(self) -> None:
         """Say how many they were, if more than one."""
+        if self._n_empty > 1:
+            typer.echo(f"note: {self._n_empty} of {self._n_texts} texts are empty", err=True)
         if self._n_unknown > 1:
             typer.echo(f"note: {self._n_unknown} of {self._n_texts} texts are mostly unknown", err=True)
 
@@ -214,6 +236,9 @@ def _values(
         return
     try:
         with file.open("rb") as binary:
+            if plain_suffix(file.name) in NO_LINES:
+                known = "a table (.csv, .tsv, .jsonl) or a text file with one value a line"
+                raise InputError(f"--file {file} cannot be read: got {plain_suffix(file.name)}, expected {known}")
             found = _in_table(file, binary, kind, column, bundle) if is_table(file) else lines_of(file, binary)
             yield from ((*each, file.parent) for each in found)
     except (OSError, EOFError, zlib.error) as error:

@@ -64,6 +64,13 @@ def _mend(path: Path, fix: str, out: Path | None, as_json: bool) -> None:
 
     before = overflow.check(path)
     target = out or path.with_name(f"{path.stem}_{fix}.onnx")
+    if out is None and (path.parent.parent / "bundle.json").exists():
+        raise InputError(
+            f"{path} lies in a bundle, which a new file would spoil; make its run anew with: tledge run RUN --set "
+            f"quantize.overflow_fix={fix}, or name a place for the copy: --out"
+        )
+    if out is not None and target.exists() and not target.samefile(path):
+        raise InputError(f"--out: {target} exists, and would be replaced; name a new file, or remove that one")
     if target.resolve() == path.resolve():
         raise InputError(f"--out: {target} is the file that is mended, which stays as it is; name another")
     after = None
