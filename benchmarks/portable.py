@@ -13,6 +13,7 @@ arithmetic.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import hashlib
 import sys
 import tempfile
@@ -21,18 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tledge import artifacts, data, evaluate, graph_file, inputs, likelihood, overflow, plugins, processor
+from tledge import artifacts, evaluate, graph_file, overflow, plugins, processor
 from tledge.artifacts import Graph, Variant, read_json
 from tledge.bench.machine import describe
 from tledge.bench.table import ratio
 from tledge.errors import TledgeError
 from tledge.quantize.run import SCHEMES
 from tledge.recipe import load_recipe
-from tledge.runtime import open_session, session_run
-from tledge.runtime.decoder import logits_run
 from tledge.stages import Job
-from tledge.stages.language import quantize as language
-from tledge.stages.language.distill import some
 from tledge.stages.quantize import timed
 
 WAYS = ("none", "reduce_range", "pairs", "s8s8")
@@ -53,12 +50,10 @@ class Watched:
     numbers: int = 0
 
     def __call__(self, tensors):
-        outputs = self.run(tensors)
-        named = outputs if isinstance(outputs, dict) else {"logits": outputs}
+        outputs = named = self.run(tensors)
         self.digests.append(hashlib.blake2b(b"".join(each.tobytes() for each in named.values())).digest())
         if self.fp32 is not None:
             expected = self.fp32(tensors)
-            expected = expected if isinstance(expected, dict) else {"logits": expected}
             for name, each in named.items():
                 self.squares += float(np.sum((each.astype(np.float64) - expected[name]) ** 2))
                 self.numbers += each.size
@@ -69,46 +64,30 @@ class Watched:
         return (self.squares / self.numbers) ** 0.5
 
 
-class Classifier:
-    """A run whose graph answers rows: texts or images."""
+class Network:
+    """A finished run's graph: how it is scored, calibrated and timed. A language model's answers are its tokens."""
 
     def __init__(self, job, n_rows):
-        self.job, self.n_rows = job, n_rows
-        self.splits = data.open_splits(job.stage("data"))
-        self.encoder = inputs.load(job.task.INPUT, job.stage("export") / "inputs")
-        self.open = lambda path, exact=False: session_run(open_session(path, exact=exact))
-
-    def score(self, run, split):
-        job, rows = self.job, getattr(self.splits, split)
-        values = rows[job.task.INPUT_COLUMN][: self.n_rows]
-        targets = job.task.targets(rows["label"][: self.n_rows], len(self.splits.labels))
-        return evaluate.score(run, self.encoder, values, targets, job.task)
-
-    def calibration(self):
-        return (self.encoder.encode([value]) for value in self.splits.calibration[self.job.task.INPUT_COLUMN])
-
-    def time(self, graphs):
-        return timed(self.job, graphs, self.encoder.dummy, self.job.recipe.bench_lengths[0])
-
-
-class LanguageModel:
-    """A run whose graph goes on with texts; an answer is the most likely next token."""
-
-    def __init__(self, job, n_rows):
-        self.job, self.n_rows = job, n_rows
-        self.blocks = data.open_blocks(job.stage("data"))
+        self.job, self.inputs = job, job.stage("export") / "inputs"
+        self.rows = {split: self._rows(split, n_rows) for split in ("validation", "test")}
+        self.kept = job.rows.scored(job, "calibration", self.inputs)
+        self.open = job.runs.open_run
         self.fp32 = artifacts.from_dict(Graph, read_json(job.stage("export") / "graph.json"))
-        self.open = lambda path, exact=False: logits_run(open_session(path, exact=exact))
+
+    def _rows(self, split, n_rows):
+        rows = self.job.rows.scored(self.job, split, self.inputs)
+        return dataclasses.replace(rows, values=rows.values[:n_rows], targets=rows.targets[:n_rows])
 
     def score(self, run, split):
-        rows = some(getattr(self.blocks, split))[: self.n_rows]
-        return likelihood.score(run, rows, bytes_per_token=self.blocks.bytes_per_token[split])
+        rows = self.rows[split]
+        return evaluate.score(run, rows.encoder, rows.values, rows.targets, self.job.task)
 
     def calibration(self):
-        return iter(())
+        return (self.kept.encoder.encode([value]) for value in self.kept.values)
 
     def time(self, graphs):
-        return language.timed_steps(self.job, graphs, self.fp32)
+        timing = self.job.runs.timing(self.job, self.fp32, self.inputs)
+        return timed(self.job, graphs, timing.feeds, timing.length)
 
 
 def main() -> int:
@@ -135,7 +114,7 @@ def main() -> int:
 
 def compare(job, n_rows):
     """Print the table of each int8 scheme of a run, and give the names of those whose `pairs` are not exact."""
-    network = (LanguageModel if job.recipe.is_language_model else Classifier)(job, n_rows)
+    network = Network(job, n_rows)
     source = job.stage("export") / "model.onnx"
     variants = [artifacts.from_dict(Variant, each) for each in read_json(job.stage("quantize") / "variants.json")]
     failed = []
@@ -192,11 +171,9 @@ def measure(network, source, path):
     if processor.clips(processor.here()):
         exactly = Watched(network.open(path, exact=True))
         expected = {split: network.score(exactly, split) for split in found}
-        decisions = [
-            np.concatenate([each.decisions.ravel() for each in scored.values() if each.decisions is not None] or [[]])
-            for scored in (found, expected)
-        ]
-        answers = f"{np.sum(decisions[0] != decisions[1]):,} of {len(decisions[0]):,}"
+        same = [each.agree(expected[split]) for split, each in found.items()]
+        same = np.concatenate([np.ravel(each) for each in same if each is not None] or [[]])
+        answers = f"{np.sum(same == 0):,} of {len(same):,}"
         different = sum(a != b for a, b in zip(watched.digests, exactly.digests, strict=True))
         rows = f"{different:,} of {len(watched.digests):,}" if different else "none"
         exact = different == 0

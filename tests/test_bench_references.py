@@ -11,7 +11,7 @@ from tledge.artifacts import read_json
 from tledge.bench import latency
 from tledge.recipe import load_recipe
 from tledge.report import html
-from tledge.stages.bench import references
+from tledge.stages.runs.one_pass import references
 
 KEYS = [
     "distill={}", "distill.epochs=2", "distill.batch_size=8", "distill.learning_rate=0.001", "distill.report_to=[]",

@@ -30,8 +30,8 @@ def run(feeds):
 
 def test_scores_every_row_once_and_in_order():
     result = score(run, Lengths(), TEXTS, TARGETS, tasks.load("text_classification"))
-    assert result.decisions.tolist() == [1, 0, 1, 0, 1]
-    assert result.outputs["logits"][:, 1].tolist() == [2, 1, 4, 1, 3]
+    assert result.task.decisions(result.records).tolist() == [1, 0, 1, 0, 1]
+    assert result.records["logits"][:, 1].tolist() == [2, 1, 4, 1, 3]
     assert result.metrics["accuracy"] == pytest.approx(4 / 5)
 
 
@@ -42,7 +42,7 @@ def test_runs_one_row_at_a_time_unless_asked_otherwise():
     second = score(run, batched, TEXTS, TARGETS, task, batch_size=2)
     assert [len(batch) for batch in alone.batches] == [1, 1, 1, 1, 1]
     assert [len(batch) for batch in batched.batches] == [2, 2, 1]
-    np.testing.assert_array_equal(first.outputs["logits"], second.outputs["logits"])
+    np.testing.assert_array_equal(first.records["logits"], second.records["logits"])
     assert first.metrics == second.metrics
 
 

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
+from tledge import answers as stored
 from tledge import data, evidence, tasks
 from tledge.artifacts import read_json, write_json
 from tledge.evidence import answers
@@ -44,9 +45,17 @@ class Rows:
         return self._columns[key] if isinstance(key, str) else {name: c[key] for name, c in self._columns.items()}
 
 
+def store_answers(folder, logits):
+    """The logits of each variant on the test rows, as the stage `quantize` keeps them."""
+    n_rows = len(next(iter(logits.values())))
+    by_variant = {name: {"logits": np.array(rows, np.float32)} for name, rows in logits.items()}
+    stored.save(folder / "quantize", np.arange(n_rows, dtype=np.uint64), np.zeros(n_rows), by_variant)
+
+
 def read(monkeypatch, tmp_path, kind, train, test, logits):
     (tmp_path / "quantize").mkdir()
-    np.savez_compressed(tmp_path / "quantize" / "test_outputs.npz", logits=np.array(logits, np.float32))
+    store_answers(tmp_path, {"fp32": logits})
+    write_json(tmp_path / "quantize" / "variants.json", [FP32 | {"chosen": True}])
     splits = SimpleNamespace(train=Rows(train), test=Rows(test))
     monkeypatch.setattr(data, "open_splits", lambda folder: splits)
     task = tasks.load(kind)
@@ -140,10 +149,10 @@ def image_run(folder, monkeypatch, task, train, test, images, logits):
         ("data/data", data_report),
         ("train/train", trained),
         ("export/parity", []),
-        ("quantize/variants", []),
+        ("quantize/variants", [FP32 | {"chosen": True}]),
     ):
         write_json(folder / f"{name}.json", content)
-    np.savez_compressed(folder / "quantize" / "test_outputs.npz", logits=np.array(logits, np.float32))
+    store_answers(folder, {"fp32": logits})
     splits = SimpleNamespace(train=Rows(train), test=Rows(test, images))
     monkeypatch.setattr(data, "open_splits", lambda folder: splits)
     return load_recipe(folder / "recipe.yaml")
@@ -235,9 +244,8 @@ def test_the_gain_of_transfer_has_an_interval_where_answers_are_kept(two_labels,
     folder, logits = two_labels.folder, two_labels.logits.copy()
     told = {"kind": "random_backbone", "metrics": {"accuracy": 0.7}, "seconds": 2.5}
     write_json(folder / "baseline" / "baseline.json", told)
-    write_json(folder / "quantize" / "variants.json", [FP32 | {"test_metrics": {"accuracy": 0.95}}])
+    write_json(folder / "quantize" / "variants.json", [FP32 | {"chosen": True, "test_metrics": {"accuracy": 0.95}}])
     if kept:
-        np.savez_compressed(folder / "quantize" / "fp32_test_outputs.npz", logits=logits)
         logits[10:20] *= -1
         np.savez_compressed(folder / "baseline" / "test_outputs.npz", logits=logits)
     found = evidence.facts(two_labels.recipe, folder).transfer

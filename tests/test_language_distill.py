@@ -13,7 +13,7 @@ from tledge.artifacts import read_json
 from tledge.errors import ModelError
 from tledge.recipe.schema import Recipe
 from tledge.stages import Job
-from tledge.stages.language.distill import TEST_BLOCKS, some
+from tledge.stages.rows.blocks import MOST, some
 
 TEXT = "".join(f"The ferry {i % 7} leaves the harbour, and miller {i % 5} sings.\n" for i in range(240))
 
@@ -80,5 +80,5 @@ def test_another_vocabulary_is_refused_by_name(taught, tmp_path):
 def test_of_many_test_blocks_some_are_scored_from_all_over():
     blocks = torch.arange(1000).reshape(-1, 1).numpy()
     chosen = some(blocks)
-    assert (len(chosen), chosen[0, 0], chosen[-1, 0]) == (TEST_BLOCKS, 0, 999)
+    assert (len(chosen), chosen[0, 0], chosen[-1, 0]) == (MOST, 0, 999)
     assert some(blocks[:5]).tolist() == blocks[:5].tolist()

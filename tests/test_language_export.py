@@ -9,15 +9,17 @@ import pytest
 import torch
 from tiny_language import checkpoint
 
-from tledge import artifacts, likelihood, stages
+from tledge import answers, artifacts, stages
 from tledge.artifacts import Graph, LatencyRatio, ParityCase, Variant
 from tledge.data import open_blocks
 from tledge.errors import ParityError
-from tledge.gate import rows
+from tledge.evaluate import Evaluation, score
 from tledge.recipe.schema import Recipe
 from tledge.stages import Job
-from tledge.stages.language import export as export_stage
-from tledge.stages.language import quantize as quantize_stage
+from tledge.stages import export as export_stage
+from tledge.stages import quantize as quantize_stage
+from tledge.stages.rows.blocks import BlockInput
+from tledge.stages.runs import generation
 from tledge.tasks import causal_lm
 
 TEXT = "The ferry leaves the harbour, and the miller sings. Two stone bridges lead over the river.\n" * 300
@@ -64,7 +66,7 @@ def timed(exported):
     """What `bench.run` would be asked to time, answered at once: each scheme takes half of fp32's time."""
     asked = {}
 
-    def time(job, graphs, fp32):
+    def time(job, graphs, feeds, length):
         asked.update(graphs)
         ratio = {name: LatencyRatio("fp32", 0.5 - 0.01 * i, 0.4, 0.6, 100) for i, name in enumerate(graphs)}
         return {name: (1.0, None if name == "fp32" else ratio[name]) for name in graphs}
@@ -77,7 +79,7 @@ def quantized(exported, timed):
     """The same run after `quantize`, with variants and what was said."""
     job, _ = exported
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantize_stage, "timed_steps", timed[1])
+        patch.setattr(quantize_stage, "timed", timed[1])
         line = run(job, "quantize")
     folder = job.stage("quantize")
     stored = json.loads((folder / "variants.json").read_text())
@@ -126,7 +128,7 @@ def test_a_graph_that_computes_something_else_stops_the_stage(exported, monkeypa
 @pytest.mark.parametrize(("count", "block"), [(9, 512), (1, 32), (3, 6), (1, 4)])
 def test_prompts_have_several_lengths_whatever_the_blocks(count, block):
     blocks = np.arange(count * block, dtype=np.int32).reshape(count, block)
-    prompts = export_stage.prompts_of(blocks)
+    prompts = generation.prompts_of(blocks)
     assert len({len(prompt) for prompt in prompts}) > 1
     assert all(2 <= len(prompt) <= min(96, block) for prompt in prompts)
     assert all(prompt == list(range(prompt[0], prompt[0] + len(prompt))) for prompt in prompts)
@@ -146,9 +148,7 @@ def test_variants_are_scored_as_language_models(quantized, timed):
     blocks = open_blocks(job.stage("data"))
     module = torch_module(job)
     for split, stored in (("validation", "metrics"), ("test", "test_metrics")):
-        exact = likelihood.score(
-            module, getattr(blocks, split), bytes_per_token=blocks.bytes_per_token[split], batch_size=8
-        )
+        exact = exactly(module, getattr(blocks, split), blocks.bytes_per_token[split])
         for variant in variants:
             metrics = getattr(variant, stored)
             assert set(metrics) == {"loss", "perplexity", "bits_per_byte", "next_token_accuracy"}
@@ -158,7 +158,7 @@ def test_variants_are_scored_as_language_models(quantized, timed):
     assert 0.5 < variants[2].agreement < variants[1].agreement <= variants[3].agreement <= 1
     assert variants[0].latency_at == "one token after 12, batch 1, 1 thread"
     chosen = next(v for v in variants if v.chosen)
-    assert line.startswith(f"{chosen.name} chosen, test loss {chosen.test_metrics['loss']:.3f} on ")
+    assert line.startswith(f"{chosen.name} chosen, test loss {chosen.test_metrics['loss']:.3f}; ")
     assert json.loads((folder / "candidates.json").read_text()) == []
     counted = {split: getattr(blocks, split).size for split in ("validation", "test")}
     assert json.loads((folder / "scored.json").read_text()) == counted, "so few blocks are all scored"
@@ -168,11 +168,15 @@ def test_the_gate_finds_the_losses_of_every_variant(quantized):
     job, folder, variants, _ = quantized
     blocks = open_blocks(job.stage("data")).test
     for variant in variants:
-        answers = rows.read_answers(folder, variant.name)
-        np.testing.assert_array_equal(answers.targets, blocks)
-        assert answers.hashes.tolist() == [rows.hash_of(block.tobytes()) for block in blocks]
-        found = causal_lm.score(answers.outputs, answers.targets)
-        assert found == {name: pytest.approx(variant.test_metrics[name], rel=1e-5) for name in causal_lm.METRICS}
+        stored = answers.read(folder, variant.name)
+        np.testing.assert_array_equal(stored.targets, blocks)
+        assert stored.hashes.tolist() == [answers.hash_of(block.tobytes()) for block in blocks]
+        found = causal_lm.score(stored.records, stored.targets)
+        assert found == pytest.approx(variant.test_metrics, rel=1e-5)
+
+
+def exactly(module, blocks, rate):
+    return score(module, BlockInput(rate), blocks, blocks, causal_lm, batch_size=8)
 
 
 def torch_module(job):
@@ -195,14 +199,16 @@ def test_a_rise_of_the_loss_is_held_against_a_variant(exported, timed, monkeypat
     job = make_job(
         exported[0].folder.parent, budget={"max_metric_drop": 0.0}, quantize={"schemes": ["int4_weight_only"]}
     )
-    monkeypatch.setattr(quantize_stage, "timed_steps", timed[1])
+    monkeypatch.setattr(quantize_stage, "timed", timed[1])
     scores = iter((3.0, 3.2, 3.0, 3.2))
 
-    def score(*_, **__):
+    def score(run, encoder, values, targets, task, **_):
         loss = next(scores)
-        return likelihood.LanguageEvaluation({"loss": loss}, np.zeros(3, np.int64), np.full((1, 3), loss))
+        shape = (len(targets), targets.shape[1] - 1)
+        records = {"token_losses": np.full(shape, loss), "tokens": np.zeros(shape, np.int64)}
+        return Evaluation(task, {"loss": loss}, records)
 
-    monkeypatch.setattr(likelihood, "score", score)
+    monkeypatch.setattr(quantize_stage, "score", score)
     folder = job.folder / "strict"
     folder.mkdir()
     line = quantize_stage.stage(job, folder)
@@ -226,13 +232,15 @@ def test_one_step_with_a_past_is_timed(exported, monkeypatch):
         return whole(candidates, make_feeds, **settings)
 
     monkeypatch.setattr(bench, "run", watched)
-    milliseconds, ratio = quantize_stage.timed_steps(job, graphs, fp32)["fp32"]
+    timing = generation.timing(job, fp32, job.stage("export") / "inputs")
+    milliseconds, ratio = quantize_stage.timed(job, graphs, timing.feeds, timing.length)["fp32"]
     assert milliseconds > 0 and ratio is None
     assert seen["feeds"]["input_ids"].shape == (1, 1)
     assert seen["feeds"]["attention_mask"].shape == (1, 13)
     assert seen["feeds"]["past_key_values.1.value"].shape == (1, 2, 12, 16)
     long = make_job(job.folder.parent, bench={"length": [500]})
-    assert quantize_stage._past(long) == 63  # the context has 64
+    timing = generation.timing(long, fp32, job.stage("export") / "inputs")
+    assert timing.length == 63  # the context has 64
 
 
 def test_a_scheme_that_calibrates_is_refused(exported):

@@ -10,12 +10,15 @@ import torch
 from tiny_language import checkpoint, tiny_gpt2, tiny_tokenizer
 from transformers import AutoModelForCausalLM
 
-from tledge import likelihood, pipeline, stages
+from tledge import pipeline, stages
 from tledge.data import open_blocks
 from tledge.errors import ModelError
+from tledge.evaluate import score
 from tledge.model import load_language
 from tledge.recipe.schema import Recipe
 from tledge.stages import Job
+from tledge.stages.rows.blocks import BlockInput
+from tledge.tasks import causal_lm
 
 TEXT = "The ferry leaves the harbour, and the miller sings.\n" * 300
 
@@ -56,13 +59,14 @@ def trained(job):
 def validation_loss(job):
     module = AutoModelForCausalLM.from_pretrained(job.checkpoint).eval()
 
-    def logits(ids):
+    def logits(feeds):
         with torch.inference_mode():
-            return module(torch.from_numpy(ids)).logits.numpy()
+            return {"logits": module(torch.from_numpy(feeds["input_ids"])).logits.numpy()}
 
     blocks = open_blocks(job.stage("data"))
     rate = blocks.bytes_per_token["validation"]
-    return likelihood.score(logits, blocks.validation, bytes_per_token=rate, batch_size=16).metrics
+    found = score(logits, BlockInput(rate), blocks.validation, blocks.validation, causal_lm, batch_size=16)
+    return found.metrics
 
 
 def test_a_text_file_becomes_a_model_that_has_learnt_it(job):

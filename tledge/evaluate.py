@@ -25,14 +25,15 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The metrics of some rows, and the raw outputs and decisions they came from (first axis: rows).
+    """The metrics of some rows, and the task's records of them that they came from (first axis: rows)."""
 
-    `decisions` is `None` where the task has none, as regression.
-    """
-
+    task: Task
     metrics: dict[str, float]
-    outputs: dict[str, Array]
-    decisions: Array | None
+    records: dict[str, Array]
+
+    def agree(self, other: Evaluation) -> npt.NDArray[np.bool_] | None:
+        """Whether two evaluations of the same rows decide the same; `None` where the task has no decisions."""
+        return self.task.agree(self.records, other.records)
 
 
 def score(
@@ -46,7 +47,7 @@ def score(
     progress: Progress = silent,
     description: str = "Scoring",
 ) -> Evaluation:
-    """Run a model over rows and score it.
+    """Run a model over rows and score it; of each batch's outputs only the task's records are kept.
 
     The default batch of one row is what a device does, and it matters: a dynamically quantized product takes its
     scale from the whole batch, so that an answer can depend on its neighbours.
@@ -54,8 +55,8 @@ def score(
     parts: list[dict[str, Array]] = []
     with progress(description, total=len(values)) as advance:
         for start in range(0, len(values), batch_size):
-            batch = values[start : start + batch_size]
-            parts.append(run(encoder.encode(batch)))
-            advance(len(batch))
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return Evaluation(task.score(outputs, targets), outputs, task.decisions(outputs))
+            inputs = encoder.encode(values[start : start + batch_size])
+            parts.append(task.records(run(inputs), inputs))
+            advance(min(batch_size, len(values) - start))
+    records = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return Evaluation(task, task.score(records, targets), records)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import decoder_graph
 import language_bundle
@@ -234,7 +235,7 @@ finetune:
 
 def test_the_stage_puts_a_run_together(tmp_path, monkeypatch):
     """The rooms before it left their files; the model card is another's business."""
-    from tledge import artifacts, recipe, report, stages
+    from tledge import artifacts, data, recipe, report, stages
     from tledge.stages import bundle as stage
 
     arguments = language_bundle.arguments(folder=tmp_path)
@@ -250,6 +251,8 @@ def test_the_stage_puts_a_run_together(tmp_path, monkeypatch):
         shutil.copyfile(file, tmp_path / "quantize" / variant.graph.path)
     variants = [artifacts.to_dict(variant) for variant, _ in arguments["variants"]]
     artifacts.write_json(tmp_path / "quantize" / "variants.json", variants)
+    blocks = SimpleNamespace(calibration=np.empty((0, 8), np.int32), bytes_per_token={})
+    monkeypatch.setattr(data, "open_blocks", lambda folder: blocks)
     facts = dataclasses.make_dataclass("Facts", ["bench", "transfer"])(1, 1)
     monkeypatch.setattr(stage.evidence, "facts", lambda recipe, folder: facts)
     monkeypatch.setattr(report, "model_card", lambda facts: "# A card\n")

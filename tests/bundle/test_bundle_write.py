@@ -231,9 +231,10 @@ def test_a_quantized_graph_may_be_off_elsewhere_by_what_quantizing_cost(off, sha
     def int8(tensors):
         return {"logits": fp32(tensors)["logits"] - np.float32([0, 0, off])}
 
-    made = golden.make(
-        tmp_path / "golden.safetensors", encoder, {"fp32": fp32, "int8": int8}, None, {"fp32": "fp32", "int8": "static"}
-    )
+    path = tmp_path / "golden.safetensors"
+    made = golden.make(path, encoder, {"fp32": fp32, "int8": int8}, None, {"fp32": "fp32", "int8": "static"})
+    alone = golden.make(path, encoder, {"int8": int8}, fp32, {"int8": "static"})
+    assert alone.tolerance["int8"] == pytest.approx(made.tolerance["int8"])
     assert made.tolerance["fp32"] == 1e-3
     largest = max(1.0, off)
     assert made.tolerance["int8"] == pytest.approx(max(min(off / largest, 0.5), 5e-2))

@@ -47,7 +47,7 @@ def test_holds_what_the_package_documents(name):
     task = tasks.load(name)
     documented = re.findall(r"^`(\w+)`", tasks.__doc__, re.MULTILINE)
     assert set(documented) == set(inspect.get_annotations(tasks.Task)) | {
-        "parse_label", "targets", "decode", "decisions", "score",
+        "parse_label", "targets", "decode", "records", "decisions", "agree", "score",
     }  # fmt: skip
     for attribute in documented:
         value = getattr(task, attribute)
@@ -64,7 +64,7 @@ def test_holds_what_the_package_documents(name):
         else:
             assert isinstance(value, str)
             assert value or (name == "causal_lm" and attribute == "LABEL_COLUMN")
-    for function in ("parse_label", "targets", "decode", "decisions", "score"):
+    for function in ("parse_label", "targets", "decode", "records", "decisions", "agree", "score"):
         ours, theirs = getattr(task, function), getattr(tasks.Task, function)
         assert list(inspect.signature(ours).parameters) == list(inspect.signature(theirs).parameters)
 
@@ -76,6 +76,8 @@ def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
     assert task.METRIC in task.METRICS
     assert task.LOSS in task.LOSSES
     assert set(task.LOSSES) <= set(plugins.names(losses.__name__))
+    assert task.ROWS in plugins.names("tledge.stages.rows")
+    assert task.RUN in plugins.names("tledge.stages.runs")
     assert task.PROBLEM_TYPE in {
         "single_label_classification", "multi_label_classification", "regression", "causal_lm",
     }  # fmt: skip
@@ -90,6 +92,11 @@ def test_decode_decisions_and_score_agree_on_rows_and_labels(name):
     assert decisions.dtype == np.int64
     assert json.loads(json.dumps(answers)) == answers
     np.testing.assert_array_equal(decisions, right)
+    np.testing.assert_array_equal(task.records(outputs(name), {})["logits"], outputs(name)["logits"])
+    assert task.agree(outputs(name), outputs(name)).tolist() == [True] * len(LOGITS)
+    assert task.agree(outputs(name), {"logits": LOGITS[::-1]}).tolist() == [
+        bool(np.all(decisions[i] == decisions[-1 - i])) for i in range(len(LOGITS))
+    ]
     for answer, row in zip(answers, ROWS[name.partition("_")[2]][0], strict=True):
         assert list(answer["scores"]) == list(LABELS)
         assert all(0 <= p <= 1 for p in answer["scores"].values())
@@ -217,16 +224,24 @@ def test_a_language_model_is_scored_by_the_tokens_that_follow():
     task = tasks.load("causal_lm")
     targets, logits = task.targets(BLOCKS, 3), next_token_logits(BLOCKS)
     assert targets.shape == (2, 4)
-    right = task.score({"logits": logits}, targets)
+    inputs = {"input_ids": targets, "bytes_per_token": np.full(2, 3.0)}
+    records = task.records({"logits": logits}, inputs)
+    assert {name: array.shape for name, array in records.items()} == {
+        "token_losses": (2, 3), "tokens": (2, 3), "bytes_per_token": (2,),
+    }  # fmt: skip
+    right = task.score(records, targets)
+    assert right["bits_per_byte"] == pytest.approx(right["loss"] / np.log(2) / 3)
     one = -np.log(np.exp(9) / (np.exp(9) + 2))
     assert right["loss"] == pytest.approx(one)
     assert right["perplexity"] == pytest.approx(np.exp(one))
     assert right["next_token_accuracy"] == 1.0
-    wrong = task.score({"logits": next_token_logits(BLOCKS[::-1])}, targets)
+    others = task.records({"logits": next_token_logits(BLOCKS[::-1])}, inputs)
+    np.testing.assert_array_equal(task.agree(records, others), np.array(BLOCKS)[:, 1:] == np.array(BLOCKS[::-1])[:, 1:])
+    wrong = task.score(others, targets)
     assert wrong["loss"] > 9 * np.mean(np.array(BLOCKS)[:, 1:] != np.array(BLOCKS[::-1])[:, 1:])
     assert wrong["perplexity"] > right["perplexity"]
     assert wrong["next_token_accuracy"] < 1
-    half = task.score({"logits": logits.astype(np.float16)}, targets)
+    half = task.score(task.records({"logits": logits.astype(np.float16)}, inputs), targets)
     assert half == pytest.approx(right)
 
 
@@ -240,7 +255,8 @@ def test_a_language_models_losses_serve_where_its_logits_would_fill_the_memory()
 def test_a_language_model_decides_for_the_next_token_and_has_no_labels():
     task = tasks.load("causal_lm")
     outputs = {"logits": next_token_logits(BLOCKS)}
-    np.testing.assert_array_equal(task.decisions(outputs), np.array(BLOCKS)[:, 1:])
+    records = task.records(outputs, {"input_ids": np.array(BLOCKS)})
+    np.testing.assert_array_equal(task.decisions(records), np.array(BLOCKS)[:, 1:])
     answers = task.decode(outputs, LABELS)
     assert [answer["token"] for answer in answers] == ["c", "c"]
     assert answers[0]["score"] == pytest.approx(np.exp(9) / (np.exp(9) + 2))

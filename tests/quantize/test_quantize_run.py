@@ -55,7 +55,7 @@ def quantize(exported, tmp_path):
             score=lambda path, name: scored(path),
             score_exactly=None if score_exactly is None else lambda path, name: score_exactly(scored, path),
             compare=lambda ours, fp32: significance.paired(
-                TASK, "accuracy", ours.outputs, rows.targets, fp32.outputs, rows.targets, reference="fp32"
+                TASK, "accuracy", ours.records, rows.targets, fp32.records, rows.targets, reference="fp32"
             ),
             time=time,
             time_at="batch 1, length 8, 1 thread",
@@ -119,14 +119,15 @@ def test_outputs_are_compared_with_exact_arithmetic_where_weights_are_shared_too
 def test_rows_whose_outputs_or_answers_are_not_the_exact_ones_are_counted(quantize):
     def other(scored, path):
         found = scored(path)
-        outputs, decisions = found.outputs["logits"].copy(), found.decisions.copy()
-        outputs[:3, 0] += 0.25
-        decisions[0] = 1 - decisions[0]
-        return dataclasses.replace(found, outputs={"logits": outputs}, decisions=decisions)
+        logits = found.records["logits"].copy()
+        label = logits[0].argmax()
+        logits[0, 1 - label] = logits[0, label] + 0.25
+        logits[1:3, 0] += np.where(logits[1:3].argmax(axis=1) == 0, 0.25, -0.25)
+        return dataclasses.replace(found, records={"logits": logits})
 
     exact = quantize("bert", ["int8_dynamic"], score_exactly=other).variants[1].exact
     assert (exact.rows, exact.different, exact.different_answers) == (12, 3, 1)
-    assert exact.largest == pytest.approx(0.25)
+    assert exact.largest >= 0.25
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)

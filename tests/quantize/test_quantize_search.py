@@ -2,6 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tledge import tasks
 from tledge.artifacts import Candidate, LatencyRatio, MetricDrop
 from tledge.errors import QuantizeError
 from tledge.evaluate import Evaluation
@@ -9,6 +10,7 @@ from tledge.progress import silent
 from tledge.quantize.choose import Limits, pick, slower
 from tledge.quantize.search import search
 
+TASK = tasks.load("text_classification")
 LIMITS = Limits("accuracy", 0.02)
 LOST = "accuracy drops by 0.1000 (95 % interval 0.1000 to 0.1000, exact McNemar test p = 0.001), more than the 0.02"
 CHOICES = [{"types": t, "way": w} for w in ("plain", "careful", "slow") for t in ("u8s8", "s8s8")]
@@ -41,7 +43,7 @@ def look(tmp_path):
         def score(path, name):
             asked.scored.append(name)
             assert path.read_text() == name
-            return Evaluation({"accuracy": accuracy[name]}, {}, None)
+            return Evaluation(TASK, {"accuracy": accuracy[name]}, {})
 
         def time(graphs):
             asked.timed.append(list(graphs))
@@ -55,7 +57,7 @@ def look(tmp_path):
             CHOICES,
             fixed={},
             calibration=lambda: iter([]),
-            fp32=Evaluation({"accuracy": 0.9}, {}, None),
+            fp32=Evaluation(TASK, {"accuracy": 0.9}, {}),
             score=score,
             compare=lambda ours, fp32: certain(fp32.metrics["accuracy"] - ours.metrics["accuracy"]),
             time=time,

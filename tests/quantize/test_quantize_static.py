@@ -169,7 +169,7 @@ def quantize(graph, tmp_path):
             n_calibration=n_calibration,
             score=lambda path, name: score(session_run(open_session(path)), ENCODER, IMAGES, targets, task),
             compare=lambda ours, fp32: significance.paired(
-                task, task.METRIC, ours.outputs, targets, fp32.outputs, targets, reference="fp32"
+                task, task.METRIC, ours.records, targets, fp32.records, targets, reference="fp32"
             ),
             time=lambda graphs: {
                 name: (1.0, None if name == "fp32" else LatencyRatio("fp32", ratio, ratio, ratio, 9)) for name in graphs

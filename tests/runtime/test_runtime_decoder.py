@@ -162,7 +162,8 @@ def test_logits_of_whole_texts_are_torchs(kind):
     ids, _ = prompts(2, 64)
     with torch.no_grad():
         expected = graph.module(torch.from_numpy(ids)).logits.numpy()
-    np.testing.assert_allclose(logits_run(open_session(graph.path, threads=1))(ids), expected, atol=1e-4)
+    found = logits_run(open_session(graph.path, threads=1))({"input_ids": ids})
+    np.testing.assert_allclose(found["logits"], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -130,14 +130,18 @@ def make(
 
 
 def _tolerances(outputs: Mapping[str, Outputs], schemes: Mapping[str, str]) -> dict[str, float]:
-    """By variant how far its outputs may be off elsewhere: its scheme's share, or what quantizing cost if more."""
-    fp32 = next((name for name, scheme in schemes.items() if scheme == "fp32"), None)
+    """By variant how far its outputs may be off elsewhere: its scheme's share, or what quantizing cost if more.
+
+    What it cost is the distance from fp32's outputs, or from torch's where the chosen variant is alone.
+    """
+    known = next(iter(outputs.values()))
+    exact = next((name for name in (*(n for n, s in schemes.items() if s == "fp32"), REFERENCE) if name in known), None)
     shares = {}
     for name, scheme in schemes.items():
         lost = 0.0
-        if fp32 is not None and name != fp32:
+        if exact is not None and scheme != "fp32":
             of = {case: by_source[name] for case, by_source in outputs.items()}
-            lost = _furthest(of, {case: by_source[fp32] for case, by_source in outputs.items()})
+            lost = _furthest(of, {case: by_source[exact] for case, by_source in outputs.items()})
         shares[name] = max(tolerance(scheme), min(lost, _LARGEST_TOLERANCE))
     return shares
 

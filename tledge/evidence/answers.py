@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from tledge import answers as stored_answers
 from tledge.artifacts import read_json
+from tledge.errors import DataError
 from tledge.evidence.images import thumbnail
 from tledge.tasks import Task
 
@@ -33,7 +35,7 @@ def read(task: Task, metric: str, labels: tuple[str, ...], folder: Path) -> dict
 
     splits = data.open_splits(folder / "data")
     targets = task.targets(splits.test["label"], len(labels))
-    outputs = _load(folder / "quantize" / "test_outputs.npz")
+    outputs = _records(folder, next(each["name"] for each in _variants(folder) if each["chosen"]))
     found = {
         "baseline": _baseline(task, splits.train["label"], targets, len(labels)),
         "transfer": _transfer(task, metric, targets, folder),
@@ -52,9 +54,15 @@ def read(task: Task, metric: str, labels: tuple[str, ...], folder: Path) -> dict
     }
 
 
-def _load(path: Path) -> Outputs:
-    with np.load(path) as stored:
-        return {name: stored[name] for name in stored.files}
+def _variants(folder: Path) -> list[dict[str, Any]]:
+    return list(read_json(folder / "quantize" / "variants.json"))
+
+
+def _records(folder: Path, variant: str) -> Outputs:
+    stored = stored_answers.read(folder / "quantize", variant)
+    if stored is None:
+        raise DataError(f"{folder / 'quantize'} has no answers of {variant}; run the stage quantize again")
+    return dict(stored.records)
 
 
 def _one_hot(indices: Array, n_labels: int) -> Array:
@@ -86,7 +94,7 @@ def _transfer(task: Task, metric: str, targets: Array, folder: Path) -> Transfer
         return None
     found = read_json(path)
     low, high = _gain_interval(task, metric, targets, folder)
-    pretrained = read_json(folder / "quantize" / "variants.json")[0]["test_metrics"]
+    pretrained = _variants(folder)[0]["test_metrics"]
     return Transfer(pretrained, found["metrics"], low, high, found.get("seconds"))
 
 
@@ -96,10 +104,11 @@ def _gain_interval(task: Task, metric: str, targets: Array, folder: Path) -> tup
     Nothing where the answers of either are not at hand, or are so many that it would take minutes.
     """
     with_random = folder / "baseline" / "test_outputs.npz"
-    pretrained = folder / "quantize" / "fp32_test_outputs.npz"
-    if not (with_random.exists() and pretrained.exists()):
+    pretrained = stored_answers.read(folder / "quantize", "fp32")
+    if not with_random.exists() or pretrained is None:
         return None, None
-    ours, theirs = _load(pretrained), _load(with_random)
+    with np.load(with_random) as stored:
+        ours, theirs = dict(pretrained.records), dict(stored)
     if ours["logits"].size > MOST_CELLS:
         return None, None
     rng = np.random.default_rng(0)

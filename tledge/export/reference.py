@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from tledge.evaluate import Run
-from tledge.likelihood import LogitsRun
 
 Array = npt.NDArray[Any]
 
@@ -32,14 +31,14 @@ def torch_run(model: nn.Module, *, threads: int | None = None) -> Run:
     return run
 
 
-def torch_logits(model: nn.Module) -> LogitsRun:
-    """One pass of a causal language model of transformers in torch eager, on the CPU: token ids to all logits."""
+def torch_logits(model: nn.Module) -> Run:
+    """One pass of a causal language model of transformers in torch eager, on the CPU: `input_ids` to all `logits`."""
     model = model.cpu().eval()
 
-    def run(input_ids: Array) -> Array:
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
         with torch.inference_mode():
-            logits: Array = model(input_ids=torch.from_numpy(input_ids), use_cache=False).logits.numpy()
-        return logits
+            logits = model(input_ids=torch.from_numpy(feeds["input_ids"]), use_cache=False).logits
+        return {"logits": logits.numpy()}
 
     return run
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,7 +102,7 @@ def run(
         dataclasses.replace(
             variant,
             metrics=evaluations[variant.name].metrics,
-            agreement=_agreement(evaluations[variant.name].decisions, evaluations["fp32"].decisions),
+            agreement=_share(evaluations[variant.name].agree(evaluations["fp32"])),
             latency_ms=timings[variant.name][0],
             latency_at=time_at,
             against_fp32=timings[variant.name][1],
@@ -164,12 +163,13 @@ def _exactness(path: Path, name: str, here: Scored, score_exactly: Score) -> Exa
     """How the outputs of a graph with integer products compare with exact arithmetic."""
     with _unshared(path) as own:
         exact = score_exactly(own, f"{name} exactly")
+    numbers = [name for name, array in exact.records.items() if array.dtype.kind == "f"]
     apart = [
-        np.abs(here.outputs[name].astype(np.float64) - exact.outputs[name]).reshape(len(exact.outputs[name]), -1).max(1)
-        for name in exact.outputs
+        np.abs(here.records[name].astype(np.float64) - exact.records[name]).reshape(len(exact.records[name]), -1).max(1)
+        for name in numbers
     ]
-    largest = np.max(apart, axis=0)
-    answers = 0 if here.decisions is None or exact.decisions is None else int(np.sum(here.decisions != exact.decisions))
+    largest, same = np.max(apart, axis=0), here.agree(exact)
+    answers = 0 if same is None else int(np.sum(~same))
     return Exactness(len(largest), int(np.sum(largest != 0)), answers, float(largest.max(initial=0)))
 
 
@@ -208,11 +208,8 @@ def _unshared(path: Path) -> Iterator[Path]:
         own.unlink(missing_ok=True)
 
 
-def _agreement(decisions: npt.NDArray[Any] | None, reference: npt.NDArray[Any] | None) -> float | None:
-    if decisions is None or reference is None:
-        return None
-    same = decisions == reference
-    return float(np.mean(same if same.ndim == 1 else same.all(axis=1)))
+def _share(same: npt.NDArray[np.bool_] | None) -> float | None:
+    return None if same is None else float(np.mean(same))
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

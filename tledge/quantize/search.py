@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
+import numpy as np
 import numpy.typing as npt
 
 from tledge.artifacts import Candidate, LatencyRatio, MetricDrop
@@ -20,14 +21,13 @@ from tledge.significance import ROUNDING
 
 
 class Scored(Protocol):
-    """What is looked at of an evaluation: metrics, decisions (`None` where the task has none), and outputs by name."""
+    """What is looked at of an evaluation: metrics, the task's records, and where it decides as another one does."""
 
     @property
     def metrics(self) -> dict[str, float]: ...
     @property
-    def decisions(self) -> npt.NDArray[Any] | None: ...
-    @property
-    def outputs(self) -> Mapping[str, npt.NDArray[Any]]: ...
+    def records(self) -> dict[str, npt.NDArray[Any]]: ...
+    def agree(self, other: Any) -> npt.NDArray[np.bool_] | None: ...
 
 
 Score = Callable[[Path, str], Scored]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import onnxruntime as ort
 from tledge import past
 from tledge.artifacts import TensorSpec
 from tledge.errors import BundleError, InputError
-from tledge.likelihood import LogitsRun
+from tledge.evaluate import Run
 from tledge.runtime.session import CPU, open_session, run_failed
 
 Array = npt.NDArray[Any]
@@ -163,20 +163,20 @@ class Decoder:
         return array
 
 
-def logits_run(session: ort.InferenceSession) -> LogitsRun:
-    """One pass over whole texts: `input_ids`, `(batch, sequence) int64`, to logits, `(batch, sequence, vocabulary)`.
+def logits_run(session: ort.InferenceSession) -> Run:
+    """One pass over whole texts: `input_ids`, `(batch, sequence) int64`, to `logits`, `(batch, sequence, vocabulary)`.
 
-    Nothing is padded, and there is no past.
+    Nothing is padded, and there is no past; other tensors are not looked at.
     """
     inputs = tensor_specs(session.get_inputs())
 
-    def run(input_ids: Array) -> Array:
+    def run(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        input_ids = feeds["input_ids"]
         tensors = past.feeds(inputs, input_ids, np.ones_like(input_ids))
         try:
-            logits: Array = session.run(["logits"], tensors)[0]
+            return {"logits": session.run(["logits"], tensors)[0]}
         except Exception as error:  # onnxruntime's exceptions share no other base
             raise run_failed(error) from error
-        return logits
 
     return run
 
@@ -227,10 +227,12 @@ def _dtype(kind: str) -> str:
 def _vocab_size(session: ort.InferenceSession, inputs: Sequence[TensorSpec]) -> int:
     sizes = {each.name: each.shape[-1] for each in session.get_outputs() if each.shape}
     sound = all(isinstance(spec.shape[axis], int) for spec in past.past_specs(inputs) for axis in (1, 3))
-    if not past.past_specs(inputs) or not sound or not isinstance(sizes.get("logits"), int):
+    whole = all(past.present_name(spec.name) in sizes for spec in past.past_specs(inputs))
+    if not past.past_specs(inputs) or not sound or not whole or not isinstance(sizes.get("logits"), int):
         names = ", ".join(spec.name for spec in inputs)
         raise BundleError(
-            f"the graph is no decoder: expected past_key_values.0.key ... and logits of fixed sizes, got {names}"
+            "the graph is no decoder: expected past_key_values.0.key ... with a present each, and logits of fixed "
+            f"sizes, got {names}"
         )
     return int(sizes["logits"])
 

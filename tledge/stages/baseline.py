@@ -44,8 +44,8 @@ def stage(job: Job, folder: Path) -> str:
             "seconds": time.monotonic() - started,
         },
     )
-    outputs: dict[str, Any] = result.outputs
-    np.savez_compressed(folder / "test_outputs.npz", **outputs)
+    records: dict[str, Any] = result.records
+    np.savez_compressed(folder / "test_outputs.npz", **records)
     for path in folder.iterdir():  # what training resumes from; the random network itself is nobody's
         if path.is_dir():
             shutil.rmtree(path)

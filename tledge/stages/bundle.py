@@ -8,37 +8,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import tledge
-from tledge import evidence
+from tledge import answers, evidence
 from tledge.artifacts import read_json
-from tledge.evaluate import Run
-from tledge.stages.bench import torch_reference
 from tledge.stages.job import Job
 
 
 def stage(job: Job, folder: Path) -> str:
     """Assemble what is shipped, with golden vectors and the model card."""
-    from tledge import data
-    from tledge.gate.rows import hashes_of, hexadecimal
-
-    rows = data.open_splits(job.stage("data")).calibration[job.task.INPUT_COLUMN]
-    return assemble(job, folder, reference=_reference(job), calibration=hexadecimal(hashes_of(rows)))
-
-
-def assemble(job: Job, folder: Path, *, reference: Run | None, calibration: tuple[str, ...]) -> str:
-    """Write the bundle of a run and say what it holds in one line.
-
-    Args:
-        job: The run.
-        folder: The bundle.
-        reference: Torch, for the golden vectors.
-        calibration: The rows that schemes were calibrated on, as in `Provenance`.
-    """
     from tledge import bundle, report
     from tledge.bench import machine
     from tledge.runtime import open_session, session_run
 
     recipe, task = job.recipe, job.task
     graphs = job.stage("quantize")
+    calibration = job.rows.scored(job, "calibration", job.stage("export") / "inputs")
     trained, rows = read_json(job.stage("train") / "train.json"), read_json(job.stage("data") / "data.json")
     provenance = bundle.Provenance(
         tledge=tledge.__version__,
@@ -49,7 +32,7 @@ def assemble(job: Job, folder: Path, *, reference: Run | None, calibration: tupl
         rows=rows["rows"],
         labels=rows["label_counts"],
         packages=machine.describe().packages,
-        calibration=calibration,
+        calibration=answers.hexadecimal(job.rows.hashes(calibration)),
     )
     variants = evidence.variants(graphs)
     facts = evidence.facts(
@@ -67,15 +50,8 @@ def assemble(job: Job, folder: Path, *, reference: Run | None, calibration: tupl
         provenance=provenance,
         readme=report.model_card(dataclasses.replace(facts, bench=None, transfer=None)),
         input_kind=task.INPUT,
-        reference=reference,
+        reference=job.runs.reference(job),
         only_chosen=recipe.bundle.variants == "chosen",
     )
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return f"{len(manifest.variants)} variant(s), {size / 1e6:.1f} MB, {manifest.chosen} is chosen"
-
-
-def _reference(job: Job) -> Run | None:
-    """Torch, on the tensors that the graphs take; `None` where a graph resizes, whose rounding is its own."""
-    if job.recipe.export.preprocessing == "resize_and_normalize":
-        return None
-    return torch_reference(job.checkpoint, job.stage("export") / "inputs")(None)

@@ -2,54 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tledge.stages.job import Job
 
-if TYPE_CHECKING:
-    from tledge.data import DataReport
-
-CALIBRATION_ROWS = {"text": 0, "image": 100}
-"""How many rows are kept aside by default, by the task's kind of input."""
-
 
 def stage(job: Job, folder: Path) -> str:
-    """Read the sources and write the splits."""
-    from tledge import data
-
-    splits = data.load(
-        job.recipe.data,
-        job.task,
-        seed=job.recipe.seed,
-        folder=folder,
-        base=Path.cwd(),
-        calibration=CALIBRATION_ROWS[job.task.INPUT],
-        progress=job.progress,
-    )
-    counts = {name: len(getattr(splits, name)) for name in ("train", "validation", "calibration", "test")}
-    rows = ", ".join(f"{count} {name} rows" for name, count in counts.items() if count)
-    what = (
-        f"the number {splits.labels[0]!r}" if job.task.PROBLEM_TYPE == "regression" else f"{len(splits.labels)} labels"
-    )
-    n_groups = sum(splits.report.groups.values())
-    grouped = [f"{n_groups} groups of {job.recipe.data.group!r} kept whole"] if n_groups else []
-    return ", ".join([what, rows, *grouped, *_left_out(splits.report, job.task.INPUT), *splits.report.read_as.values()])
-
-
-def _left_out(report: DataReport, kind: str) -> Iterator[str]:
-    """What became of the rows that are in no split, in a few words each."""
-    if broken := sum(report.skipped.values()):
-        yield f"{_rows(broken, 'broken')} left out"
-    if report.duplicates:
-        yield f"{_rows(report.duplicates, 'repeated')} left out"
-    if report.conflicts:
-        example = report.conflict_examples[0]
-        yield f"{_rows(report.conflicts, 'more')} left out whose {kind} has another label elsewhere (such as {example})"
-    if report.overlap_dropped:
-        yield f"{_rows(report.overlap_dropped, 'more')} left out whose {kind} is in a file held out"
-
-
-def _rows(count: int, kind: str) -> str:
-    return f"{count} {kind} {'row' if count == 1 else 'rows'}"
+    """Read the sources and write the splits, as the task's kind of rows does it."""
+    return job.rows.read(job, folder)

@@ -10,6 +10,9 @@ from typing import Any
 from tledge import tasks
 from tledge.progress import Progress, silent
 from tledge.recipe import Recipe
+from tledge.stages import rows, runs
+from tledge.stages.rows import Rows
+from tledge.stages.runs import Runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,16 @@ class Job:
     def task(self) -> tasks.Task:
         """What is learnt."""
         return tasks.load(self.recipe.task)
+
+    @property
+    def rows(self) -> Rows:
+        """What its rows are."""
+        return rows.load(self.task.ROWS)
+
+    @property
+    def runs(self) -> Runs:
+        """How its models are run."""
+        return runs.load(self.task.RUN)
 
     @property
     def metric(self) -> str:

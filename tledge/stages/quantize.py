@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tledge import artifacts, inputs, processor, significance
+from tledge import answers, artifacts, processor, significance
 from tledge.artifacts import Graph, LatencyRatio, MetricDrop, Variant, read_json, write_json
+from tledge.bundle import checksum
 from tledge.errors import RecipeError
 from tledge.evaluate import Evaluation, score
 from tledge.stages.job import Job
@@ -24,43 +23,33 @@ if TYPE_CHECKING:
 
 def stage(job: Job, folder: Path) -> str:
     """Make, score, time and choose variants, and score them on the test rows."""
-    from tledge import bench, data
-    from tledge.gate import rows
     from tledge.quantize import run as quantize
     from tledge.quantize.choose import limits_of
-    from tledge.runtime import open_session, session_run
 
     recipe, task = job.recipe, job.task
-    splits = data.open_splits(job.stage("data"))
-    encoder = inputs.load(task.INPUT, job.stage("export") / "inputs")
-    fp32 = artifacts.from_dict(Graph, read_json(job.stage("export") / "graph.json"))
-    for file in job.stage("export").glob("model.onnx*"):
+    exported = job.stage("export")
+    fp32 = artifacts.from_dict(Graph, read_json(exported / "graph.json"))
+    for file in exported.glob("model.onnx*"):
         shutil.copy(file, folder / file.name)
+    rows = {split: job.rows.scored(job, split, exported / "inputs") for split in ("validation", "calibration", "test")}
 
-    targets = {
-        name: task.targets(getattr(splits, name)["label"], len(splits.labels)) for name in ("validation", "test")
-    }
-
-    def score_on(name: str, graph: Path, variant: str, *, exact: bool = False) -> Evaluation:
+    def score_on(split: str, graph: Path, variant: str, *, exact: bool = False) -> Evaluation:
         return score(
-            session_run(open_session(graph, exact=exact)),
-            encoder,
-            getattr(splits, name)[task.INPUT_COLUMN],
-            targets[name],
+            job.runs.open_run(graph, exact=exact),
+            rows[split].encoder,
+            rows[split].values,
+            rows[split].targets,
             task,
             progress=job.progress,
-            description=f"Scoring {variant} on {name} rows",
+            description=f"Scoring {variant} on {split} {job.rows.UNIT}",
         )
 
-    def calibration() -> Iterator[dict[str, Any]]:
-        return (encoder.encode([value]) for value in splits.calibration[task.INPUT_COLUMN])
-
     def compare(split: str, ours: Scored, fp32: Scored) -> MetricDrop:
-        truth = targets[split]
-        return significance.paired(task, job.metric, ours.outputs, truth, fp32.outputs, truth, reference="fp32")
+        truth = rows[split].targets
+        return significance.paired(task, job.metric, ours.records, truth, fp32.records, truth, reference="fp32")
 
-    at = recipe.bench
-    limits = limits_of(recipe)
+    limits, kept = limits_of(recipe), rows["calibration"]
+    timing = job.runs.timing(job, fp32, exported / "inputs")
     variants, candidates = quantize.run(
         fp32,
         folder,
@@ -70,30 +59,33 @@ def stage(job: Job, folder: Path) -> str:
         score_exactly=(lambda graph, name: score_on("validation", graph, name, exact=True))
         if processor.clips(processor.here())
         else None,
-        time=lambda graphs: timed(job, graphs, encoder.dummy, recipe.bench_lengths[0]),
-        time_at=bench.setting(at.batch[0], recipe.bench_lengths[0], at.threads[0]),
+        time=lambda graphs: timed(job, graphs, timing.feeds, timing.length),
+        time_at=timing.told,
         compare=functools.partial(compare, "validation"),
         limits=limits,
-        calibration=calibration,
-        n_calibration=len(splits.calibration),
+        calibration=lambda: (kept.encoder.encode([value]) for value in kept.values),
+        n_calibration=len(kept.values),
         progress=job.progress,
     )
     tested = {v.name: score_on("test", folder / v.graph.path, v.name) for v in variants}
     variants = tell(job, with_test(variants, tested, functools.partial(compare, "test")), limits)
     write_json(folder / "variants.json", [artifacts.to_dict(variant) for variant in variants])
     write_json(folder / "candidates.json", [artifacts.to_dict(each) for each in candidates])
-    chosen = next(v for v in variants if v.chosen)
-    for name, stem in ((chosen.name, "test_outputs"), ("fp32", "fp32_test_outputs")):
-        outputs: dict[str, Any] = tested[name].outputs
-        np.savez_compressed(folder / f"{stem}.npz", **outputs)
-    rows.save_answers(
+    write_json(folder / "scored.json", {split: int(rows[split].targets.size) for split in ("validation", "test")})
+    answers.save(
         folder,
-        rows.hashes_of(splits.test[task.INPUT_COLUMN]),
-        targets["test"],
-        {name: evaluation.outputs for name, evaluation in tested.items()},
+        job.rows.hashes(rows["test"]),
+        rows["test"].targets,
+        {name: evaluation.records for name, evaluation in tested.items()},
+        {variant.name: checksum.sha256(folder / variant.graph.path) for variant in variants},
     )
+    chosen = next(v for v in variants if v.chosen)
+    if samples := job.runs.samples(job, folder / chosen.graph.path, exported / "inputs"):
+        write_json(folder / "samples.json", samples)
+    counted = len(rows["test"].values), rows["test"].of
+    some = "" if counted[0] == counted[1] else f" on {counted[0]} of {counted[1]} {job.rows.UNIT}"
     metric = tested[chosen.name].metrics[job.metric]
-    return f"{chosen.name} chosen, test {job.metric} {metric:.3f}; {chosen.reason}"
+    return f"{chosen.name} chosen, test {job.metric} {metric:.3f}{some}; {chosen.reason}"
 
 
 def with_test(variants: Sequence[Variant], tested: Mapping[str, Scored], compare: Compare) -> tuple[Variant, ...]:

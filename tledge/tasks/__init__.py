@@ -11,13 +11,17 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `METRICS`               those of `score` that can, each with its direction: `HIGHER` or `LOWER` is better
 `LOSS`                  the module of `tledge.losses` that trains it unless the recipe names another
 `LOSSES`                those that can
+`ROWS`                  the module of `tledge.stages.rows` that reads its rows: `examples`, or `blocks` of tokens
+`RUN`                   the module of `tledge.stages.runs` that runs its models: `one_pass`, or `generation`
 `OPTIMUM_TASK`          the ecosystem's name of the task, used for model classes and in `config.json`
 `PROBLEM_TYPE`          the ecosystem's `problem_type` in `config.json`
 `parse_label`           a raw cell to a tuple of label names (for regression: of one number)
 `targets`               label indices (numbers) of rows to the array that metrics and losses take
 `decode`                raw outputs to one answer a row, as plain JSON types
-`decisions`             raw outputs to an array that says which label(s) each row got; `None` for regression
-`score`                 raw outputs and targets to metrics
+`records`               raw outputs of a batch, with its inputs, to what is kept of each row: arrays by name, rows first
+`decisions`             records to an array that says which label(s) each row got; `None` for regression
+`agree`                 whether two models' records decide the same, a truth value for each decision; `None` as above
+`score`                 records and targets to metrics
 ======================  ===============================================================================================
 """
 
@@ -49,6 +53,8 @@ class Task(Protocol):
     METRICS: Mapping[str, Direction]
     LOSS: str
     LOSSES: tuple[str, ...]
+    ROWS: str
+    RUN: str
     OPTIMUM_TASK: str
     PROBLEM_TYPE: str
 
@@ -59,9 +65,13 @@ class Task(Protocol):
     @staticmethod
     def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]: ...
     @staticmethod
-    def decisions(outputs: Outputs) -> npt.NDArray[np.int64] | None: ...
+    def records(outputs: Outputs, inputs: Outputs) -> dict[str, npt.NDArray[Any]]: ...
     @staticmethod
-    def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]: ...
+    def decisions(records: Outputs) -> npt.NDArray[np.int64] | None: ...
+    @staticmethod
+    def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_] | None: ...
+    @staticmethod
+    def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]: ...
 
 
 def load(name: str) -> Task:

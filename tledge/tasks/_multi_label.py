@@ -53,14 +53,19 @@ def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def decisions(outputs: Outputs) -> npt.NDArray[np.int64]:
+def decisions(records: Outputs) -> npt.NDArray[np.int64]:
     """A one for each label that a row got, `(rows, labels) int64`."""
-    return np.asarray(metrics.sigmoid(outputs["logits"]) >= THRESHOLD, dtype=np.int64)
+    return np.asarray(metrics.sigmoid(records["logits"]) >= THRESHOLD, dtype=np.int64)
 
 
-def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
+def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_]:
+    """Whether both give a row the same labels, all of them, `(rows,) bool`."""
+    return np.asarray((decisions(ours) == decisions(theirs)).all(axis=1))
+
+
+def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
     """Micro F1, macro F1 and exact-match accuracy of `logits` against `(rows, labels)` ones and zeros."""
-    predicted = decisions(outputs)
+    predicted = decisions(records)
     truth = targets.astype(np.int64)
     return {
         "micro_f1": metrics.f1(predicted.ravel(), truth.ravel()),

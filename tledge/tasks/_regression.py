@@ -45,16 +45,20 @@ def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
     return [{"value": float(row[0])} for row in outputs["logits"]]
 
 
-def decisions(outputs: Outputs) -> None:
+def decisions(records: Outputs) -> None:
     """None: numbers are nearer or further, and never simply the same."""
 
 
-def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
+def agree(ours: Outputs, theirs: Outputs) -> None:
+    """None, as for `decisions`."""
+
+
+def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
     """R squared, Pearson correlation, mean absolute and root mean squared error of `logits` `(rows, 1)`.
 
     `targets` is `(rows,) float32`; the errors are in its unit. R squared is left out where `targets` do not vary.
     """
-    estimates = outputs["logits"][:, 0].astype(np.float64)
+    estimates = records["logits"][:, 0].astype(np.float64)
     return metrics.defined(
         {
             "r2": metrics.r2(estimates, targets),

@@ -46,19 +46,24 @@ def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def decisions(outputs: Outputs) -> npt.NDArray[np.int64]:
+def decisions(records: Outputs) -> npt.NDArray[np.int64]:
     """The label index of each row, `(rows,) int64`."""
-    return np.asarray(outputs["logits"].argmax(axis=-1), dtype=np.int64)
+    return np.asarray(records["logits"].argmax(axis=-1), dtype=np.int64)
 
 
-def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
+def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_]:
+    """Whether both give a row the same label, `(rows,) bool`."""
+    return np.asarray(decisions(ours) == decisions(theirs))
+
+
+def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
     """Accuracy, balanced accuracy, macro F1, ROC AUC and log loss of `logits` against label indices `(rows,) int64`.
 
     The area under the ROC curve is that of the second label where there are two, and else the mean over labels, each
     against the rest; it is left out where `targets` holds one label alone.
     """
-    logits = outputs["logits"]
-    predicted = decisions(outputs)
+    logits = records["logits"]
+    predicted = decisions(records)
     return metrics.defined(
         {
             "accuracy": metrics.accuracy(predicted, targets),

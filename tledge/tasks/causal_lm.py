@@ -25,7 +25,11 @@ LOSS = "cross_entropy"
 LOSSES = ("cross_entropy",)
 OPTIMUM_TASK = "text-generation"
 PROBLEM_TYPE = "causal_lm"
+ROWS = "blocks"
+RUN = "generation"
 
+RATE = "bytes_per_token"
+"""UTF-8 bytes of a block's text for each predicted token."""
 CHUNK = 1 << 22
 """Logits that are exponentiated together: the float64 copy of so many takes 32 MB."""
 
@@ -51,27 +55,43 @@ def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
     return [{"token": labels[int(row.argmax())], "score": float(row.max())} for row in probabilities]
 
 
-def decisions(outputs: Outputs) -> npt.NDArray[np.int64]:
-    """The most likely next token after each token but the last, `(blocks, block - 1) int64`."""
-    return np.asarray(outputs["logits"][:, :-1].argmax(axis=-1), dtype=np.int64)
-
-
-def score(outputs: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
-    """Loss and perplexity of blocks, with `bytes_per_token` bits per byte, and with `logits` next-token accuracy.
+def records(outputs: Outputs, inputs: Outputs) -> dict[str, npt.NDArray[Any]]:
+    """What is kept of each block: `token_losses` in nats and the likeliest `tokens` at all places but the first.
 
     Args:
-        outputs: `token_losses`, `(blocks, block - 1)` in nats, and if known `bytes_per_token`, `(blocks,)`; or
-            `logits`, `(blocks, block, vocabulary)`.
+        outputs: `logits`, `(blocks, block, vocabulary)`, float of any precision.
+        inputs: `input_ids`, `(blocks, block) int64`, and if known `bytes_per_token`, `(blocks,)`, which is kept too.
+    """
+    ids, logits = inputs["input_ids"], outputs["logits"][:, :-1]
+    losses = token_losses(logits.reshape(-1, logits.shape[-1]), ids[:, 1:].reshape(-1))
+    tokens = np.asarray(logits.argmax(axis=-1), dtype=np.int64)
+    known = {name: inputs[name] for name in (RATE,) if name in inputs}
+    return {"token_losses": losses.reshape(tokens.shape), "tokens": tokens, **known}
+
+
+def decisions(records: Outputs) -> npt.NDArray[np.int64]:
+    """The most likely next token after each token but the last, `(blocks, block - 1) int64`."""
+    return np.asarray(records["tokens"], dtype=np.int64)
+
+
+def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_]:
+    """Whether both find the same token the likeliest, `(blocks, block - 1) bool`."""
+    return np.asarray(decisions(ours) == decisions(theirs))
+
+
+def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
+    """Loss and perplexity of blocks, with `bytes_per_token` bits per byte, and with `tokens` next-token accuracy.
+
+    Args:
+        records: those of `records`, of which only `token_losses` must be there.
         targets: token ids, `(blocks, block)`; the first of each block is not predicted.
     """
-    if "token_losses" in outputs:
-        rate = outputs.get("bytes_per_token")
-        loss = float(np.mean(outputs["token_losses"], dtype=np.float64))
-        return metrics_of(loss, None if rate is None else float(np.mean(rate)))
-    logits, truth = outputs["logits"][:, :-1], targets[:, 1:]
-    losses = token_losses(logits.reshape(-1, logits.shape[-1]), truth.reshape(-1))
-    accuracy = metrics.accuracy(decisions(outputs), truth)
-    return metrics_of(float(losses.mean())) | {"next_token_accuracy": accuracy}
+    rate = records.get(RATE)
+    loss = float(np.mean(records["token_losses"], dtype=np.float64))
+    found = metrics_of(loss, None if rate is None else float(np.mean(rate, dtype=np.float64)))
+    if "tokens" not in records:
+        return found
+    return found | {"next_token_accuracy": metrics.accuracy(records["tokens"], targets[:, 1:])}
 
 
 def token_losses(logits: npt.NDArray[Any], targets: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

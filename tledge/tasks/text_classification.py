@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tledge.tasks._logits import ROWS, RUN, records
 from tledge.tasks._single_label import (
     LABEL_COLUMN,
     LOSS,
@@ -10,6 +11,7 @@ from tledge.tasks._single_label import (
     METRICS,
     NEEDS_LABEL,
     PROBLEM_TYPE,
+    agree,
     decisions,
     decode,
     parse_label,
@@ -28,9 +30,13 @@ __all__ = [
     "NEEDS_LABEL",
     "OPTIMUM_TASK",
     "PROBLEM_TYPE",
+    "ROWS",
+    "RUN",
+    "agree",
     "decisions",
     "decode",
     "parse_label",
+    "records",
     "score",
     "targets",
 ]

@@ -7,11 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from tledge import likelihood
 from tledge.errors import ModelError
+from tledge.evaluate import score
 from tledge.recipe.schema import Distill
 from tledge.stages.course import lead, learnt, of_teacher, paired, start_of
 from tledge.stages.job import Job
@@ -20,8 +17,6 @@ from tledge.stages.language.train import SAMPLE_BLOCKS, scored
 EPOCHS = 3
 COPIED_LEARNING_RATE = 1e-4
 RANDOM_LEARNING_RATE = 1e-3
-TEST_BLOCKS = 100
-"""At most so many test blocks are scored, evenly spaced, since several students are; a variant is scored on as many."""
 
 
 def stage(job: Job, folder: Path) -> str:
@@ -108,10 +103,13 @@ class LanguageCourse:
         """Metrics on the test blocks in torch eager."""
         from tledge import export
 
-        return likelihood.score(
+        rows = self.job.rows.scored(self.job, "test", self.job.stage("train") / "checkpoint")
+        return score(
             export.torch_logits(model),
-            some(self.blocks.test),
-            bytes_per_token=self.blocks.bytes_per_token["test"],
+            rows.encoder,
+            rows.values,
+            rows.targets,
+            self.job.task,
             progress=self.job.progress,
             description=f"Scoring the {who} on test blocks",
         ).metrics
@@ -137,10 +135,3 @@ class LanguageCourse:
             model.groups_of(student.parameters(), rate, self.settings.weight_decay),
             rate if asked == "auto" else None,
         )
-
-
-def some(blocks: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """At most `TEST_BLOCKS` blocks, evenly spaced."""
-    if len(blocks) <= TEST_BLOCKS:
-        return blocks
-    return np.asarray(blocks[np.linspace(0, len(blocks) - 1, TEST_BLOCKS).astype(int)])

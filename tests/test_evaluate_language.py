@@ -1,4 +1,4 @@
-"""The scorer of language models against torch and against sums done by hand."""
+"""Scores of language models against torch and against sums done by hand."""
 
 import math
 
@@ -8,7 +8,8 @@ import torch
 from tiny_language import tiny_gpt2
 from torch.nn import functional as F
 
-from tledge import likelihood
+from tledge.evaluate import score
+from tledge.stages.rows.blocks import BlockInput
 from tledge.tasks import causal_lm
 
 BLOCKS = np.random.default_rng(3).integers(0, 320, size=(5, 12), dtype=np.int32)
@@ -21,20 +22,25 @@ def model():
 
 
 def run_of(model, seen=None):
-    def run(ids):
+    def run(feeds):
+        ids = feeds["input_ids"]
         assert ids.dtype == np.int64
         if seen is not None:
             seen.append(ids.shape)
         with torch.inference_mode():
-            return model(torch.from_numpy(ids)).logits.numpy()
+            return {"logits": model(torch.from_numpy(ids)).logits.numpy()}
 
     return run
+
+
+def scored(run, blocks, rate=1.0, **options):
+    return score(run, BlockInput(rate), blocks, blocks, causal_lm, **options)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5])
 def test_the_loss_is_torchs_own_whatever_the_batch(model, batch_size):
     seen = []
-    found = likelihood.score(run_of(model, seen), BLOCKS, bytes_per_token=2.5, batch_size=batch_size)
+    found = scored(run_of(model, seen), BLOCKS, 2.5, batch_size=batch_size)
     ids = torch.from_numpy(BLOCKS.astype(np.int64))
     with torch.inference_mode():
         expected = float(model(ids, labels=ids).loss)
@@ -42,7 +48,7 @@ def test_the_loss_is_torchs_own_whatever_the_batch(model, batch_size):
     assert found.metrics["loss"] == pytest.approx(expected, rel=1e-6)
     assert found.metrics["perplexity"] == pytest.approx(math.exp(expected), rel=1e-6)
     assert found.metrics["next_token_accuracy"] == pytest.approx(float((predicted == ids[:, 1:]).float().mean()))
-    np.testing.assert_array_equal(found.decisions, predicted.reshape(-1).numpy())
+    np.testing.assert_array_equal(causal_lm.decisions(found.records), predicted.numpy())
     assert seen[0] == (batch_size, 12)
     assert sum(rows for rows, _ in seen) == 5
 
@@ -56,7 +62,7 @@ def test_bits_per_byte_by_hand():
 
 
 def test_a_uniform_model_needs_the_bits_of_its_vocabulary():
-    found = likelihood.score(lambda ids: np.zeros((*ids.shape, 256), np.float32), BLOCKS % 256, bytes_per_token=1.0)
+    found = scored(lambda feeds: {"logits": np.zeros((*feeds["input_ids"].shape, 256), np.float32)}, BLOCKS % 256)
     assert found.metrics["perplexity"] == pytest.approx(256)
     assert found.metrics["bits_per_byte"] == pytest.approx(8)
 
@@ -92,5 +98,5 @@ def test_progress_counts_blocks(model):
         def __exit__(self, *_):
             return None
 
-    likelihood.score(run_of(model), BLOCKS, bytes_per_token=1.0, batch_size=2, progress=Bar(), description="Looking")
+    scored(run_of(model), BLOCKS, batch_size=2, progress=Bar(), description="Looking")
     assert told == [("Looking", 5), 2, 2, 1]

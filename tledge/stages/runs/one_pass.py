@@ -1,0 +1,221 @@
+"""One pass: tensors in, the answer out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tledge import inputs, processes
+from tledge.artifacts import BenchResult, Graph, read_json, write_json
+from tledge.evaluate import Array, Run, score
+from tledge.inputs import Input
+from tledge.report import format as fmt
+from tledge.stages.job import Job
+from tledge.stages.runs import EAGER, TEACHER, Exported, Timing
+
+N_VALUES = 8
+"""Rows of the validation split that parity is checked on, beside random and extreme inputs."""
+
+
+def export(job: Job, path: Path) -> Exported:
+    """The fp32 graph of the checkpoint, held to torch's answers alone and in batches, padded and not."""
+    from tledge import export, model
+    from tledge.runtime import open_session, session_run
+
+    classifier = model.load(job.checkpoint)
+    encoder = inputs.load(job.task.INPUT, job.checkpoint)
+    with job.progress("Exporting to ONNX", total=1) as advance:
+        graph = _graph(job, classifier, encoder, path)
+        advance(1)
+    values = job.first_values("validation", N_VALUES)
+    torch_run = export.torch_run(classifier)
+    found = export.check(
+        torch_run,
+        session_run(open_session(path)),
+        list(export.cases(encoder, values)),
+        job.task.decisions,
+        atol=job.recipe.export.atol,
+        rtol=job.recipe.export.rtol,
+        progress=job.progress,
+    )
+    answers = np.concatenate([torch_run(encoder.encode([value]))["logits"] for value in values])
+
+    def finish(folder: Path) -> Graph:
+        return _preprocessing(job, encoder, graph, values, folder) if job.task.INPUT == "image" else graph
+
+    return Exported(found, answers, finish)
+
+
+def _graph(job: Job, classifier: Any, encoder: inputs.Input, path: Path) -> Graph:
+    from tledge import export
+
+    settings = job.recipe.export
+    if job.task.INPUT == "image":
+        sample = encoder.dummy(2)
+        return export.export_image(classifier, sample, path, opset=settings.opset, external_data=settings.external_data)
+    sample = encoder.dummy(2, 8)
+    sample["attention_mask"][0, -3:] = 0
+    return export.export(classifier, sample, path, opset=settings.opset, external_data=settings.external_data)
+
+
+def _preprocessing(job: Job, encoder: Any, graph: Graph, values: Sequence[Any], folder: Path) -> Graph:
+    """Compare preprocessing with the library's own, and put it into the graph where the recipe asks for that."""
+    from tledge import export
+    from tledge.inputs import image
+
+    path, mode = folder / "model.onnx", job.recipe.export.preprocessing
+    run = open_run(path)
+    rows = job.rows.scored(job, "validation", job.checkpoint)
+    library = export.LibraryPixels(encoder.facts)
+    metrics = {}
+    for name, each in (("ours", encoder), ("theirs", library)):
+        metrics[name] = score(
+            run,
+            each,
+            rows.values,
+            rows.targets,
+            job.task,
+            progress=job.progress,
+            description=f"Scoring with {library.name}'s own preprocessing" if each is library else "Scoring",
+        ).metrics[job.metric]
+    difference = export.compare_pixels(encoder, library, values)
+    facts = {"reference": library.name, "rows": rows.of, "metric": job.metric, **metrics, **difference}
+    if mode != "none":
+        graph = export.add_preprocessing(path, encoder.facts, mode)
+        facts["in_graph"] = {"mode": mode, **export.check_preprocessing(path, run, encoder, values, job.task.decisions)}
+        image.write_config(folder / "inputs", dataclasses.replace(encoder.facts, in_graph=mode))
+    write_json(folder / "preprocessing.json", facts)
+    return graph
+
+
+def open_run(graph: Path, *, exact: bool = False) -> Run:
+    """A graph as it is."""
+    from tledge.runtime import open_session, session_run
+
+    return session_run(open_session(graph, exact=exact))
+
+
+def timing(job: Job, graph: Graph, inputs_folder: Path) -> Timing:  # noqa: ARG001
+    """A whole run on made-up rows."""
+    from tledge.bench import setting
+
+    at, length = job.recipe.bench, job.recipe.bench_lengths[0]
+    encoder = inputs.load(job.task.INPUT, inputs_folder)
+    return Timing(encoder.dummy, length, setting(at.batch[0], length, at.threads[0]))
+
+
+def samples(job: Job, graph: Path, inputs_folder: Path) -> Sequence[dict[str, str]]:  # noqa: ARG001
+    """Nothing is written."""
+    return ()
+
+
+def bench(job: Job) -> BenchResult:
+    """The variants of a run's bundle, beside what `references` gives."""
+    from tledge.bench.bundled import run_bundle
+
+    settings = job.recipe.bench
+    return run_bundle(
+        job.stage("bundle"),
+        batches=settings.batch,
+        lengths=job.recipe.bench_lengths,
+        threads=settings.threads,
+        percentile=settings.percentile,
+        duration_s=settings.duration_s,
+        extra=references(job.folder, job.stage("bundle")),
+        progress=job.progress,
+    )
+
+
+def benched(result: BenchResult, variant: str) -> str:
+    """How fast a variant is."""
+    first = next(row for row in result.latencies if row.candidate == variant)
+    if "p50" not in first.percentiles_ms or first.against is None:
+        return f"too few runs of {variant} for a median; raise bench.duration_s"
+    times = f"{1 / first.against.ratio:.1f} times as fast as {fmt.reference(first.against.reference)}"
+    return f"{variant} takes {first.percentiles_ms['p50']:.2f} ms, {times}"
+
+
+def reference(job: Job) -> Run | None:
+    """Torch, on the tensors that the graphs take; `None` where a graph resizes, whose rounding is its own."""
+    if job.recipe.export.preprocessing == "resize_and_normalize":
+        return None
+    return torch_reference(job.checkpoint, job.stage("export") / "inputs")(None)
+
+
+def references(run: Path, shipped: Path) -> dict[str, Callable[[int | None], Run]]:
+    """What graphs are timed beside, by name and given a number of threads; the first is what they are compared with.
+
+    It is the checkpoint in torch eager, and where a student was distilled, its teacher before it.
+
+    Args:
+        run: the run folder.
+        shipped: as for `torch_reference`.
+    """
+    trained, student = (run / stage / "checkpoint" for stage in ("train", "distill"))
+    if not student.exists():
+        return {EAGER: torch_reference(trained, shipped)}
+    return {TEACHER: _teacher(trained, student, shipped), EAGER: torch_reference(student, shipped)}
+
+
+def _teacher(trained: Path, student: Path, shipped: Path) -> Callable[[int | None], Run]:
+    """The teacher on the student's tensors, or where its tokenizer or image size is another, on as many of its own.
+
+    Those are made once, so that none of the teacher's preprocessing is timed.
+    """
+    kind = "image" if (trained / "preprocessor_config.json").exists() else "text"
+    ours, theirs = (inputs.load(kind, folder) for folder in (student, trained))
+    if ours.identity == theirs.identity:
+        return torch_reference(trained, shipped)
+    processes.let_idle_threads_sleep()
+    from tledge import export, model
+
+    loaded = model.load(trained)
+    return lambda threads: _on_own_inputs(export.torch_run(loaded, threads=threads), theirs)
+
+
+def _on_own_inputs(run: Run, encoder: Input) -> Run:
+    made = functools.cache(encoder.dummy)
+
+    def on_own(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        batch, *sizes = next(iter(feeds.values())).shape
+        return run(made(batch, None if encoder.max_length is None else min(sizes[0], encoder.max_length)))
+
+    return on_own
+
+
+def torch_reference(checkpoint: Path, shipped: Path) -> Callable[[int | None], Run]:
+    """A checkpoint in torch eager, taking the tensors that the shipped graphs take; given a number of threads.
+
+    Args:
+        checkpoint: the folder of a checkpoint.
+        shipped: the folder with the preprocessing of the shipped graphs, which may do a part of it themselves.
+    """
+    processes.let_idle_threads_sleep()
+    from tledge import export, model
+
+    loaded = model.load(checkpoint)
+    in_graph = _in_graph(shipped)
+    if in_graph is None:
+        return lambda threads: export.torch_run(loaded, threads=threads)
+    plain = inputs.load("image", checkpoint)
+    prepare = plain.normalise if in_graph == "normalize" else plain.encode  # type: ignore[attr-defined]
+
+    def open_run(threads: int | None) -> Run:
+        run = export.torch_run(loaded, threads=threads)
+
+        def prepared(feeds: Mapping[str, Array]) -> dict[str, Array]:
+            return run(prepare(list(feeds["pixel_values"])))
+
+        return prepared
+
+    return open_run
+
+
+def _in_graph(folder: Path) -> str | None:
+    path = folder / "preprocessor_config.json"
+    return read_json(path).get("in_graph") if path.exists() else None
