@@ -42,7 +42,7 @@ def taught(tmp_path, monkeypatch):
         for name in ("data", "train", "distill"):
             folder = job.stage(name)
             folder.mkdir(parents=True, exist_ok=True)
-            stages.load(name, job).stage(job, folder)
+            stages.load(name).stage(job, folder)
         return read_json(job.stage("distill") / "distill.json"), job
 
     return make

@@ -44,7 +44,7 @@ def make_job(folder, **sections):
 def run(job, name):
     folder = job.stage(name)
     folder.mkdir(parents=True, exist_ok=True)
-    return stages.load(name, job).stage(job, folder)
+    return stages.load(name).stage(job, folder)
 
 
 @pytest.fixture(scope="module")

@@ -49,7 +49,7 @@ def job(tmp_path, monkeypatch):
 def run(job, name):
     folder = job.stage(name)
     folder.mkdir(parents=True, exist_ok=True)
-    return stages.load(name, job).stage(job, folder)
+    return stages.load(name).stage(job, folder)
 
 
 def trained(job):
@@ -113,9 +113,9 @@ def test_parts_and_adapters_train_and_leave_a_plain_checkpoint(job, finetune):
 def test_a_model_is_taken_as_it_is(job):
     this = job(finetune={"strategy": "none"})
     run(this, "data")
-    assert run(this, "train") == "taken as it is"
+    assert run(this, "train") == "the checkpoint is taken as it is"
     record = trained(this)
-    assert (record["phases"], record["trained_parameters"], record["notes"]) == ([], 0, ["taken as it is"])
+    assert (record["phases"], record["trained_parameters"], record["notes"]) == ([], 0, ["the checkpoint is taken as it is"])
     ids = torch.arange(12)[None]
     with torch.inference_mode():
         ours = load_language(str(this.checkpoint)).module(ids).logits

@@ -264,7 +264,7 @@ def _main_first() -> AbstractContextManager[None]:
 def _build(job: Job, name: str, aside: Path) -> str:
     with _log(job, name) as log, noise.to(log):
         try:
-            line: str = stages.load(name, job).stage(job, aside)
+            line: str = stages.load(name).stage(job, aside)
             return line
         except TledgeError as error:
             log.write(f"{type(error).__name__}: {error}\n")

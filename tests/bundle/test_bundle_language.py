@@ -257,7 +257,7 @@ def test_the_stage_puts_a_run_together(tmp_path, monkeypatch):
     monkeypatch.setattr(stage.evidence, "facts", lambda recipe, folder: facts)
     monkeypatch.setattr(report, "model_card", lambda facts: "# A card\n")
     job = stages.Job(recipe.load_recipe(tmp_path / "recipe.yaml"), tmp_path)
-    line = stages.load("bundle", job).stage(job, tmp_path / "bundle")
+    line = stages.load("bundle").stage(job, tmp_path / "bundle")
     assert line.startswith("2 variant(s), ")
     assert line.endswith(" MB, int8 is chosen")
     manifest = bundle.load(tmp_path / "bundle")

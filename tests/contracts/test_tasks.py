@@ -77,6 +77,7 @@ def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
     assert task.LOSS in task.LOSSES
     assert set(task.LOSSES) <= set(plugins.names(losses.__name__))
     assert task.ROWS in plugins.names("tledge.stages.rows")
+    assert task.HEAD in plugins.names("tledge.stages.heads")
     assert task.RUN in plugins.names("tledge.stages.runs")
     assert task.PROBLEM_TYPE in {
         "single_label_classification", "multi_label_classification", "regression", "causal_lm",

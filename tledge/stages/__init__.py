@@ -6,7 +6,6 @@ others.
 """
 
 import importlib
-import importlib.util
 from types import ModuleType
 
 from tledge.cache import cache_folder
@@ -15,9 +14,6 @@ from tledge.stages.job import Job
 __all__ = ["Job", "cache_folder", "load"]
 
 
-def load(name: str, job: Job) -> ModuleType:
-    """The module of a stage: `language.NAME` for language models, where that stage does something else for them."""
-    own = f"{__name__}.language.{name}"
-    if job.recipe.is_language_model and importlib.util.find_spec(own) is not None:
-        return importlib.import_module(own)
+def load(name: str) -> ModuleType:
+    """The module of a stage."""
     return importlib.import_module(f"{__name__}.{name}")

@@ -13,23 +13,22 @@ from tledge import evidence
 from tledge.artifacts import write_json
 from tledge.evaluate import score
 from tledge.stages.job import Job
-from tledge.stages.train import train
 
 BATCH = 16  # torch eager in fp32 answers a row alike alone and in a batch
 
 
 def stage(job: Job, folder: Path) -> str:
     """Train the recipe on a backbone with random weights, and score it on the test rows beside the pretrained one."""
-    from tledge import data, export
+    from tledge import export
 
     started = time.monotonic()
-    trained = train(job, folder, pretrained=False)
-    splits = data.open_splits(job.stage("data"))
+    trained = job.head.train(job, folder, pretrained=False)
+    rows = job.rows.scored(job, "test", folder / "inputs")
     result = score(
-        export.torch_run(trained.classifier),
-        trained.encoder,
-        splits.test[job.task.INPUT_COLUMN],
-        job.task.targets(splits.test["label"], len(splits.labels)),
+        export.torch_run(trained.model),
+        rows.encoder,
+        rows.values,
+        rows.targets,
         job.task,
         batch_size=BATCH,
         progress=job.progress,

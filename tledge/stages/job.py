@@ -10,7 +10,8 @@ from typing import Any
 from tledge import tasks
 from tledge.progress import Progress, silent
 from tledge.recipe import Recipe
-from tledge.stages import rows, runs
+from tledge.stages import heads, rows, runs
+from tledge.stages.heads import Head
 from tledge.stages.rows import Rows
 from tledge.stages.runs import Runs
 
@@ -38,6 +39,11 @@ class Job:
     def runs(self) -> Runs:
         """How its models are run."""
         return runs.load(self.task.RUN)
+
+    @property
+    def head(self) -> Head:
+        """How its models are made and trained."""
+        return heads.load(self.task.HEAD)
 
     @property
     def metric(self) -> str:

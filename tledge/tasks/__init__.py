@@ -12,6 +12,7 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `LOSS`                  the module of `tledge.losses` that trains it unless the recipe names another
 `LOSSES`                those that can
 `ROWS`                  the module of `tledge.stages.rows` that reads its rows: `examples`, or `blocks` of tokens
+`HEAD`                  the module of `tledge.stages.heads` that makes its models: with a `fresh` head, or their `own`
 `RUN`                   the module of `tledge.stages.runs` that runs its models: `one_pass`, or `generation`
 `OPTIMUM_TASK`          the ecosystem's name of the task, used for model classes and in `config.json`
 `PROBLEM_TYPE`          the ecosystem's `problem_type` in `config.json`
@@ -54,6 +55,7 @@ class Task(Protocol):
     LOSS: str
     LOSSES: tuple[str, ...]
     ROWS: str
+    HEAD: str
     RUN: str
     OPTIMUM_TASK: str
     PROBLEM_TYPE: str

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from tledge.tasks import Outputs
 
 ROWS = "examples"
+HEAD = "fresh"
 RUN = "one_pass"
 
 

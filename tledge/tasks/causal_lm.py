@@ -26,6 +26,7 @@ LOSSES = ("cross_entropy",)
 OPTIMUM_TASK = "text-generation"
 PROBLEM_TYPE = "causal_lm"
 ROWS = "blocks"
+HEAD = "own"
 RUN = "generation"
 
 RATE = "bytes_per_token"

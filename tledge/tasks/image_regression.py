@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tledge.tasks._logits import ROWS, RUN, records
+from tledge.tasks._logits import HEAD, ROWS, RUN, records
 from tledge.tasks._regression import (
     LABEL_COLUMN,
     LOSS,
@@ -20,6 +20,7 @@ from tledge.tasks._regression import (
 )
 
 __all__ = [
+    "HEAD",
     "INPUT",
     "INPUT_COLUMN",
     "LABEL_COLUMN",

@@ -1,27 +1,44 @@
-"""The stage `train` of language models: trained on blocks of tokens as the strategy says, and kept as a checkpoint."""
+"""The checkpoint's own head: a language model, whose rows are blocks of tokens."""
 
 from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tledge import artifacts, processes, tasks
-from tledge.artifacts import write_json
+from tledge import tasks
 from tledge.errors import ModelError
 from tledge.stages import vocabulary
+from tledge.stages.heads import Trained
 from tledge.stages.job import Job
 from tledge.tasks import causal_lm
+
+if TYPE_CHECKING:
+    from tledge.stages.heads._language_course import LanguageCourse
 
 SAMPLE_BLOCKS = 2
 """Training blocks on which a checkpoint is compared with the model that it was saved from."""
 
 
-def stage(job: Job, folder: Path) -> str:
-    """Load or make the language model, train it, and write the checkpoint and the learning curve."""
+def course(job: Job, folder: Path) -> LanguageCourse:  # noqa: ARG001
+    """How students of a language model learn."""
+    from tledge.stages.heads._language_course import LanguageCourse
+
+    return LanguageCourse(job)
+
+
+def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
+    """The language model of a recipe, trained; or with the strategy `none` as it is.
+
+    Args:
+        job: the run, whose blocks are read.
+        folder: takes what training resumes from.
+        pretrained: must be true: a shape with random weights is `model.shape`.
+    """
     from tledge import data, model
     from tledge import train as training
 
+    assert pretrained
     recipe = job.recipe
     blocks = data.open_blocks(job.stage("data"))
     training.seed(recipe.seed)
@@ -36,35 +53,20 @@ def stage(job: Job, folder: Path) -> str:
     _check(blocks, language, recipe.model.max_length)
     unknown_tokens = vocabulary.unknown_share_of(job, blocks.train, language.tokenizer)
     digest = model.weights_digest(language.module)
+    module, fitted, notes = language.module, [], [*language.notes]
+    parameters, trained = sum(p.numel() for p in module.parameters()), 0
     if recipe.finetune.strategy == "none":
-        module, fitted = language.module, None
-        parameters, trained = sum(p.numel() for p in module.parameters()), 0
+        notes.append("taken as it is")
     else:
         phase = model.language_phase(language, recipe.finetune, seed=recipe.seed)
-        fitted = _fit(job, phase, blocks, folder)
+        fitted = [_fit(job, phase, blocks, folder)]
         module, parameters, trained = phase.finish().cpu(), phase.parameters, phase.trained
-    if processes.is_main():
-        model.save_language(module, folder / "checkpoint", language.tokenizer)
-        model.check_saved_language(module, folder / "checkpoint", blocks.train[:SAMPLE_BLOCKS])
-        write_json(
-            folder / "train.json",
-            {
-                "backbone": recipe.model.backbone,
-                "backbone_sha256": digest,
-                "pooling": "",
-                "input": {},
-                "notes": [*language.notes, *(["taken as it is"] if fitted is None else [])],
-                "unknown_tokens": unknown_tokens,
-                "parameters": parameters,
-                "trained_parameters": trained,
-                "phases": [] if fitted is None else [artifacts.to_dict(fitted)],
-            },
-        )
-    if fitted is None:
-        return "taken as it is"
-    return (
-        f"{recipe.finetune.strategy}, validation {job.metric} {fitted.best_metric:.3f} at epoch {fitted.best_epoch:g}"
-    )
+
+    def save(checkpoint: Path) -> None:
+        model.save_language(module, checkpoint, language.tokenizer)
+        model.check_saved_language(module, checkpoint, blocks.train[:SAMPLE_BLOCKS])
+
+    return Trained(module, digest, parameters, trained, unknown_tokens, save, fitted, notes)
 
 
 def _fit(job: Job, phase: Any, blocks: Any, folder: Path) -> Any:

@@ -1,4 +1,4 @@
-"""The stage `distill` of a language model: a student that learns to write as its teacher does."""
+"""How students of a language model learn to write as it does."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from typing import Any
 from tledge.errors import ModelError
 from tledge.evaluate import score
 from tledge.recipe.schema import Distill
-from tledge.stages.course import lead, learnt, of_teacher, paired, start_of
+from tledge.stages.course import learnt, of_teacher, paired, start_of
+from tledge.stages.heads.own import SAMPLE_BLOCKS, scored
 from tledge.stages.job import Job
-from tledge.stages.language.train import SAMPLE_BLOCKS, scored
 
 EPOCHS = 3
 COPIED_LEARNING_RATE = 1e-4
 RANDOM_LEARNING_RATE = 1e-3
-
-
-def stage(job: Job, folder: Path) -> str:
-    """Train students with the teacher and without it, and keep the first one that had it."""
-    return lead(job, folder, LanguageCourse(job))
 
 
 class LanguageCourse:

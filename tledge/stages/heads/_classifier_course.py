@@ -1,0 +1,182 @@
+"""How students of a classifier learn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tledge import inputs, losses, plugins
+from tledge.evaluate import score
+from tledge.inputs import Input
+from tledge.recipe.schema import Distill
+from tledge.stages.course import learnt, of_teacher, paired, start_of
+from tledge.stages.heads.fresh import SAMPLE_ROWS, fresh_classifier
+from tledge.stages.job import Job
+
+EPOCHS = 3
+COPIED_LEARNING_RATE = 1e-4
+RANDOM_LEARNING_RATE = 1e-3
+FRESH_HEAD_FACTOR = 10
+"""How much faster a head that was put on a pretrained backbone learns than the backbone, as in fine-tuning."""
+BATCH = 16  # torch eager in fp32 answers a row alike alone and in a batch
+
+
+class ClassifierCourse:
+    """The course of a classifier of texts or images: a `Course`."""
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        from tledge import data, model
+
+        assert job.recipe.distill is not None
+        self.job = job
+        self.folder = folder
+        self.settings: Distill = job.recipe.distill
+        self.splits = data.open_splits(job.stage("data"))
+        self.checkpoint = job.stage("train") / "checkpoint"
+        self.teacher = model.load(self.checkpoint).requires_grad_(False)
+        self.teacher_encoder = inputs.load(job.task.INPUT, self.checkpoint)
+        self.encoder: Input = self.teacher_encoder
+        self.start = start_of(self.settings.student, len(self.teacher.blocks()))
+        self.backbone: Any = None
+        self._facts: dict[str, Any] = {}
+        self._read_by: dict[str, Any] = {}
+
+    def export_graph(self) -> Any:
+        """The ladder's own: that of a classifier."""
+        return None
+
+    def make(self, seed: int) -> Any:
+        """The student before its training."""
+        from tledge import model, train
+
+        if self.start.backbone is None:
+            return of_teacher(self.teacher, self.start, seed)
+        student = self.settings.student
+        train.seed(seed)
+        self.backbone = model.load_backbone(
+            self.start.backbone,
+            kind=self.job.task.INPUT,
+            revision=student.revision,
+            weights=student.weights,
+            match=student.match,
+        )
+        classifier = fresh_classifier(self.job, self.backbone, self.splits.labels, self._rows("train").targets)
+        model.save_inputs(classifier, self.backbone, self.folder / "inputs")
+        self.encoder = inputs.load(self.job.task.INPUT, self.folder / "inputs")
+        return classifier
+
+    def teach(self, student: Any, *, with_teacher: bool, seed: int, folder: Path, phase: str) -> Any:
+        """Train a student in place."""
+        from tledge import train
+
+        task, settings, labels = self.job.task, self.settings, self.splits.labels
+        lessons = self._read_by.get(self.encoder.identity) or self._lessons()
+        self._read_by[self.encoder.identity] = lessons
+        ours, theirs = ([block.modules[-1] for block in each.blocks()] for each in (student, self.teacher))
+        pairing = paired(settings, ours, theirs)
+        if with_teacher and not self._facts:
+            self._facts = learnt(self.job, student, self.teacher, lessons.train, pairing)
+        groups, base_rate = self._groups(student)
+        mixes = settings.augmentation.mixes_images
+        return train.distill(
+            student,
+            self.teacher if with_teacher else None,
+            lessons.train,
+            lessons.validation,
+            pairing=pairing,
+            settings=settings,
+            problem_type=task.PROBLEM_TYPE,
+            hard_loss=plugins.load(losses.__name__, self.job.recipe.finetune.loss or task.LOSS).loss,
+            score=task.score,
+            metric=self.job.metric,
+            lower_is_better=self.job.lower_is_better,
+            label_weights=train.label_weights(
+                settings.class_weights, self._rows("train").targets, labels, task.PROBLEM_TYPE, section="distill"
+            ),
+            groups=groups,
+            base_rate=base_rate,
+            epochs=settings.epochs or EPOCHS,
+            random_seed=seed,
+            folder=folder,
+            progress=self.job.progress,
+            phase=phase,
+            note=f"seed {seed}",
+            decodes=lessons.decodes,
+            mix=train.Mix(settings.augmentation, len(labels)) if mixes else None,
+        )
+
+    def test(self, model: Any, who: str) -> dict[str, float]:
+        """Metrics on the test rows in torch eager."""
+        from tledge import export
+
+        rows = self._rows("test")
+        return score(
+            export.torch_run(model),
+            self.teacher_encoder if model is self.teacher else self.encoder,
+            rows.values,
+            rows.targets,
+            self.job.task,
+            batch_size=BATCH,
+            progress=self.job.progress,
+            description=f"Scoring the {who} on test rows",
+        ).metrics
+
+    def save(self, student: Any, folder: Path) -> None:
+        """Write the student's checkpoint, with the tokenizer or image size that it reads with."""
+        from tledge import model
+
+        if self.start.backbone is None:
+            model.save_beside(student, folder, self.checkpoint)
+        else:
+            model.save(student, folder, self.backbone)
+        values = self._rows("train").values
+        sample = self.encoder.encode([values[i] for i in range(min(SAMPLE_ROWS, len(values)))])
+        model.check_saved(student, folder, sample)
+
+    def facts(self) -> Mapping[str, Any]:
+        """What `distill.json` says of the student and of what it learns."""
+        return {**self._facts, "notes": list(getattr(self.backbone, "notes", ()))}
+
+    def _lessons(self) -> Any:
+        """The batches of this student and the teacher, each of which may read with its own tokenizer or image size."""
+        from tledge import data, model, train
+
+        settings = self.settings
+        augmentation = settings.augmentation
+        augment = train.Augment(augmentation, self.encoder) if augmentation.changes_images else None
+        unlabelled = data.open_unlabelled(self.job.stage("data"))
+        lessons = model.lessons(
+            self.encoder,
+            self._rows("train"),
+            self._rows("validation"),
+            teacher_encoder=self.teacher_encoder,
+            unlabelled=None if unlabelled is None else unlabelled[self.job.task.INPUT_COLUMN],
+            augment=augment,
+            image=self.job.task.INPUT == "image",
+        )
+        if settings.teacher_cache:
+            lessons = model.with_teacher_logits(
+                lessons, self.teacher, batch_size=settings.batch_size, progress=self.job.progress
+            )
+        return lessons
+
+    def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
+        """Parameter groups, and the rate that they are made for where it is still to be found."""
+        from tledge import model
+
+        asked, decay = self.settings.learning_rate, self.settings.weight_decay
+        random = self.start.shape is not None or self.settings.student.weights == "none"
+        usual = RANDOM_LEARNING_RATE if random else COPIED_LEARNING_RATE
+        rate = asked if isinstance(asked, float) else usual
+        base_rate = rate if asked == "auto" else None
+        if self.start.backbone is None or random:
+            return model.groups_of(student.parameters(), rate, decay), base_rate
+        groups = model.groups_of(student.backbone.parameters(), rate, decay)
+        return groups + model.groups_of(student.classifier.parameters(), rate * FRESH_HEAD_FACTOR, decay), base_rate
+
+    def _rows(self, split: str) -> Any:
+        from tledge import model
+
+        rows, task = getattr(self.splits, split), self.job.task
+        return model.Rows(rows[task.INPUT_COLUMN], task.targets(rows["label"], len(self.splits.labels)))

@@ -1,0 +1,221 @@
+"""A fresh head on a pretrained body, whose rows are examples with labels."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tledge import artifacts, inputs, losses, plugins, processes
+from tledge.cache import open_cache
+from tledge.errors import StorageError
+from tledge.inputs import Input
+from tledge.stages import vocabulary
+from tledge.stages.heads import Trained
+from tledge.stages.job import Job
+
+if TYPE_CHECKING:
+    from tledge.stages.heads._classifier_course import ClassifierCourse
+
+SETTLING_IMAGES = 256
+"""Training images from which a random network's normalisation statistics are taken."""
+SAMPLE_ROWS = 4
+"""Training rows on which a checkpoint is compared with the model that it was saved from."""
+_FEATURES = "features"
+
+
+def course(job: Job, folder: Path) -> ClassifierCourse:
+    """How students of a classifier learn."""
+    from tledge.stages.heads._classifier_course import ClassifierCourse
+
+    return ClassifierCourse(job, folder)
+
+
+def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
+    """A fresh head on a backbone, trained; or with the strategy `none` a checkpoint as it is, its head included.
+
+    Args:
+        job: the run, whose rows are read.
+        folder: takes what training resumes from.
+        pretrained: `False` for the same architecture with random weights.
+    """
+    if job.recipe.finetune.strategy == "none":
+        return _taken(job)
+    return _trained(job, folder, pretrained=pretrained)
+
+
+def _taken(job: Job) -> Trained:
+    from tledge import data, model
+
+    splits = data.open_splits(job.stage("data"))
+    source = model.whole(job.recipe.model.backbone, task=job.recipe.task, labels=splits.labels)
+    classifier = model.load(source)
+    encoder = inputs.load(job.task.INPUT, source)
+    return Trained(
+        classifier,
+        model.weights_digest(classifier.backbone),
+        parameters=sum(p.numel() for p in classifier.parameters()),
+        trained_parameters=0,
+        unknown_tokens=vocabulary.unknown_share(job, encoder, splits.train[job.task.INPUT_COLUMN]),
+        save=lambda checkpoint: _copy(source, checkpoint),
+        notes=["taken as it is, with its head"],
+        pooling=getattr(classifier, "pooling", ""),
+        input=_input_facts(encoder),
+    )
+
+
+def _copy(source: Path, checkpoint: Path) -> None:
+    shutil.copytree(source, checkpoint, dirs_exist_ok=True)
+
+
+def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
+    from tledge import data, model
+    from tledge import train as training
+
+    recipe, task = job.recipe, job.task
+    splits = data.open_splits(job.stage("data"))
+    training.seed(recipe.seed)
+    backbone = model.load_backbone(
+        recipe.model.backbone,
+        kind=task.INPUT,
+        revision=recipe.model.revision,
+        weights=recipe.model.weights,
+        match=recipe.model.match,
+        preprocessing=recipe.model.preprocessing,
+        pretrained=pretrained,
+    )
+    train_rows, validation_rows = (
+        model.Rows(rows[task.INPUT_COLUMN], task.targets(rows["label"], len(splits.labels)))
+        for rows in (splits.train, splits.validation)
+    )
+    classifier = fresh_classifier(job, backbone, splits.labels, train_rows.targets)
+    with training.main_first():
+        if processes.is_main():
+            model.save_inputs(classifier, backbone, folder / "inputs")
+        encoder = inputs.load(task.INPUT, folder / "inputs")
+    unknown_tokens = vocabulary.unknown_share(job, encoder, train_rows.values) if pretrained else None
+    if task.INPUT == "image" and (not pretrained or recipe.model.weights == "none"):
+        model.settle(classifier.backbone, _batches(encoder, train_rows.values))
+    digest = model.weights_digest(classifier.backbone)
+    augmentation = recipe.finetune.augmentation
+    augment = training.Augment(augmentation, encoder) if augmentation.changes_images else None
+    if augment is not None and pretrained and processes.is_main():
+        training.contact_sheet(list(train_rows.values[:6]), augment).save(folder / "contact_sheet.jpg", quality=85)
+    weights = training.label_weights(
+        recipe.finetune.class_weights, train_rows.targets, splits.labels, task.PROBLEM_TYPE
+    )
+    objective = training.supervised(
+        plugins.load(losses.__name__, recipe.finetune.loss or task.LOSS).loss,
+        label_weights=weights,
+        label_smoothing=recipe.finetune.label_smoothing,
+        mixed=augmentation.mixes_images,
+    )
+    phases = model.phases(
+        classifier,
+        encoder,
+        train_rows,
+        validation_rows,
+        recipe.finetune,
+        augment=augment,
+        seed=recipe.seed,
+        cache=_features(job, folder),
+        progress=job.progress,
+    )
+    fitted = []
+    while True:
+        with training.main_first():  # of several processes, one fills the cache and the others read it
+            phase = next(phases, None)
+        if phase is None:
+            break
+        fitted.append(
+            training.fit(
+                phase.module,
+                phase.train,
+                phase.validation,
+                phase=phase.name,
+                note=phase.note,
+                objective=objective,
+                score=task.score,
+                metric=job.metric,
+                lower_is_better=job.lower_is_better,
+                groups=phase.groups,
+                epochs=phase.epochs,
+                settings=recipe.finetune,
+                random_seed=recipe.seed,
+                folder=folder / phase.name,
+                progress=job.progress,
+                base_rate=phase.base_rate,
+                decodes=phase.decodes,
+                mix=training.Mix(augmentation, len(splits.labels)) if augmentation.mixes_images else None,
+            )
+        )
+    if processes.is_main():
+        shutil.rmtree(folder / _FEATURES, ignore_errors=True)
+
+    def save(checkpoint: Path) -> None:
+        model.save(classifier, checkpoint, backbone)
+        model.check_saved(classifier, checkpoint, _sample(job, encoder))
+        shutil.rmtree(folder / "inputs")
+
+    return Trained(
+        classifier,
+        digest,
+        parameters=sum(p.numel() for p in classifier.parameters()),
+        trained_parameters=sum(p.numel() for p in classifier.parameters() if p.requires_grad),
+        unknown_tokens=unknown_tokens,
+        save=save,
+        fitted=fitted,
+        notes=getattr(backbone, "notes", ()),
+        pooling=getattr(classifier, "pooling", ""),
+        input=_input_facts(encoder),
+    )
+
+
+def _features(job: Job, folder: Path) -> Path:
+    """Where features of frozen parts are kept: in the cache folder, or where that cannot be written, in the stage's."""
+    try:
+        return open_cache(_FEATURES)
+    except StorageError as error:
+        job.say(f"train: {error}; until then features are kept for this training alone")
+        return folder / _FEATURES
+
+
+def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: Any) -> Any:
+    """A backbone with the fresh head that a recipe describes; `targets` are those of the training rows."""
+    from tledge import model
+
+    recipe, task = job.recipe, job.task
+    regression = task.PROBLEM_TYPE == "regression"
+    own_pooling = getattr(backbone, "pooling", "mean")  # images have none
+    return model.build(
+        backbone,
+        task=recipe.task,
+        problem_type=task.PROBLEM_TYPE,
+        optimum_task=task.OPTIMUM_TASK,
+        labels=labels,
+        pooling=own_pooling if recipe.model.pooling == "auto" else recipe.model.pooling,
+        max_length=recipe.model.max_length,
+        dropout_prob=recipe.model.head.dropout_prob,
+        head_hidden_size=recipe.model.head.hidden_size,
+        target_scale=(float(targets.mean()), float(targets.std())) if regression else None,
+    )
+
+
+def _batches(encoder: Input, values: Any) -> Any:
+    """Training images in batches, in the order of the rows."""
+    count = min(SETTLING_IMAGES, len(values))
+    for start in range(0, count, 32):
+        yield encoder.encode([values[i] for i in range(start, min(start + 32, count))])
+
+
+def _sample(job: Job, encoder: Input) -> Any:
+    """A few training rows as the model takes them."""
+    from tledge import data
+
+    values = data.open_splits(job.stage("data")).train[job.task.INPUT_COLUMN]
+    return encoder.encode([values[i] for i in range(min(SAMPLE_ROWS, len(values)))])
+
+
+def _input_facts(encoder: Any) -> dict[str, Any]:
+    """What the report tells of an image's way to a tensor; empty for texts."""
+    return {} if encoder.max_length is not None else artifacts.to_dict(encoder.facts)

@@ -1,1 +1,0 @@
-"""What the stages of a run do for language models, where that is something else."""
