@@ -115,7 +115,7 @@ def test_a_model_is_taken_as_it_is(job):
     run(this, "data")
     assert run(this, "train") == "the checkpoint is taken as it is"
     record = trained(this)
-    assert (record["phases"], record["trained_parameters"], record["notes"]) == ([], 0, ["the checkpoint is taken as it is"])
+    assert (record["phases"], record["trained_parameters"], record["notes"]) == ([], 0, ["taken as it is"])
     ids = torch.arange(12)[None]
     with torch.inference_mode():
         ours = load_language(str(this.checkpoint)).module(ids).logits
