@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tledge.digest import sha256
+
 RECORDS = "stages"
 _SHOWN = 3
 """Changes that are named at most."""
@@ -57,9 +59,7 @@ def files(folder: Path) -> dict[str, list[Any]]:
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            found[path.relative_to(folder).as_posix()] = [path.stat().st_size, digest]
+            found[path.relative_to(folder).as_posix()] = [path.stat().st_size, sha256(path)]
     return found
 
 
@@ -71,9 +71,8 @@ def damaged(folder: Path, expected: Mapping[str, Any]) -> str:
             return f"{folder.name}/{name} is missing"
         if path.stat().st_size != facts[0]:
             return f"{folder.name}/{name} has another size than when it was written"
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != facts[1]:
-                return f"{folder.name}/{name} has another content than when it was written"
+        if sha256(path) != facts[1]:
+            return f"{folder.name}/{name} has another content than when it was written"
     return ""
 
 

@@ -5,8 +5,7 @@ import json
 import pytest
 import sealing
 
-from tledge import bundle
-from tledge.bundle import checksum
+from tledge import bundle, digest
 from tledge.errors import BundleError
 
 
@@ -87,4 +86,4 @@ def test_files_are_compared_by_name(tiny_bundle):
 
 def test_hash_of_a_known_text(tmp_path):
     (tmp_path / "abc").write_text("abc")
-    assert checksum.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest.sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

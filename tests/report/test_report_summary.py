@@ -5,6 +5,7 @@ import pytest
 
 from tledge.artifacts import LatencyRatio, from_dict, to_dict
 from tledge.report import Facts, summary, transfer
+from tledge.significance import wilson
 
 
 def test_facts_survive_json(any_facts):
@@ -35,7 +36,7 @@ def test_verdict_says_when_the_metric_was_not_measured(minimal):
     [(0.5, 10, 0.2366, 0.7634), (0.0, 10, 0.0, 0.2775), (1.0, 10, 0.7225, 1.0), (0.9, 100, 0.8256, 0.9448)],
 )
 def test_wilson_interval(share, rows, low, high):
-    assert summary.wilson(share, rows) == pytest.approx((low, high), abs=2e-4)
+    assert wilson(share, rows) == pytest.approx((low, high), abs=2e-4)
 
 
 def test_only_a_share_of_rows_gets_the_interval(facts, multilabel):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from tledge.digest import sha256
 
 SIGNATURE = "model.sig"
 UNHASHED = frozenset({"bundle.json", SIGNATURE})
@@ -24,12 +25,6 @@ class Differences:
         """One line for each file, such as `changed: onnx/model.onnx`."""
         kinds = {"missing": self.missing, "extra": self.extra, "changed": self.changed}
         return [f"{kind}: {name}" for kind, names in kinds.items() for name in names]
-
-
-def sha256(path: Path) -> str:
-    """The hash of one file in hexadecimal; the file is read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def names(folder: Path) -> list[str]:

@@ -211,8 +211,8 @@ def _require_current(folder: Path) -> None:
     again = run_folder.stale(run, "bundle") if folder.resolve().name == "bundle" else ""
     if again:
         raise BundleError(
-            f"{folder} is of an older state of its run: the stage {again} was made again after it; make the bundle "
-            f"anew with: tledge run {run}"
+            f"{folder} is of an older state of its run: the stage {again} was made again after it, or its record is "
+            f"damaged; make the bundle anew with: tledge run {run}"
         )
 
 

@@ -17,6 +17,7 @@ from tledge.bundle import checksum, golden, golden_language, manifest
 from tledge.bundle.decoding import Decoding, read_decoding
 from tledge.bundle.golden import Run
 from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, Provenance
+from tledge.digest import sha256
 from tledge.errors import BundleError
 
 _OF_KIND = {
@@ -121,7 +122,7 @@ def replace_readme(folder: Path, text: str) -> Manifest:
     aside = path.with_name(".README.md.partial")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
-    after = dataclasses.replace(before, files={**before.files, path.name: checksum.sha256(path)})
+    after = dataclasses.replace(before, files={**before.files, path.name: sha256(path)})
     manifest.save(folder, after)
     return after
 

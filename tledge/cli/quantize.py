@@ -21,7 +21,10 @@ def command(
     ],
     scheme: Annotated[
         list[str] | None,
-        typer.Option("--scheme", help="A scheme to try instead of the recipe's; repeatable."),
+        typer.Option(
+            "--scheme",
+            help="A scheme to try instead of the recipe's, now and from then on in this run; repeatable.",
+        ),
     ] = None,
     overflow_fix: Annotated[
         str | None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from tledge import run_folder
 from tledge.artifacts import read_json, write_json
 from tledge.cli import screen
 from tledge.cli.places import recipe_of
+from tledge.digest import sha256
 from tledge.errors import RecipeError
 
 RecipeArgument = Annotated[Path, typer.Argument(help="A recipe (YAML), or a run folder to go on with.")]
@@ -73,23 +73,19 @@ def recipe_or_data(
     name = Path(data.rpartition(":")[2]).stem or "my-run"
     path = (out or Path("runs") / name) / "recipe.yaml"
     written = path.parent / run_folder.RECORDS / "init.json"
-    if path.exists() and (not written.exists() or read_json(written)["recipe"] != _digest(path)):
+    if path.exists() and (not written.exists() or read_json(written)["recipe"] != sha256(path)):
         raise RecipeError(
             f"{path} is already there and was not left as --data wrote it; go on with it: tledge run {path.parent}, "
             "or choose another --out"
         )
     seen, told = starters.write(data, path, name=(out or Path(name)).name, task=task, backbone=backbone)
     written.parent.mkdir(exist_ok=True)
-    write_json(written, {"recipe": _digest(path)})
+    write_json(written, {"recipe": sha256(path)})
     screen.say(starters.described(seen))
     if told:
         screen.say(told)
     screen.say(f"wrote {path}: change it, and run again with: tledge run {path.parent}")
     return path.parent
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def stages(

@@ -24,6 +24,7 @@ from tledge.data.sources import Options, open_source
 from tledge.data.stored import SPLITS, DataReport
 from tledge.data.table import EXAMPLES
 from tledge.data.tokens import plain
+from tledge.digest import sha256
 from tledge.errors import DataError, did_you_mean
 from tledge.progress import Progress, silent
 from tledge.recipe.schema import Data
@@ -235,7 +236,7 @@ def _report(
         labels=(),
         sources={name: streams[parts[name].of].source for name in parts},
         n_read={name: stream.n_read for name, stream in streams.items()},
-        sha256={name: _sha256(path) for name, path in paths.items() if path is not None and path.is_file()},
+        sha256={name: sha256(path) for name, path in paths.items() if path is not None and path.is_file()},
         rows={name: parts[name].n_blocks if name in parts else 0 for name in SPLITS},
         label_counts={},
         skipped=dict(sum((stream.skipped for stream in streams.values()), Counter[str]())),
@@ -264,8 +265,3 @@ def _report(
 def tokenizer_digest(tokenizer: Tokenizer) -> str:
     """SHA-256 of what a tokenizer does to a text, hexadecimal: it is the same however it cuts and pads."""
     return hashlib.sha256(plain(tokenizer).to_str().encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

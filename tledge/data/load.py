@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from collections import Counter
@@ -21,6 +20,7 @@ from tledge.data import divide, splits, stored, unlabelled
 from tledge.data.sources import Options, open_source
 from tledge.data.stored import SPLITS, DataReport, Splits, open_splits
 from tledge.data.table import EXAMPLES, Table, read
+from tledge.digest import sha256
 from tledge.errors import DataError, did_you_mean
 from tledge.progress import Progress, silent
 from tledge.recipe.schema import Data
@@ -85,7 +85,7 @@ def load(
             labels=train.names,
             sources={name: tables.get(name, train).source for name in SPLITS},
             n_read={name: table.n_read for name, table in tables.items()},
-            sha256={name: _sha256(table.path) for name, table in tables.items() if table.path and table.path.is_file()},
+            sha256={name: sha256(table.path) for name, table in tables.items() if table.path and table.path.is_file()},
             rows=rows_by_split,
             label_counts=label_counts,
             skipped=dict(skipped),
@@ -226,8 +226,3 @@ def _target_quantiles(tables: Mapping[str, Table], parts: divide.Parts) -> dict[
 
 def _quantiles(values: npt.NDArray[Any], of_type: Callable[[Any], N]) -> dict[str, N]:
     return {f"p{q}": of_type(np.percentile(values, q, method="nearest")) for q in (0, 5, 50, 95, 99, 100)}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

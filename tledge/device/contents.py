@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tledge import graph_file
-from tledge.bundle import checksum
+from tledge.digest import sha256
 from tledge.errors import BundleError
 
 PACKAGE = Path(__file__).parents[1]
@@ -92,4 +92,4 @@ def _inside(root: Path, name: str, there: PurePosixPath) -> list[tuple[str, Path
 
 
 def _file(path: Path) -> File:
-    return File(path, checksum.sha256(path), path.stat().st_size)
+    return File(path, sha256(path), path.stat().st_size)

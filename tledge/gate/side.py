@@ -8,6 +8,7 @@ from pathlib import Path
 from tledge import bundle, inputs
 from tledge.bench.targets import LENGTH, Target, of_bundle
 from tledge.bundle import Manifest, checksum
+from tledge.digest import sha256
 from tledge.errors import BundleError, InputError, did_you_mean
 from tledge.inputs import Input
 
@@ -25,7 +26,7 @@ class Side:
     @property
     def version(self) -> str:
         """The first twelve digits of the manifest's SHA-256."""
-        return checksum.sha256(self.folder / "bundle.json")[:12]
+        return sha256(self.folder / "bundle.json")[:12]
 
     @property
     def title(self) -> str:

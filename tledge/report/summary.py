@@ -11,10 +11,10 @@ from tledge.report import distillation, language, processors
 from tledge.report import format as fmt
 from tledge.report.facts import Facts
 from tledge.report.figure import Figure
+from tledge.significance import wilson
 
 _SHARES = frozenset({"accuracy", "exact_match"})
 """Metrics that are a share of rows, so that the Wilson interval holds for them."""
-_Z = 1.959964
 """The normal quantile of a two-sided 95 % interval."""
 
 
@@ -51,14 +51,6 @@ class Confusion:
     predicted: str
     count: int
     rows: int
-
-
-def wilson(share: float, rows: int) -> tuple[float, float]:
-    """The 95 % score interval of a share of rows (Wilson 1927)."""
-    z2 = _Z * _Z
-    middle = (share + z2 / (2 * rows)) / (1 + z2 / rows)
-    half = _Z / (1 + z2 / rows) * math.sqrt(share * (1 - share) / rows + z2 / (4 * rows * rows))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def newcombe(share: float, rows: int, other: float, other_rows: int) -> tuple[float, float]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 import tledge
 from tledge import answers, evidence
 from tledge.artifacts import read_json
+from tledge.digest import sha256
 from tledge.stages.job import Job
 
 
@@ -28,7 +28,7 @@ def stage(job: Job, folder: Path) -> str:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         backbone=evidence.public_name(recipe.model.backbone),
         backbone_sha256=trained["backbone_sha256"],
-        recipe_sha256=hashlib.sha256((job.folder / "recipe.yaml").read_bytes()).hexdigest(),
+        recipe_sha256=sha256(job.folder / "recipe.yaml"),
         rows=rows["rows"],
         labels=rows["label_counts"],
         packages=machine.describe().packages,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tledge import answers, artifacts, processor, significance
 from tledge.artifacts import Graph, LatencyRatio, MetricDrop, Variant, read_json, write_json
-from tledge.bundle import checksum
+from tledge.digest import sha256
 from tledge.errors import RecipeError
 from tledge.evaluate import Evaluation, score
 from tledge.stages.job import Job
@@ -77,7 +77,7 @@ def stage(job: Job, folder: Path) -> str:
         job.rows.hashes(rows["test"]),
         rows["test"].targets,
         {name: evaluation.records for name, evaluation in tested.items()},
-        {variant.name: checksum.sha256(folder / variant.graph.path) for variant in variants},
+        {variant.name: sha256(folder / variant.graph.path) for variant in variants},
     )
     chosen = next(v for v in variants if v.chosen)
     if samples := job.runs.samples(job, folder / chosen.graph.path, exported / "inputs"):

@@ -151,6 +151,13 @@ def place_of(reference: str, revision: str | None = None) -> str:
 def explain(reference: str, error: Exception) -> str:
     """A loader's error as one line that says what was expected."""
     first = str(error).strip().partition("\n")[0] or type(error).__name__
+    if isinstance(error, KeyError):  # what transformers looks up by the words of config.json
+        return (
+            f"model.backbone: cannot load {reference!r}: its config.json names {first}, which this transformers does "
+            "not know; mend it there, or take another checkpoint"
+        )
+    if (Path(reference) / "config.json").exists():
+        return f"model.backbone: cannot load {reference!r}: {first} (its files are there, and do not fit one another)"
     return (
         f"model.backbone: cannot load {reference!r}: {first} "
         "(expected a hub id that this machine can reach, a local folder with config.json, or package:NAME/PATH)"
