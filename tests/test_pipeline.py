@@ -225,21 +225,24 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result(finished, project):
     per_epoch = steps // 6
     moments = [
         ("data.partial/data.json", signal.SIGKILL),
+        ("/data$", signal.SIGKILL),
         (f"train.partial/full/checkpoints/checkpoint-{per_epoch * 2}/", signal.SIGINT),
         (f"train.partial/full/checkpoints/checkpoint-{per_epoch * 4}/", signal.SIGKILL),
         ("train.partial/full/fitted.json", signal.SIGKILL),
+        ("train.partial/train.json", signal.SIGKILL),
         ("/train$", signal.SIGKILL),
         ("export.partial/graph.json", signal.SIGKILL),
         ("quantize.partial/variants.json", signal.SIGKILL),
         ("bundle.partial/bundle.json", signal.SIGKILL),
         ("bench.partial/bench.json", signal.SIGKILL),
+        ("report.partial/report.md", signal.SIGKILL),
     ]
     run = project.parent / "run"
     commands = [
         {"argv": ["run", str(project), "--out", str(run)], "path": path, "signal": int(number)}
         for path, number in [*moments, ("never", signal.SIGKILL)]
     ]
-    for command in commands[2:]:  # after Ctrl-C in the second epoch, the first one is not trained again
+    for command in commands[3:]:  # after Ctrl-C in the second epoch, the first one is not trained again
         command["forbidden"] = f"checkpoint-{per_epoch}/"
     stopped = subprocess.run(
         [sys.executable, INTERRUPTED], input=json.dumps(commands), capture_output=True, text=True, check=True,

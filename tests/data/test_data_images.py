@@ -293,7 +293,6 @@ def test_stored_images_do_not_stay_in_memory(tmp_path, run):
 
 
 @pytest.mark.demo
-@pytest.mark.slow
 def test_solar_cells(run):
     pytest.importorskip("elpv_dataset", reason="the demo extra is not installed")
     names = {f"{n / 3}": "functional" if n < 2 else "defective" for n in range(4)}

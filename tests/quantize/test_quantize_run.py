@@ -117,17 +117,21 @@ def test_outputs_are_compared_with_exact_arithmetic_where_weights_are_shared_too
 
 
 def test_rows_whose_outputs_or_answers_are_not_the_exact_ones_are_counted(quantize):
+    furthest = []
+
     def other(scored, path):
         found = scored(path)
         logits = found.records["logits"].copy()
         label = logits[0].argmax()
         logits[0, 1 - label] = logits[0, label] + 0.25
         logits[1:3, 0] += np.where(logits[1:3].argmax(axis=1) == 0, 0.25, -0.25)
+        furthest.append(np.abs(logits - found.records["logits"]).max())
         return dataclasses.replace(found, records={"logits": logits})
 
     exact = quantize("bert", ["int8_dynamic"], score_exactly=other).variants[1].exact
     assert (exact.rows, exact.different, exact.different_answers) == (12, 3, 1)
-    assert exact.largest >= 0.25
+    assert exact.largest == pytest.approx(furthest[0])
+    assert furthest[0] >= 0.25
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
