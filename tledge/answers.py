@@ -36,11 +36,13 @@ class Answers:
 
 
 def hash_of(value: Any) -> int:
-    """The first 64 bits of the SHA-256 of an input: of a text's UTF-8, or of an image file's bytes.
+    """The first 64 bits of the SHA-256 of an input: of texts' UTF-8, or of an image file's bytes.
 
     Args:
-        value: A text, the path of an image file, its bytes, or a mapping with its `bytes` or its `path`.
+        value: A text, a tuple of texts, the path of an image file, its bytes, or a mapping with `bytes` or `path`.
     """
+    if isinstance(value, tuple):
+        value = "\0".join(value)
     if isinstance(value, Mapping):
         value = value.get("bytes") or Path(value["path"])
     if isinstance(value, Path):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import tledge
-from tledge import hub, noise, processes, run_folder, stages
+from tledge import hub, noise, processes, run_folder, stages, tasks
 from tledge.artifacts import read_json, write_json
 from tledge.errors import MissingExtraError, RecipeError, TledgeError
 from tledge.progress import Progress, silent
@@ -95,7 +95,7 @@ def run(
             job = Job(own, folder, job.progress, job.say)  # all variants are there, and stay
         with _recipe_saved(own, folder) if processes.is_main() else nullcontext():
             if processes.is_main() and not job.stage("train").exists():
-                hub.check(recipe.model.backbone, kind=recipe.kind, revision=recipe.model.revision)
+                hub.check(recipe.model.backbone, kind=tasks.load(recipe.task).STARTER, revision=recipe.model.revision)
             _run_stages(job, until)
     return folder
 
@@ -380,10 +380,8 @@ def _plan(name: str, recipe: Recipe, after: Mapping[str, str]) -> _Plan:
     if name == "data":
         rows = recipe.data
         parts.append([_stamp(source) for source in (rows.train, rows.validation, rows.test, rows.unlabelled)])
-    if name == "data" and recipe.is_language_model:  # whose blocks are of its own tokens
-        model = recipe.model
-        parts.append([model.backbone, model.revision, model.tokenizer, model.max_length])
-        parts.append([_stamp(place) for place in (model.backbone, model.tokenizer)])
+        for values, places in stages.rows.load(tasks.load(recipe.task).ROWS).depends_on(recipe):
+            parts += [values, [_stamp(place) for place in places]]
     if name == "train":
         parts.append([_stamp(place) for place in (recipe.model.backbone, recipe.model.weights, recipe.model.tokenizer)])
     if name == "distill" and recipe.distill is not None:

@@ -27,7 +27,7 @@ def test_what_is_guessed_can_be_loaded_and_is_counted_alike(write, run, tmp_path
     write(name, content)
     seen = look(name, base=tmp_path)
     assert seen.task == ("text_multilabel" if multilabel else "text_classification")
-    report = run(name, task=seen.task, columns={"text": seen.input_column, "label": seen.label_column}).report
+    report = run(name, task=seen.task, columns={"text": seen.input_columns[0], "label": seen.label_column}).report
     assert seen.n_rows == report.n_read["train"] and seen.n_broken == 0
     assert dict(seen.labels) == {label: sum(c[label] for c in report.label_counts.values()) for label in report.labels}
     assert seen.size_bytes == (tmp_path / name).stat().st_size

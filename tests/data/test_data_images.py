@@ -311,7 +311,7 @@ def test_a_look_at_a_folder(tmp_path):
     save_folder(tmp_path / "photos", 30, ("cat", "dog", "emu"))
     (tmp_path / "photos" / "cat" / "notes.txt").touch()
     seen = look("photos", base=tmp_path)
-    assert (seen.task, seen.input_column, seen.label_column) == (TASK, "image", "label")
+    assert (seen.task, seen.input_columns[0], seen.label_column) == (TASK, "image", "label")
     assert seen.labels == {"cat": 10, "dog": 10, "emu": 10} and (seen.n_rows, seen.n_broken) == (30, 1)
     assert seen.is_folder and seen.size_bytes is None
 
@@ -326,12 +326,12 @@ def test_a_look_at_a_table_of_paths(paths, tmp_path, write):
     rows = [(path, i, f"note {i}", i / 4, label) for i, (path, label) in enumerate(paths)]
     write("rows.csv", as_csv(rows, ("photo", "id", "remark", "weight", "kind")))
     seen = look("rows.csv", base=tmp_path)
-    assert (seen.task, seen.input_column, seen.label_column) == (TASK, "photo", "kind")
+    assert (seen.task, seen.input_columns[0], seen.label_column) == (TASK, "photo", "kind")
     assert seen.columns["photo"] == "image" and not seen.is_folder
     number = look("rows.csv", base=tmp_path, task="image_regression")
     assert (number.task, number.label_column, number.labels) == ("image_regression", "weight", {})
     words = look("rows.csv", base=tmp_path, task="text_classification")
-    assert (words.task, words.input_column) == ("text_classification", "remark")
+    assert (words.task, words.input_columns[0]) == ("text_classification", "remark")
 
 
 def test_texts_beside_paths_are_texts(tmp_path, write):
@@ -343,7 +343,7 @@ def test_a_look_at_images_in_a_table(tmp_path):
     cells = [{"bytes": picture_bytes(i), "path": f"{i}.png"} for i in range(12)]
     pq.write_table(pa.table({"img": cells, "tags": [["a"], ["a", "b"]] * 6}), tmp_path / "rows.parquet")
     seen = look("rows.parquet", base=tmp_path)
-    assert (seen.task, seen.input_column, seen.label_column) == ("image_multilabel", "img", "tags")
+    assert (seen.task, seen.input_columns[0], seen.label_column) == ("image_multilabel", "img", "tags")
     assert seen.labels == {"a": 12, "b": 6}
 
 
@@ -369,7 +369,7 @@ def test_an_npz_file_of_keras_is_train_and_test(tmp_path, run, complaint):
         "another file, or a fraction of the training rows"
     )
     seen = look("cifar.npz", base=tmp_path)
-    assert (seen.task, seen.input_column, seen.label_column, seen.n_rows) == (TASK, "x", "y", 60)
+    assert (seen.task, seen.input_columns[0], seen.label_column, seen.n_rows) == (TASK, "x", "y", 60)
     keras_file(tmp_path / "more.npz", x_val=np.zeros((2, 9, 12, 3), np.uint8), y_val=np.zeros(2, np.uint8))
     assert run("more.npz", validation="more.npz", **keys).report.n_read == {"train": 60, "validation": 2}
 

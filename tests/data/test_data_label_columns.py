@@ -48,7 +48,7 @@ def test_a_cell_that_is_neither_and_a_column_that_is_not_there(write, complaint)
 
 def test_the_look_finds_them_unless_a_label_is_named(write, tmp_path):
     seen = look(write("rows.csv", table()), base=tmp_path)
-    assert (seen.task, seen.input_column, seen.label_columns) == (MULTI, "comment_text", FLAGS)
+    assert (seen.task, seen.input_columns[0], seen.label_columns) == (MULTI, "comment_text", FLAGS)
     assert seen.labels == {"toxic": 44, "obscene": 44, "threat": 45}
     named = table().replace("id,", "label,").replace("id0,", "x,")
     for i in range(90):

@@ -22,7 +22,7 @@ def test_columns_are_guessed_by_what_they_hold(tmp_path: Path, rows: Rows, csv_f
     ]
     seen = data.look(csv_file("t.csv", made), base=tmp_path)
     assert seen.columns == {"id": "integer", "weight": "number", "said": "text", "mood": "text", "note": "empty"}
-    assert (seen.task, seen.input_column, seen.label_column) == ("text_classification", "said", "mood")
+    assert (seen.task, seen.input_columns[0], seen.label_column) == ("text_classification", "said", "mood")
     assert seen.labels == {"greet": 15, "leave": 15}
     assert (seen.n_rows, seen.n_broken) == (30, 0)
     assert seen.size_bytes == (tmp_path / "t.csv").stat().st_size
@@ -31,7 +31,7 @@ def test_columns_are_guessed_by_what_they_hold(tmp_path: Path, rows: Rows, csv_f
 def test_telling_names_come_first(tmp_path: Path, jsonl_file: Write) -> None:
     made = [{"url": "https://example.com/" + "x" * i, "Text": f"t{i}", "day": i % 2, "label": i % 3} for i in range(30)]
     seen = data.look(jsonl_file("t.jsonl", made), base=tmp_path)
-    assert (seen.input_column, seen.label_column) == ("Text", "label")
+    assert (seen.input_columns[0], seen.label_column) == ("Text", "label")
     assert seen.labels == {"0": 10, "1": 10, "2": 10}
 
 
@@ -81,7 +81,7 @@ def test_numbers_are_labels_where_the_task_says_so(tmp_path: Path) -> None:
 def test_a_text_file_is_for_a_language_model(tmp_path: Path) -> None:
     (tmp_path / "book.txt").write_text("One line.\nAnother line.\n", encoding="utf-8")
     seen = data.look("book.txt", base=tmp_path)
-    assert (seen.task, seen.input_column, seen.label_column, seen.n_rows) == ("causal_lm", "text", "", 2)
+    assert (seen.task, seen.input_columns[0], seen.label_column, seen.n_rows) == ("causal_lm", "text", "", 2)
 
 
 def test_texts_of_a_table_are_for_a_language_model_when_it_is_asked_for(

@@ -6,16 +6,21 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tledge import tasks
+from tledge.cli import values as kinds
 from tledge.cli.places import bundle_of
-from tledge.cli.table_values import column_of, is_table, learnt_column, lines_of
-from tledge.cli.table_values import values as values_in
+from tledge.cli.table_values import learnt_columns, lines_of
+from tledge.cli.table_values import values as in_table
+from tledge.cli.values import Given, Value
 from tledge.errors import InputError
+from tledge.tables import is_table
 from tledge.text_file import plain_suffix
 
 if TYPE_CHECKING:
@@ -51,7 +56,8 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="VALUE",
-            help="Texts, or for a bundle of images their files or folders of them; - reads lines from standard input.",
+            help="Texts, two for each answer where the task takes pairs, or for a bundle of images their files or "
+            "folders of them; - reads lines from standard input, the texts of a pair with a tab between them.",
         ),
     ] = None,
     file: Annotated[
@@ -63,11 +69,11 @@ def command(
         ),
     ] = None,
     column: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--column",
             help='The column of the table; by default the one that was trained on, "text" or "image", or the only one '
-            "that holds such.",
+            "that holds such. Once for each column of a task that has several.",
         ),
     ] = None,
     strict: Annotated[
@@ -123,33 +129,33 @@ def command(
         )
     folder = bundle_of(bundle)
     predictor = Predictor.load(folder, variant=variant, provider=provider, threads=threads)
-    kind = predictor.manifest.input.kind
     options = _given(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop, seed=seed
     )
     if predictor.generator is None and (options or stream):
         named = [f"--{name.replace('_', '-')}" for name in [*options, *(["stream"] if stream else [])]]
         raise InputError(f"{', '.join(named)}: only for language models; the task of this bundle is {predictor.task}")
-    if column is not None and (file is None or not is_table(file)):
-        raise InputError(f"--column {column}: only for a table; give one with --file, such as --file rows.csv")
-    found = _values(values or [], file, kind, column, folder)
+    if column and (file is None or not is_table(file)):
+        raise InputError(f"--column {column[0]}: only for a table; give one with --file, such as --file rows.csv")
+    kind = kinds.load(predictor.manifest.input.kind)
+    names = tasks.load(predictor.task).INPUT_COLUMNS
+    given = chain(_of_arguments(values or [], names), _of_file(file, names, column or [], folder))
     unread, unknown = _Unread(), _Unknown(predictor)
-    for place, value, shown in _images(found) if kind == "image" else ((p, text, text) for p, text, _ in found):
+    for each in kind.expanded(given):
         try:
             if stream and predictor.generator is not None:
-                _stream(predictor.generator, shown, options)
+                _stream(predictor.generator, each.value, options)
                 continue
-            answer = predictor.predict(value, **options)
+            answer = predictor.predict(each.value, **options)
         except InputError as error:
-            if strict or kind != "image":
-                raise InputError(f"{place}: {error}") from error
-            unread.add(place, error)
-            typer.echo(json.dumps({kind: shown, "error": str(error)}, ensure_ascii=False))
+            if strict or kind.STOPS:
+                raise InputError(f"{each.place}: {error}") from error
+            unread.add(each.place, error)
+            typer.echo(json.dumps({**each.shown, "error": str(error)}, ensure_ascii=False))
             continue
         unread.n_answered += 1
-        typer.echo(json.dumps({kind: shown, **answer}, ensure_ascii=False))
-        if kind == "text":
-            unknown.look(place, shown)
+        typer.echo(json.dumps({**each.shown, **answer}, ensure_ascii=False))
+        unknown.look(each)
     unknown.sum_up()
     unread.end()
 
@@ -182,15 +188,16 @@ class _Unknown:
         self._predictor = predictor
         self._n_texts = self._n_unknown = self._n_empty = 0
 
-    def look(self, place: str, text: str) -> None:
-        """Count one text; the first unknown one is named."""
+    def look(self, given: Value) -> None:
+        """Count one value; the first unknown one is named."""
+        place = given.place
         self._n_texts += 1
-        if not text.strip() and self._predictor.generator is None:
+        if not all(text.strip() for text in given.shown.values()) and self._predictor.generator is None:
             self._n_empty += 1
             if self._n_empty == 1:
                 typer.echo(f"note: {place}: the text is empty, so that the answer means nothing", err=True)
             return
-        share = self._predictor.unknown_share(text)
+        share = self._predictor.unknown_share(given.value)
         if share > MOSTLY:
             self._n_unknown += 1
             if self._n_unknown == 1:
@@ -223,69 +230,63 @@ def _stream(generator: Generator, prompt: str, options: dict[str, Any]) -> None:
         typer.echo()
 
 
-def _values(
-    arguments: Iterable[str], file: Path | None, kind: str, column: str | None, bundle: Path
-) -> Iterator[tuple[str, str, Path]]:
-    """Texts or paths one by one as they come, each with where it came from and what a path is relative to."""
-    for number, argument in enumerate(arguments, start=1):
+def _of_arguments(arguments: Sequence[str], names: Sequence[str]) -> Iterator[Given]:
+    """What the command line and standard input give, as it comes; a task of several columns takes so many together.
+
+    Raises:
+        InputError: some are left over.
+    """
+    place = f"{names[0].upper()} {{}}"
+    number = 0
+    waiting: list[str] = []
+    for argument in arguments:
         if argument == "-":
-            yield from ((*line, Path()) for line in _lines("standard input", sys.stdin.buffer))
-        else:
-            yield f"{kind.upper()} {number}", _typed(argument), Path()
+            yield from _split(_lines("standard input", sys.stdin.buffer), names, Path())
+            continue
+        waiting.append(_typed(argument))
+        if len(waiting) == len(names):
+            number += 1
+            yield Given(place.format(number), tuple(waiting), Path())
+            waiting = []
+    if waiting:
+        raise InputError(
+            f"{place.format(number + 1)}: the task takes {' and '.join(names)} together, but {waiting[-1]!r:.60} is "
+            f"the last VALUE; give {len(names)} for each answer"
+        )
+
+
+def _of_file(file: Path | None, names: Sequence[str], columns: Sequence[str], bundle: Path) -> Iterator[Given]:
+    """What a table or the lines of a file give, as it comes; a column that nobody named is told."""
     if file is None:
         return
     try:
-        with file.open("rb") as binary:
-            if plain_suffix(file.name) in NO_LINES:
-                known = "a table (.csv, .tsv, .jsonl) or a text file with one value a line"
-                raise InputError(f"--file {file} cannot be read: got {plain_suffix(file.name)}, expected {known}")
-            found = _in_table(file, binary, kind, column, bundle) if is_table(file) else lines_of(file, binary)
-            yield from ((*each, file.parent) for each in found)
+        if plain_suffix(file.name) in NO_LINES:
+            known = "a table (.csv, .tsv, .jsonl) or a text file with one value a line"
+            raise InputError(f"--file {file} cannot be read: got {plain_suffix(file.name)}, expected {known}")
+        if not is_table(file):
+            yield from _split(lines_of(file), names, file.parent)
+            return
+        chosen, cells = in_table(file, names, columns, learnt_columns(bundle))
+        for name, column in zip(names, chosen, strict=True):
+            if column not in (*columns, name):
+                typer.echo(f"note: --file {file}: the column {column!r} is read; another one: --column NAME", err=True)
+        yield from (Given(place, found, file.parent) for place, found in cells)
     except (OSError, EOFError, zlib.error) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else f"is it cut short? {error}"
         raise InputError(f"--file {file} cannot be read: {why}") from error
-    except UnicodeError as error:
-        raise InputError(f"--file {file} cannot be read: {error}; write it as UTF-8") from error
 
 
-def _in_table(file: Path, binary: BinaryIO, kind: str, column: str | None, bundle: Path) -> Iterator[tuple[str, str]]:
-    """Each value in the column of a table with its place; a column that nobody named is told."""
-    chosen, rows = column_of(file, binary, kind, column, learnt_column(bundle, kind))
-    if chosen not in (column, kind):
-        typer.echo(f"note: --file {file}: the column {chosen!r} is read; another one: --column NAME", err=True)
-    yield from values_in(rows, chosen)
+def _split(lines: Iterable[tuple[str, str]], names: Sequence[str], base: Path) -> Iterator[Given]:
+    """Lines, each one value; where the task has several columns, their parts between tabs.
 
-
-def _images(found: Iterable[tuple[str, str, Path]]) -> Iterator[tuple[str, Path, str]]:
-    """Where each image came from, its path, and how that is shown; a folder stands for the images in it."""
-    for place, text, base in found:
-        if not text.strip():
-            continue
-        try:
-            path = base / os.fsdecode(text.encode("utf-8", "surrogateescape"))
-        except UnicodeError as error:
-            raise InputError(f"{place}: {text!a} cannot be the name of a file") from error
-        inside = _in_folder(path)
-        if inside is None:
-            yield place, path, text
-        elif not inside:
-            raise InputError(f"{place}: the folder {text} has no image in it")
-        else:
-            for each in inside:
-                yield place, each, str(Path(text) / each.relative_to(path))
-
-
-def _in_folder(path: Path) -> list[Path] | None:
-    """The image files in a folder and in those below it, hidden ones left out, sorted; None if it is no folder."""
-    from tledge.inputs.image import suffixes
-
-    try:
-        if not path.is_dir():
-            return None
-    except OSError:  # opening it will tell the reason
-        return None
-    files = [each for each in path.rglob("*") if each.suffix.lower() in suffixes() and each.is_file()]
-    return sorted(each for each in files if not any(part[0] == "." for part in each.relative_to(path).parts))
+    Raises:
+        InputError: a line has fewer or more parts.
+    """
+    for place, line in lines:
+        cells = line.split("\t") if len(names) > 1 else [line]
+        if len(cells) != len(names):
+            raise InputError(f"{place}: expected {' and '.join(names)} with a tab between them, got {line!r:.60}")
+        yield Given(place, tuple(cells), base)
 
 
 def _typed(text: str) -> str:

@@ -43,7 +43,10 @@ def write(
     source = str(parts["train"]) if parts else data
     seen = data_room.look(source, base=Path.cwd(), task=task)
     module = tasks.load(seen.task)
-    columns = {module.INPUT_COLUMN: seen.input_column, module.LABEL_COLUMN: seen.label_column}
+    columns = {
+        **dict(zip(module.INPUT_COLUMNS, seen.input_columns, strict=True)),
+        module.LABEL_COLUMN: seen.label_column,
+    }
     facts = starter.Facts(
         columns={} if seen.is_folder else {name: column for name, column in columns.items() if name and column},
         labels=seen.labels,
@@ -52,7 +55,7 @@ def write(
     found: dict[KeyPath, Any] = {("data", "label_columns"): list(seen.label_columns)} if seen.label_columns else {}
     if seen.decimal != ".":
         found["data", "decimal"] = seen.decimal
-    chosen, told = backbone_for(starter.kind_of(seen.task)) if backbone is None else ({}, "")
+    chosen, told = backbone_for(module.STARTER) if backbone is None else ({}, "")
     if backbone is not None:
         here = Path(backbone).expanduser()
         is_here = here.exists() and not backbone.startswith(PREFIXES)

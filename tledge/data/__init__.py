@@ -4,7 +4,7 @@ from tledge.data.language import Blocks, open_blocks, pack, tokenizer_digest
 from tledge.data.load import load
 from tledge.data.look import Preview, look
 from tledge.data.sources.image_folder import split_folders
-from tledge.data.stored import DataReport, Splits, named_files, open_splits
+from tledge.data.stored import DataReport, Splits, inputs_of, named_files, open_splits
 from tledge.data.unlabelled import open_unlabelled
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "DataReport",
     "Preview",
     "Splits",
+    "inputs_of",
     "load",
     "look",
     "named_files",

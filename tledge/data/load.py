@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge.artifacts import write_json
-from tledge.data import divide, splits, stored, unlabelled
+from tledge.data import divide, inputs, splits, stored, unlabelled
+from tledge.data.labels import load as load_labels
 from tledge.data.sources import Options, open_source
 from tledge.data.stored import SPLITS, DataReport, Splits, open_splits
 from tledge.data.table import EXAMPLES, Table, read
@@ -68,7 +69,7 @@ def load(
         same = dict(zip(tables, splits.input_numbers([each.digests for each in tables.values()]), strict=True))
         kept, duplicates, conflicts = splits.first_of_each(same["train"], train.labels)
         rows = {name: np.arange(len(table.labels)) for name, table in tables.items()} | {"train": kept}
-        left = divide.without_overlap(rows, same, tables, settings.on_overlap, task.INPUT)
+        left = divide.without_overlap(rows, same, tables, settings.on_overlap, task.INPUT.replace("_", " "))
         groups = {name: table.groups for name, table in tables.items() if table.groups is not None}
         if groups:
             left = divide.without_overlap(left, groups, tables, settings.on_overlap, f"{settings.group} (data.group)")
@@ -76,7 +77,7 @@ def load(
         divide.assert_disjoint(parts, same)
         if groups:
             divide.assert_disjoint(parts, groups, "entry of data.group")
-        stored.write(tables, parts, task.INPUT_COLUMN, folder)
+        stored.write(tables, parts, task.INPUT_COLUMNS, folder)
         n_unlabelled = _unlabelled(settings, task, tables, folder, base, progress)
         rows_by_split, label_counts = _counted(tables, parts)
         sizes = _quantiles(train.sizes[parts["train"] == SPLITS.index("train")], int)
@@ -96,13 +97,12 @@ def load(
             overlap_dropped=sum(len(rows[name]) - len(left[name]) for name in rows),
             repeated={name: len(of) - len(np.unique(of)) for name, of in same.items() if name != "train"},
             fingerprint=stored.fingerprint(tables, parts, train.names),
-            text_lengths=sizes if task.INPUT == "text" else {},
-            image_sides=sizes if task.INPUT == "image" else {},
             target_quantiles=_target_quantiles(tables, parts) if train.labels.are_values else {},
             unlabelled=n_unlabelled,
-            columns={name: settings.columns.get(name, name) for name in (task.INPUT_COLUMN, task.LABEL_COLUMN)},
+            columns={name: settings.columns.get(name, name) for name in (*task.INPUT_COLUMNS, task.LABEL_COLUMN)},
             groups=_groups(parts, groups),
             read_as={name: f"{table.source} {table.read_as}" for name, table in tables.items() if table.read_as},
+            **{inputs.load(task.INPUT).SIZES: sizes},
         )
         del tables, train  # their files are open until then
     write_json(folder / "data.json", report)
@@ -127,7 +127,7 @@ def quiet() -> Iterator[None]:
 
 def _read(settings: Data, task: Task, scratch: Path, base: Path, progress: Progress) -> dict[str, Table]:
     """The training rows, and the user's own validation and test rows, with labels numbered alike."""
-    if task.PROBLEM_TYPE == "regression" and settings.labels is not None:
+    if load_labels(task.LABELS).VALUES and settings.labels is not None:
         raise DataError("data.labels: a regression estimates a number and has no labels; remove the key")
     options = Options(settings.encoding, settings.delimiter, settings.download, settings.label_names)
 

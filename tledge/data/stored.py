@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from tledge import artifacts
 from tledge.artifacts import read_json
 from tledge.data.labels import Labels
 from tledge.data.table import Table
+from tledge.tasks import Task
 
 SPLITS = ("train", "validation", "calibration", "test")
 
@@ -68,7 +69,7 @@ class DataReport:
 class Splits:
     """Four disjoint sets of rows on disk; `calibration` may be empty.
 
-    Each has the task's input column, `label` (a list of label numbers: one, or any number where the task has several;
+    Each has the task's input columns, `label` (a list of label numbers: one, or any number where the task has several;
     for a regression a list of the one number to estimate) and `row` (where the row was). An image is a mapping of
     `bytes`, those of an image file, and `path`, that of a local one; one of them is `None`. `labels` are in the order
     of the model's outputs, for a regression the one name of what is estimated.
@@ -85,6 +86,30 @@ class Splits:
     def fingerprint(self) -> str:
         """The same for the same inputs and labels in the same splits."""
         return self.report.fingerprint
+
+
+class Inputs(Sequence[Any]):
+    """The inputs of rows, read from disk when they are asked for: one column's cells, or tuples of several columns'."""
+
+    def __init__(self, rows: datasets.Dataset, columns: Sequence[str]) -> None:
+        self._columns = [rows[column] for column in columns]
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __getitem__(self, index: Any) -> Any:
+        cells = [column[index] for column in self._columns]
+        if len(cells) == 1:
+            return cells[0]
+        return list(zip(*cells, strict=True)) if isinstance(index, slice) else tuple(cells)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._columns[0]) if len(self._columns) == 1 else zip(*self._columns, strict=True)
+
+
+def inputs_of(rows: datasets.Dataset, task: Task) -> Inputs:
+    """The inputs of the rows of a split."""
+    return Inputs(rows, task.INPUT_COLUMNS)
 
 
 def open_splits(folder: Path) -> Splits:
@@ -106,19 +131,21 @@ def named_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
-def write(tables: Mapping[str, Table], parts: Mapping[str, npt.NDArray[np.int8]], column: str, folder: Path) -> None:
+def write(
+    tables: Mapping[str, Table], parts: Mapping[str, npt.NDArray[np.int8]], columns: Sequence[str], folder: Path
+) -> None:
     """Write each row of the tables to the file of its split, in their order and in constant memory.
 
     Args:
         tables: by name; `parts` has the same names.
         parts: for every row of a table the number of its split in `SPLITS`, or -1 for a row that is left out.
-        column: the task's input column.
+        columns: the task's input columns.
         folder: takes `train.arrow` and so on.
     """
     train = tables["train"]
     of_labels = pa.list_(pa.float64() if train.labels.are_values else pa.int64())
-    input_type = train.rows.data.schema.field(column).type
-    schema = pa.schema({column: input_type, "label": of_labels, "row": pa.string()})
+    types = [(column, train.rows.data.schema.field(column).type) for column in columns]
+    schema = pa.schema([*types, ("label", of_labels), ("row", pa.string())])
     with ExitStack() as stack:
         streams = []
         for name in SPLITS:
@@ -132,9 +159,9 @@ def write(tables: Mapping[str, Table], parts: Mapping[str, npt.NDArray[np.int8]]
                 places = parts[name][start : start + len(batch)]
                 for split in np.unique(places[places >= 0]):
                     chosen = np.flatnonzero(places == split)
-                    stored, names = (batch.column(c).take(pa.array(chosen)) for c in (column, "row"))
-                    columns = [stored, _label_column(table.labels.take(chosen + start), of_labels), names]
-                    streams[split].write_batch(pa.record_batch(columns, schema=schema))
+                    *stored, names = (batch.column(c).take(pa.array(chosen)) for c in (*columns, "row"))
+                    arrays = [*stored, _label_column(table.labels.take(chosen + start), of_labels), names]
+                    streams[split].write_batch(pa.record_batch(arrays, schema=schema))
                 start += len(batch)
 
 

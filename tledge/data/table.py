@@ -18,12 +18,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tledge.data import inputs
+from tledge.data.columns import FLAGS
 from tledge.data.inputs import Kind, Value
 from tledge.data.labels import LabelReader, Labels, listed
 from tledge.data.sources import Problem, Row, Source
 from tledge.errors import DataError, did_you_mean
 from tledge.progress import Progress
 from tledge.recipe.schema import Data
+from tledge.tables.source import twice
 from tledge.tasks import Task
 
 EXAMPLES = 20  # rows that are named as examples of what was left out
@@ -32,14 +34,11 @@ COSTLY_STEP = 20  # rows between two signs of progress where each takes long
 BATCH_WEIGHT = 16_000_000  # and their bytes, lest long documents and images fill the memory
 
 
-FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
-
-
 @dataclass(frozen=True, slots=True)
 class Table:
     """The whole rows of one source, in its order.
 
-    `rows` has the columns `row` (where it was) and the task's input column. `digests`, `(rows, 2) uint64`, holds 16
+    `rows` has the columns `row` (where it was) and the task's input columns. `digests`, `(rows, 2) uint64`, holds 16
     bytes of each row's input and `sizes`, `(rows,) int32`, its characters or the pixels of its shorter side. `names`
     are the labels by number, and `renamed` the keys of `data.label_names` that some row had. `n_read` counts broken
     rows too, `skipped` only them, by kind. `read_as` is the source's. `groups`, `(rows,) int64`, is a number for each
@@ -90,7 +89,7 @@ def read(
         DataError: a column is missing, no row can be used, or a row is broken and `on_error` is `fail`.
     """
     columns = _columns(source, settings, task)
-    column, label_column = columns[task.INPUT_COLUMN], columns[task.LABEL_COLUMN]
+    given, label_column = [columns[name] for name in task.INPUT_COLUMNS], columns[task.LABEL_COLUMN]
     flags = settings.label_columns or ()
     labels = LabelReader(settings, task, label_column, known_labels)
     group = _group_column(source, settings)
@@ -100,12 +99,12 @@ def read(
     examples: list[str] = []
     rows = shown(
         source,
-        source.read({column, *(flags or [label_column]), *([group] if group else [])}),
+        source.read({*given, *(flags or [label_column]), *([group] if group else [])}),
         progress,
         costly=kind.IS_COSTLY,
     )
-    with Writer(path, task.INPUT_COLUMN, kind.TYPE) as writer:
-        for row, found in values(rows, kind, column, source.folder):
+    with Writer(path, task.INPUT_COLUMNS, kind.TYPES) as writer:
+        for row, found in values(rows, kind, given, source.folder):
             problem = found if isinstance(found, Problem) else _group_problem(row, group)
             problem = problem or (_flags(row, flags, labels) if flags else _cell(row, label_column, labels))
             if problem is not None:
@@ -155,15 +154,18 @@ def shown(source: Source, rows: Iterator[Row], progress: Progress, *, costly: bo
         advance(source.size - before)
 
 
-def values(rows: Iterator[Row], kind: Kind, column: str, folder: Path | None) -> Iterator[tuple[Row, Value | Problem]]:
+def values(
+    rows: Iterator[Row], kind: Kind, columns: Sequence[str], folder: Path | None
+) -> Iterator[tuple[Row, Value | Problem]]:
     """Each row with its input, in order; where that is costly a few rows at once, each in a thread."""
 
     def value(row: Row) -> Value | Problem:
         if row.problem is not None:
             return row.problem
-        if column not in row.cells:
-            return _no_cell(column)
-        return kind.read(row.cells[column], column, folder)
+        absent = next((column for column in columns if column not in row.cells), None)
+        if absent is not None:
+            return _no_cell(absent)
+        return kind.read([row.cells[column] for column in columns], columns, folder)
 
     if not kind.IS_COSTLY:
         yield from ((row, value(row)) for row in rows)
@@ -231,7 +233,7 @@ def _no_cell(column: str) -> Problem:
 
 def _columns(source: Source, settings: Data, task: Task) -> dict[str, str]:
     """The file's column for each of the task's."""
-    wanted = (task.INPUT_COLUMN, task.LABEL_COLUMN)
+    wanted = (*task.INPUT_COLUMNS, task.LABEL_COLUMN)
     for name in settings.columns:
         if name not in wanted:
             raise DataError(
@@ -239,8 +241,10 @@ def _columns(source: Source, settings: Data, task: Task) -> dict[str, str]:
                 f"{did_you_mean(name, wanted)}"
             )
     columns = {name: settings.columns.get(name, name) for name in wanted}
-    if len(set(columns.values())) < len(columns):
-        raise DataError(f"data.columns: {' and '.join(wanted)} are both {columns[wanted[0]]!r}; give each its own")
+    same = twice(list(columns.values()))
+    if same is not None:
+        both = " and ".join(name for name, column in columns.items() if column == same)
+        raise DataError(f"data.columns: {both} are both {same!r}; give each its own")
     needed = {name: column for name, column in columns.items() if name != task.LABEL_COLUMN}
     needed = needed if settings.label_columns else columns
     absent = next(
@@ -269,12 +273,11 @@ def _other_delimiter(columns: Sequence[str]) -> str:
 class Writer:
     """Writes inputs and row names to an Arrow stream, a batch at a time."""
 
-    def __init__(self, path: Path, column: str, of_type: Any) -> None:
-        self._schema = pa.schema({column: of_type, "row": pa.string()})
+    def __init__(self, path: Path, columns: Sequence[str], types: Sequence[Any]) -> None:
+        self._schema = pa.schema([*zip(columns, types, strict=True), ("row", pa.string())])
         self._file = pa.OSFile(str(path), "wb")
         self._stream = pa.ipc.new_stream(self._file, self._schema)
-        self._stored: list[Any] = []
-        self._names: list[str] = []
+        self._rows: list[tuple[Any, ...]] = []
         self._weight = 0
 
     def __enter__(self) -> Writer:
@@ -282,10 +285,9 @@ class Writer:
 
     def write(self, value: Value, name: str) -> None:
         """Add one row."""
-        self._stored.append(value.stored)
-        self._names.append(name)
+        self._rows.append((*value.stored, name))
         self._weight += value.weight
-        if len(self._stored) == BATCH or self._weight > BATCH_WEIGHT:
+        if len(self._rows) == BATCH or self._weight > BATCH_WEIGHT:
             self._flush()
 
     def __exit__(self, *_: object) -> None:
@@ -294,5 +296,6 @@ class Writer:
         self._file.close()
 
     def _flush(self) -> None:
-        self._stream.write_batch(pa.record_batch([self._stored, self._names], schema=self._schema))
-        self._stored, self._names, self._weight = [], [], 0
+        columns = [list(column) for column in zip(*self._rows, strict=True)] or [[] for _ in self._schema]
+        self._stream.write_batch(pa.record_batch(columns, schema=self._schema))
+        self._rows, self._weight = [], 0

@@ -23,7 +23,7 @@ def write(source: Source, settings: Data, task: Task, known: set[bytes], folder:
     Args:
         source: the stream of raw rows; a label column is not looked at.
         settings: the recipe's `data`.
-        task: names the input column.
+        task: names the input columns.
         known: 16 bytes of each input that the other splits have; such rows are left out, so that a student never
             learns from a test row.
         folder: takes `unlabelled.arrow`.
@@ -32,17 +32,18 @@ def write(source: Source, settings: Data, task: Task, known: set[bytes], folder:
     Raises:
         DataError: the column is missing, no new row is left, or a row is broken and `on_error` is `fail`.
     """
-    column = settings.columns.get(task.INPUT_COLUMN, task.INPUT_COLUMN)
-    if source.columns and column not in source.columns:
-        raise DataError(
-            f"{source.name} has no column {column!r}; its columns are {', '.join(source.columns)}"
-            f"{did_you_mean(column, source.columns)}; set data.columns.{task.INPUT_COLUMN}"
-        )
+    columns = {name: settings.columns.get(name, name) for name in task.INPUT_COLUMNS}
+    for name, column in columns.items():
+        if source.columns and column not in source.columns:
+            raise DataError(
+                f"{source.name} has no column {column!r}; its columns are {', '.join(source.columns)}"
+                f"{did_you_mean(column, source.columns)}; set data.columns.{name}"
+            )
     kind = inputs.load(task.INPUT)
     seen, count = set(known), 0
-    rows = shown(source, source.read({column}), progress, costly=kind.IS_COSTLY)
-    with Writer(folder / FILE, task.INPUT_COLUMN, kind.TYPE) as writer:
-        for row, found in values(rows, kind, column, source.folder):
+    rows = shown(source, source.read({*columns.values()}), progress, costly=kind.IS_COSTLY)
+    with Writer(folder / FILE, task.INPUT_COLUMNS, kind.TYPES) as writer:
+        for row, found in values(rows, kind, list(columns.values()), source.folder):
             if isinstance(found, Problem):
                 if settings.on_error == "fail":
                     raise DataError(f"{row.name}: {found.detail}; mend the row, or set data.on_error: skip")
@@ -58,6 +59,6 @@ def write(source: Source, settings: Data, task: Task, known: set[bytes], folder:
 
 
 def open_unlabelled(folder: Path) -> datasets.Dataset | None:
-    """The rows that `write` kept, with the task's input column and `row`; `None` where there are none."""
+    """The rows that `write` kept, with the task's input columns and `row`; `None` where there are none."""
     path = folder / FILE
     return datasets.Dataset.from_file(str(path)) if path.exists() else None

@@ -12,7 +12,7 @@ import tledge
 from tledge import artifacts, tasks
 from tledge.artifacts import BenchResult, ParityCase, Variant, read_json
 from tledge.bench import setting
-from tledge.evidence import answers, students, texts
+from tledge.evidence import labels, students
 from tledge.evidence.curves import curve
 from tledge.evidence.images import data_uri
 from tledge.recipe import Recipe
@@ -44,10 +44,9 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
     metric = recipe.metric or task.METRIC
     rows = read_json(folder / "data" / "data.json")
     bench, scored = folder / "bench" / "bench.json", folder / "quantize" / "scored.json"
-    language = task.PROBLEM_TYPE == "causal_lm"
     benched = artifacts.from_dict(BenchResult, read_json(bench)) if bench.exists() else None
     made = tuple(_as_benched(each, benched) for each in variants(folder / "quantize"))
-    told = texts.read(folder) if language else answers.read(task, metric, tuple(rows["labels"]), folder)
+    told = labels.load(task.LABELS).read(task, metric, tuple(rows["labels"]), folder)
     return Facts(
         recipe=recipe.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -55,9 +54,6 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
         version=tledge.__version__,
         metric=metric,
         labels=tuple(rows["labels"]),
-        many_labels=task.PROBLEM_TYPE == "multi_label_classification",
-        numeric=task.PROBLEM_TYPE == "regression",
-        language=language,
         lower_is_better=tasks.lower_is_better(task, metric),
         input_kind=task.INPUT,
         pipeline_tag=task.OPTIMUM_TASK,
@@ -120,26 +116,26 @@ def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
     trained = read_json(folder / "train" / "train.json")
     phases = trained["phases"]
     several = len(phases) > 1
-    image = tasks.load(recipe.task).INPUT == "image"
+    prepared = trained.get("input") or {}  # images alone have such settings
     return TrainingFacts(
         backbone=public_name(recipe.model.backbone),
         parameters=trained["parameters"],
         trained_parameters=trained["trained_parameters"],
         strategy=recipe.finetune.strategy,
         pooling=trained.get("pooling") or "",
-        max_length=None if image else recipe.model.max_length,
+        max_length=recipe.model.max_length if tasks.load(recipe.task).HAS_LENGTH else None,
         seed=recipe.seed,
         seconds=sum(phase["seconds"] for phase in phases) if phases else None,
         device=phases[-1]["device"] if phases else "",
         curve=curve(phases),
         notes=_notes(trained),
-        image=_image(trained.get("input") or {}) if image else None,
+        image=_image(prepared),
         rate_finders=tuple(
             artifacts.from_dict(RateFinder, phase["rate_finder"] | {"phase": phase["phase"] if several else ""})
             for phase in phases
             if phase.get("rate_finder")
         ),
-        augmentation=_augmentation(recipe) if image else {},
+        augmentation=_augmentation(recipe),
         contact_sheet=data_uri(folder / "train" / "contact_sheet.jpg"),
     )
 

@@ -1,8 +1,8 @@
-"""What the chosen variant answered on the test rows: confusion, scores by label, mistakes, and what it is held to."""
+"""What the chosen variant of a run answered on its test rows, and what that is held against."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,11 @@ import numpy.typing as npt
 from tledge import answers as stored_answers
 from tledge.artifacts import read_json
 from tledge.errors import DataError
-from tledge.evidence.images import thumbnail
 from tledge.tasks import Task
 
 if TYPE_CHECKING:
-    from tledge.report import LabelScore, Regression, Transfer, WrongPrediction
+    from tledge.report import Transfer
 
-WRONG_SHOWN = {"text": 10, "image": 24}
-"""How many mistakes are shown, by the task's kind of input."""
-POINTS_SHOWN = 500
-RESIDUAL_PERCENTS = (5, 25, 50, 75, 95)
 RESAMPLES = 1000
 MOST_CELLS = 100_000
 """Outputs (rows times labels) above which no bootstrap is tried, since it would take minutes."""
@@ -29,28 +24,41 @@ Array = npt.NDArray[Any]
 Outputs = dict[str, Array]
 
 
-def read(task: Task, metric: str, labels: tuple[str, ...], folder: Path) -> dict[str, Any]:
-    """The fields of `report.Facts` that follow from a run's answers on its test rows."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the chosen variant of a run gave for the test rows.
+
+    `rows` are those of the split, `records` what the task kept of each, and `targets` what is right; `train` are the
+    targets of the training rows.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    rows: Any
+    records: Outputs
+    targets: Array
+    train: Array
+
+
+def of_run(task: Task, labels: tuple[str, ...], folder: Path) -> Answered:
+    """The answers in a run's folder.
+
+    Raises:
+        DataError: they are not stored.
+    """
     from tledge import data
 
     splits = data.open_splits(folder / "data")
-    targets = task.targets(splits.test["label"], len(labels))
-    outputs = _records(folder, next(each["name"] for each in _variants(folder) if each["chosen"]))
-    found = {
-        "baseline": _baseline(task, splits.train["label"], targets, len(labels)),
-        "transfer": _transfer(task, metric, targets, folder),
-    }
-    decisions = task.decisions(outputs)
-    if decisions is None:
-        return found | _estimates(task, splits.test, outputs["logits"][:, 0], targets)
-    single = targets.ndim == 1
-    wrong = np.flatnonzero(decisions != targets if single else (decisions != targets).any(axis=1))
-    hits = _one_hot(decisions, len(labels)), _one_hot(targets, len(labels))
-    return found | {
-        "confusion": _confusion(decisions, targets, len(labels)) if single else (),
-        "label_scores": tuple(_label_score(label, *(hit[:, i] for hit in hits)) for i, label in enumerate(labels)),
-        "wrong": _wrong(task, labels, splits.test, outputs, targets, wrong),
-        "wrong_count": len(wrong),
+    train, targets = (task.targets(rows["label"], len(labels)) for rows in (splits.train, splits.test))
+    chosen = next(each["name"] for each in _variants(folder) if each["chosen"])
+    return Answered(task, labels, splits.test, _records(folder, chosen), targets, train)
+
+
+def beside(answered: Answered, metric: str, folder: Path) -> dict[str, Any]:
+    """The fields of `report.Facts` that hold a run's answers against simpler ones."""
+    return {
+        "baseline": _baseline(answered),
+        "transfer": _transfer(answered.task, metric, answered.targets, folder),
     }
 
 
@@ -65,25 +73,10 @@ def _records(folder: Path, variant: str) -> Outputs:
     return dict(stored.records)
 
 
-def _one_hot(indices: Array, n_labels: int) -> Array:
-    return np.eye(n_labels, dtype=bool)[indices] if indices.ndim == 1 else indices.astype(bool)
-
-
-def _baseline(task: Task, train_labels: Any, targets: Array, n_labels: int) -> dict[str, float]:
-    """The metrics of the answer that is most frequent in the training rows, or of their mean for regression.
-
-    With one label a row its scores are the labels' shares of the training rows, so that the log loss is a fair one.
-    """
-    if task.PROBLEM_TYPE == "regression":
-        logits = np.full((len(targets), 1), np.mean(task.targets(train_labels, n_labels), dtype=np.float64))
-    elif targets.ndim == 1:
-        counts = np.bincount(task.targets(train_labels, n_labels), minlength=n_labels)
-        logits = np.tile(np.log(np.maximum(counts, 0.5)), (len(targets), 1))
-    else:
-        keys, times = np.unique([json.dumps(list(row)) for row in train_labels], return_counts=True)
-        answer = task.targets([json.loads(keys[times.argmax()])] * len(targets), n_labels)
-        logits = np.where(answer.astype(bool), 10.0, -10.0)
-    return task.score({"logits": logits.astype(np.float32)}, targets)
+def _baseline(answered: Answered) -> dict[str, float]:
+    """The metrics of the answer that is most frequent in the training rows, or of their mean for regression."""
+    logits = answered.task.most_frequent(answered.train, len(answered.labels)).astype(np.float32)
+    return answered.task.score({"logits": np.tile(logits, (len(answered.targets), 1))}, answered.targets)
 
 
 def _transfer(task: Task, metric: str, targets: Array, folder: Path) -> Transfer | None:
@@ -122,72 +115,3 @@ def _gain_interval(task: Task, metric: str, targets: Array, folder: Path) -> tup
         return None, None
     low, high = np.quantile(gains, (0.025, 0.975))
     return float(low), float(high)
-
-
-def _confusion(decisions: Array, targets: Array, n_labels: int) -> tuple[tuple[int, ...], ...]:
-    counts = np.zeros((n_labels, n_labels), dtype=int)
-    np.add.at(counts, (targets, decisions), 1)
-    return tuple(tuple(int(n) for n in row) for row in counts)
-
-
-def _label_score(label: str, predicted: Array, truth: Array) -> LabelScore:
-    from tledge.report import LabelScore
-
-    hit, given, count = int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())
-    return LabelScore(
-        label=label,
-        precision=hit / given if given else None,
-        recall=hit / count if count else None,
-        f1=2 * hit / (given + count) if given + count else None,
-        count=count,
-    )
-
-
-def _wrong(
-    task: Task, labels: tuple[str, ...], rows: Any, outputs: Outputs, targets: Array, wrong: Array
-) -> tuple[WrongPrediction, ...]:
-    """The mistakes with the highest score of a wrong answer first."""
-    from tledge.report import WrongPrediction
-
-    given = task.decode({name: array[wrong] for name, array in outputs.items()}, labels)
-    truths = _one_hot(targets, len(labels))[wrong]
-    found = []
-    for row, answer, truth in zip(wrong, given, truths, strict=True):
-        predicted = answer["labels"] if "labels" in answer else [answer["label"]]
-        true = [label for label, is_true in zip(labels, truth, strict=True) if is_true]
-        surprise = max((answer["scores"][label] for label in predicted if label not in true), default=0.0)
-        found.append((surprise, int(row), ", ".join(true), ", ".join(predicted)))
-    shown = sorted(found, key=lambda item: -item[0])[: WRONG_SHOWN[task.INPUT]]
-    return tuple(
-        WrongPrediction(truth=truth, predicted=predicted, score=surprise, **_shown(task, rows[row]))
-        for surprise, row, truth, predicted in shown
-    )
-
-
-def _estimates(task: Task, rows: Any, estimates: Array, targets: Array) -> dict[str, Any]:
-    """The estimates of numbers beside the truth, and the rows with the largest errors, those first."""
-    from tledge.report import Regression, WrongPrediction
-    from tledge.report import format as fmt
-
-    errors = estimates.astype(np.float64) - targets
-    points = np.unique(np.linspace(0, len(errors) - 1, min(POINTS_SHOWN, len(errors))).astype(int))
-    residuals = {str(percent): float(np.percentile(errors, percent)) for percent in RESIDUAL_PERCENTS}
-    largest = np.argsort(-np.abs(errors), kind="stable")[: WRONG_SHOWN[task.INPUT]]
-    regression: Regression = Regression(tuple((float(targets[i]), float(estimates[i])) for i in points), residuals)
-    wrong = tuple(
-        WrongPrediction(
-            truth=fmt.quantity(float(targets[i])),
-            predicted=fmt.quantity(float(estimates[i])),
-            error=float(errors[i]),
-            **_shown(task, rows[int(i)]),
-        )
-        for i in largest
-    )
-    return {"regression": regression, "wrong": wrong}
-
-
-def _shown(task: Task, row: Any) -> dict[str, Any]:
-    """How a row is shown: its text, or its name and a thumbnail."""
-    if task.INPUT == "text":
-        return {"text": str(row[task.INPUT_COLUMN])}
-    return {"text": "", "row": str(row["row"]), "image": thumbnail(row[task.INPUT_COLUMN])}

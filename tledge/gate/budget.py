@@ -26,7 +26,9 @@ _PLACE = ("variant", "provider", "batch", "length", "threads")
 _WHOLE = ("machine", "metric", "anomalous_speedup", "anomalous_metric_gain", "overflow", "at", "evaluation")
 REFUSE, ALLOW = "refuse", "allow"
 """What is done with int8 weights that could overflow on some processors."""
-_ROWS = ("rows", "text", "image", "label", "label_names", "label_separator")
+COLUMNS = ("text", "text_pair", "image", "label")
+"""The columns that tasks have."""
+_ROWS = ("rows", *COLUMNS, "label_names", "label_separator")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,14 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class RowsFile:
-    """Labelled rows for evaluation, and how to read them; `None` takes the task's name of the column.
+    """Labelled rows for evaluation, and how to read them.
 
-    `label_names` renames labels, from the file's to the bundle's, and `label_separator` parts several in one cell.
+    `columns` has the file's column for each of the task's that is called otherwise there. `label_names` renames labels,
+    from the file's to the bundle's, and `label_separator` parts several in one cell.
     """
 
     rows: Path
-    input_column: str | None = None
-    label_column: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
     label_names: Mapping[str, str] = field(default_factory=dict)
     label_separator: str = "|"
 
@@ -200,7 +202,7 @@ class _Reader:
         rows = self._word(given, path, "rows")
         if "rows" not in given:
             self._say(path, "missing key rows; add the file of labelled rows, such as rows: test.csv")
-        if "text" in given and "image" in given:
+        if "image" in given and ("text" in given or "text_pair" in given):
             self._say((*path, "image"), "there is text too; keep the one that the bundle takes")
         renamed = given.get("label_names", {})
         if not isinstance(renamed, dict) or not all(isinstance(name, str) for name in renamed.values()):
@@ -209,11 +211,10 @@ class _Reader:
                 f"expected label names by label, such as 0: negative, got {yaml12.shown(renamed)}",
             )
             renamed = {}
-        column = self._word(given, path, "text") or self._word(given, path, "image")
+        columns = {name: self._word(given, path, name) for name in COLUMNS}
         return RowsFile(
             self._path.parent / Path(rows or "").expanduser(),
-            column,
-            self._word(given, path, "label"),
+            {name: column for name, column in columns.items() if column is not None},
             renamed,
             self._word(given, path, "label_separator") or "|",
         )

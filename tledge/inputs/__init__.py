@@ -20,7 +20,12 @@ class Input(Protocol):
 
     `max_length` is the length at which values are cut, `None` where they have no length; `batches` says whether any
     values may be encoded together; `examples` are a few raw values that are nobody's data, the same for ever.
+    `expected` says what a cell of a table must hold, and `of_cells` makes a value of those of a row; relative paths
+    start from `folder`. `is_one` tells one value from several of them, and `unknown_share` how many of the values'
+    tokens the vocabulary does not know, `None` where there is none.
     """
+
+    expected: str
 
     @property
     def max_length(self) -> int | None: ...
@@ -35,10 +40,13 @@ class Input(Protocol):
     def check(self, value: object) -> None: ...
     def dummy(self, batch: int, sequence: int | None = None, seed: int = 0) -> dict[str, npt.NDArray[Any]]: ...
     def examples(self) -> Sequence[Any]: ...
+    def of_cells(self, cells: Sequence[str], folder: Path) -> Any: ...
+    def is_one(self, values: object) -> bool: ...
+    def unknown_share(self, values: Sequence[Any]) -> float | None: ...
 
 
 def load(name: str, folder: Path) -> Input:
-    """The preprocessing of that kind (`text`, `image`), as the files of a checkpoint or bundle describe it.
+    """The preprocessing of that kind (`text`, `image`, ...), as the files of a checkpoint or bundle describe it.
 
     Raises:
         BundleError: there is no such kind, or the folder's files are missing or damaged.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class ImageInput:
     Nothing changes after loading: one object serves many threads.
     """
 
+    expected = "a path"
     max_length: None = None
     input_names = ("pixel_values",)
 
@@ -71,6 +72,19 @@ class ImageInput:
             BundleError: the file is missing or damaged, or asks for something that is not done here.
         """
         return cls(read_config(folder))
+
+    def is_one(self, values: object) -> bool:
+        """Whether this is one image rather than several; what is neither goes on as one, and is refused by name."""
+        if isinstance(values, np.ndarray):
+            return values.ndim in (2, 3)
+        return isinstance(values, str | bytes | bytearray | memoryview | Mapping) or not isinstance(values, Iterable)
+
+    def of_cells(self, cells: Sequence[str], folder: Path) -> Path:
+        """The image file that the cell of a row names."""
+        return folder / cells[0]
+
+    def unknown_share(self, values: Sequence[Any]) -> None:
+        """None: images have no vocabulary."""
 
     def check(self, value: object) -> None:
         """Nothing for a value whose kind, file and header are those of an image; pixels are not looked at.

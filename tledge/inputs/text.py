@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,8 @@ class TextInput:
     """
 
     batches = True
+    expected = "a text"
+    is_pair = False
 
     def __init__(
         self,
@@ -109,7 +111,7 @@ class TextInput:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         max_length = _max_length(config, graph, folder)
         with _told(f"{folder / 'tokenizer_config.json'} or tokenizer.json has a setting of a wrong kind", silent=True):
-            n_special = tokenizer.num_special_tokens_to_add(False)
+            n_special = tokenizer.num_special_tokens_to_add(cls.is_pair)
             if max_length <= n_special:
                 raise BundleError(
                     f"{folder / 'tokenizer_config.json'}: model_max_length is {max_length}, but {n_special} "
@@ -131,6 +133,14 @@ class TextInput:
                 unknown_id=_unknown_id(tokenizer, graph),
             )
 
+    def is_one(self, values: object) -> bool:
+        """Whether this is one text rather than several; what is neither goes on as one, and is refused by name."""
+        return isinstance(values, str | bytes | bytearray | Mapping) or not isinstance(values, Iterable)
+
+    def of_cells(self, cells: Sequence[str], folder: Path) -> str:  # noqa: ARG002
+        """The value in the cells of a row."""
+        return cells[0]
+
     def check(self, value: object) -> None:
         """Nothing for a text that can be encoded.
 
@@ -147,7 +157,7 @@ class TextInput:
                 "decode it with errors='replace' first"
             ) from error
 
-    def encode(self, values: Sequence[str]) -> dict[str, Ids]:
+    def encode(self, values: Sequence[Any]) -> dict[str, Ids]:
         """One tensor for each of `input_names`, `(batch, sequence), int64`.
 
         `sequence` is the longest text of the batch in tokens, at most `max_length`; shorter ones are padded
@@ -176,7 +186,7 @@ class TextInput:
         with _told(_NOT_READ):
             return list(self._uncut.encode(value).ids)
 
-    def unknown_share(self, values: Sequence[str]) -> float:
+    def unknown_share(self, values: Sequence[Any]) -> float:
         """The share of the texts' tokens that the vocabulary does not know, 0 to 1; special tokens are not counted.
 
         It is 0 for vocabularies that know every byte.
@@ -188,7 +198,7 @@ class TextInput:
         for value in values:
             self.check(value)
             with _told(_NOT_READ):
-                encoding = self._tokenizer.encode(value)
+                encoding = self._tokenizer.encode(*_parts(value))  # type: ignore[arg-type]
             n_unknown += encoding.ids.count(self._unknown_id) if self._unknown_id is not None else 0
             n_tokens += encoding.special_tokens_mask.count(0)
         return n_unknown / n_tokens if n_tokens else 0.0
@@ -245,10 +255,10 @@ class TextInput:
         tokenizer.encode_special_tokens = self._tokenizer.encode_special_tokens
         return tokenizer
 
-    def _encode_one(self, value: str) -> Any:
+    def _encode_one(self, value: Any) -> Any:
         self.check(value)
         with _told(_NOT_READ):
-            encoding = self._tokenizer.encode(value)
+            encoding = self._tokenizer.encode(*_parts(value))  # type: ignore[arg-type]
         if not encoding.ids:
             raise InputError(f"the text {_shortened(value)} is empty for this model's tokenizer: it gives no token")
         return encoding
@@ -263,6 +273,10 @@ class TextInput:
 
 
 Input = TextInput
+
+
+def _parts(value: Any) -> Sequence[str]:
+    return (value,) if isinstance(value, str) else value
 
 
 def _left_padded(rows: Sequence[Sequence[int]], length: int, padding: int) -> Ids:

@@ -144,12 +144,13 @@ def _sweep(folder: Path) -> None:
                 shutil.rmtree(aside)
 
 
-def _key(texts: Iterable[str], *parts: object) -> str:
+def _key(texts: Iterable[str | tuple[str, ...]], *parts: object) -> str:
     digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode())
     for text in texts:
-        raw = text.encode("utf-8", "surrogatepass")
-        digest.update(len(raw).to_bytes(8, "little"))
-        digest.update(raw)
+        for part in (text,) if isinstance(text, str) else text:
+            raw = part.encode("utf-8", "surrogatepass")
+            digest.update(len(raw).to_bytes(8, "little"))
+            digest.update(raw)
     return digest.hexdigest()[:32]
 
 

@@ -56,7 +56,7 @@ def limits_of(recipe: Recipe) -> Limits:
         budget.size_mb,
         lower_is_better=tasks.lower_is_better(task, metric),
         inconclusive=budget.inconclusive,
-        unit="blocks" if recipe.is_language_model else "rows",
+        unit=task.UNIT,
     )
 
 

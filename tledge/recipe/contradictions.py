@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tledge import plugins, tasks
 from tledge.errors import did_you_mean
 from tledge.recipe.distillation import Distill, Student
+from tledge.recipe.meaningless import MEANINGLESS
 from tledge.recipe.section import Section
 from tledge.recipe.training import Finetune, Training
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 DISTILLATION_LOSSES = "tledge.losses.distillation"
 HARD_LABELS = "hard_labels"
-_OF_LANGUAGE_MODELS = ("full", "partial", "lora", "none")
 
 
 def contradictions(recipe: Recipe) -> Iterator[str]:
@@ -45,10 +45,9 @@ def _in_data(recipe: Recipe) -> Iterator[str]:
     if recipe.data.label_columns is not None:
         if "label" in recipe.data.columns:
             yield "data.label_columns: data.columns.label names another column of labels; remove one of the two"
-        if recipe.task in plugins.names("tledge.tasks") and not recipe.task.endswith("_multilabel"):
-            yield f"data.label_columns: {recipe.task} has one label a row; set task: {recipe.input_kind}_multilabel"
-    if recipe.data.group is not None and recipe.task == "causal_lm":
-        yield "data.group: a language model's documents are split whole; remove the key"
+        if recipe.task in plugins.names("tledge.tasks") and not tasks.load(recipe.task).TAKES_FLAGS:
+            several = [name for name in plugins.names("tledge.tasks") if tasks.load(name).TAKES_FLAGS]
+            yield f"data.label_columns: {recipe.task} has one label a row; set task: {' or '.join(several)}"
     if recipe.data.unlabelled is not None and recipe.distill is None:
         yield "data.unlabelled: only a teacher gives rows without labels a target; add distill, or remove the key"
 
@@ -62,77 +61,62 @@ def _in_task(recipe: Recipe, task: tasks.Task) -> Iterator[str]:
     loss = recipe.finetune.loss
     if loss is not None and loss not in task.LOSSES:
         yield f"finetune.loss: got {loss!r}, but {recipe.task} trains with {' or '.join(task.LOSSES)}"
-    if recipe.is_language_model:
-        yield from _of_language_models(recipe)
-    else:
-        yield from _of_other_tasks(recipe)
-    if task.INPUT == "image":
-        if recipe.bench.length is not None:
-            yield "bench.length: images have no length; remove the key"
-        cached = recipe.finetune.cache and recipe.finetune.strategy != "full"
-        yield from _in_augmentation("finetune", recipe.finetune, task, cached=cached)
-        if recipe.distill is not None:
-            yield from _in_augmentation("distill", recipe.distill, task, cached=recipe.distill.teacher_cache)
-            student = recipe.distill.student
-            if student.backbone is None and student.budget is None:
-                yield (
-                    f"distill.student.backbone: missing key; {recipe.task} takes another network as the student, such "
-                    "as torchvision:mobilenet_v3_small (or a budget)"
-                )
-    else:
-        yield from _for_images(recipe)
-        longest = max(length for length in recipe.bench_lengths if length is not None)
-        if longest > recipe.model.max_length and not recipe.is_language_model:
-            yield (
-                f"bench.length: {longest} is more than model.max_length, {recipe.model.max_length}; "
-                "the model never sees a longer text"
-            )
-
-
-def _for_images(recipe: Recipe) -> Iterator[str]:
-    distill = recipe.distill
-    checked: tuple[tuple[str, Section | None, tuple[str, ...] | None], ...] = (
-        ("finetune.augmentation", recipe.finetune.augmentation, None),
-        ("distill.augmentation", None if distill is None else distill.augmentation, None),
-        ("model.preprocessing", recipe.model.preprocessing, None),
-        ("export", recipe.export, ("preprocessing",)),
-        ("model", recipe.model, ("weights",)),
-        ("distill.student", None if distill is None else distill.student, ("weights",)),
-    )
-    for section, settings, keys in checked:
-        if settings is None:
-            continue
-        for key in keys or type(settings).model_fields:
-            if getattr(settings, key) != type(settings).model_fields[key].default:
-                yield f"{section}.{key}: is for images, but {recipe.task} takes texts; remove the key"
-
-
-def _of_language_models(recipe: Recipe) -> Iterator[str]:
-    model, strategy = recipe.model, recipe.finetune.strategy
-    if strategy not in _OF_LANGUAGE_MODELS:
+    strategy = recipe.finetune.strategy
+    if strategy not in task.STRATEGIES:
         yield (
-            f"finetune.strategy: got {strategy!r}, but {recipe.task} has its head already; expected one of "
-            f"{', '.join(_OF_LANGUAGE_MODELS)}"
+            f"finetune.strategy: got {strategy!r}, but {recipe.task} is trained by one of {', '.join(task.STRATEGIES)}"
         )
-    fresh = model.backbone.startswith("fresh:")
-    if fresh and model.tokenizer is None:
+    for scheme, why in task.NO_SCHEMES.items():
+        if scheme in recipe.schemes:
+            yield f"quantize.schemes: {scheme} {why}"
+    yield from _meaningless(recipe, task)
+    yield from _in_fresh_weights(recipe)
+    cached = recipe.finetune.cache and strategy != "full"
+    yield from _in_augmentation("finetune", recipe.finetune, task, cached=cached)
+    if recipe.distill is not None:
+        yield from _in_augmentation("distill", recipe.distill, task, cached=recipe.distill.teacher_cache)
+        student = recipe.distill.student
+        if student.backbone is None and student.budget is None and not task.LAYERED:
+            yield (
+                f"distill.student.backbone: missing key; {recipe.task} takes another network as the student, such "
+                "as torchvision:mobilenet_v3_small (or a budget)"
+            )
+    longest = max((length for length in recipe.bench_lengths if length is not None), default=0)
+    if longest > recipe.model.max_length and not task.GENERATES:
+        yield (
+            f"bench.length: {longest} is more than model.max_length, {recipe.model.max_length}; "
+            "the model never sees a longer text"
+        )
+
+
+def _meaningless(recipe: Recipe, task: tasks.Task) -> Iterator[str]:
+    """Keys that are set although they mean nothing to the task; of a section those that are set in it."""
+    for keys, why in MEANINGLESS[task.STARTER].items():
+        path = [str(key) for key in keys]
+        parent: Section | None = recipe
+        for key in path[:-1]:
+            parent = None if parent is None else getattr(parent, key)
+        if parent is None or not why:
+            continue
+        found = getattr(parent, path[-1])
+        inside = isinstance(found, Section)
+        for name in type(found).model_fields if inside else [path[-1]]:
+            owner, full = (found, [*path, name]) if inside else (parent, path)
+            if getattr(owner, name) != type(owner).model_fields[name].default:
+                yield f"{'.'.join(full)}: {why}, and the task is {recipe.task}; remove the key"
+
+
+def _in_fresh_weights(recipe: Recipe) -> Iterator[str]:
+    """What an architecture with random weights needs, and what it alone may have."""
+    model, strategy = recipe.model, recipe.finetune.strategy
+    if not model.backbone.startswith("fresh:"):
+        if model.shape is not None:
+            yield "model.shape: only for backbone fresh:TYPE; pretrained weights have their sizes; remove the key"
+        return
+    if model.tokenizer is None:
         yield "model.tokenizer: missing key; an architecture with random weights has no tokenizer of its own"
-    if fresh and strategy != "full":
+    if strategy != "full":
         yield f"finetune.strategy: got {strategy!r}, but random weights must all be trained; expected full"
-    if "int8_static" in recipe.schemes:
-        yield "quantize.schemes: int8_static is for graphs without a cache; use int8_weight_only or int4_weight_only"
-    if recipe.baseline is not None:
-        yield f"baseline: {recipe.baseline} is for tasks with a new head; remove the key"
-    if model.shape is not None and not fresh:
-        yield "model.shape: only for backbone fresh:TYPE; pretrained weights have their sizes; remove the key"
-
-
-def _of_other_tasks(recipe: Recipe) -> Iterator[str]:
-    if recipe.finetune.strategy == "lora":
-        yield f"finetune.strategy: lora is for causal_lm, and the task is {recipe.task}; use partial or full"
-    for key in ("shape", "tokenizer"):
-        if getattr(recipe.model, key) is not None:
-            yield f"model.{key}: is for causal_lm, but the task is {recipe.task}; remove the key"
 
 
 def _in_strategy(settings: Finetune) -> Iterator[str]:
@@ -162,7 +146,7 @@ def _in_augmentation(section: str, settings: Training, task: tasks.Task, *, cach
     mixed = next((key for key in ("mixup", "cutmix") if getattr(settings.augmentation, key)), None)
     if mixed is None:
         return
-    if task.PROBLEM_TYPE != "single_label_classification":
+    if not task.MIXES:
         yield f"{section}.augmentation.{mixed}: mixes labels of rows that have one each; remove the key"
     if cached:
         switch = f"{section}.cache" if section == "finetune" else f"{section}.teacher_cache"

@@ -13,7 +13,6 @@ from tledge.recipe.section import Fraction, Rows, Section
 from tledge.recipe.training import Augmentation, Finetune, Lora, Training
 
 __all__ = [
-    "DEFAULT_SCHEMES",
     "Augmentation",
     "Bench",
     "Budget",
@@ -35,14 +34,6 @@ __all__ = [
     "StudentBudget",
     "Training",
 ]
-
-
-DEFAULT_SCHEMES = {
-    "text": ["int8_dynamic", "fp16"],
-    "image": ["int8_static"],
-    "language": ["int8_weight_only", "int4_weight_only"],
-}
-"""The schemes that are tried unless the recipe names others, by the task's kind."""
 
 
 class Data(Section):
@@ -292,29 +283,14 @@ class Recipe(Section):
     @property
     def bench_lengths(self) -> list[int | None]:
         """The sequence lengths to measure: those asked for, or 32 and the longest; `[None]` for images."""
-        if self.input_kind == "image":
+        if not tasks.load(self.task).HAS_LENGTH:
             return [None]
         longest = self.model.max_length
         return list(self.bench.length or sorted({min(32, longest), longest}))
 
     @property
     def schemes(self) -> list[str]:
-        """The schemes to try: those asked for, or the default of the task's kind of input."""
+        """The schemes to try: those asked for, or the task's own."""
         if self.quantize.schemes is not None:
             return self.quantize.schemes
-        return list(DEFAULT_SCHEMES[self.kind])
-
-    @property
-    def kind(self) -> str:
-        """What defaults go by: `language` for a language model, else what the task takes, `text` or `image`."""
-        return "language" if self.is_language_model else self.input_kind
-
-    @property
-    def input_kind(self) -> str:
-        """What the task takes: `text` or `image`."""
-        return tasks.load(self.task).INPUT
-
-    @property
-    def is_language_model(self) -> bool:
-        """Whether the task is to go on with a text."""
-        return tasks.load(self.task).PROBLEM_TYPE == "causal_lm"
+        return list(tasks.load(self.task).SCHEMES)

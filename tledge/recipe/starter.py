@@ -10,8 +10,8 @@ from typing import Any
 
 from tledge import tasks, yaml12
 from tledge.recipe import keys
+from tledge.recipe.meaningless import MEANINGLESS
 from tledge.recipe.save import SCHEMA_COMMENT
-from tledge.recipe.schema import DEFAULT_SCHEMES
 from tledge.yaml12 import KeyPath
 
 BACKBONES = {
@@ -19,7 +19,7 @@ BACKBONES = {
     "image": "torchvision:mobilenet_v3_small",
     "language": "distilbert/distilgpt2",
 }
-"""The starter's backbones, by the task's kind: a good first try for short English texts, 22 million parameters, for
+"""The starter's backbones, by a task's `STARTER`: a good first try for short English texts, 22 million parameters, for
 photos, 1.5, and to write English, 82."""
 
 WIDTH = 100
@@ -53,60 +53,6 @@ _SHORT: Mapping[KeyPath, str] = {
     ("finetune", "strategy"): "how much of the network trains",
     ("quantize", "schemes"): "each gives a variant; the fastest one within the budget ships",
     ("budget", "max_metric_drop"): "what a variant may lose of the metric against fp32",
-}
-
-_OF_IMAGES: tuple[KeyPath, ...] = (
-    ("data", "download"),
-    ("data", "calibration"),
-    ("model", "weights"),
-    ("model", "match"),
-    ("model", "preprocessing"),
-    ("finetune", "augmentation"),
-    ("finetune", "workers"),
-    ("distill", "augmentation"),
-    ("distill", "workers"),
-    ("distill", "student", "weights"),
-    ("distill", "student", "match"),
-    ("export", "preprocessing"),
-    ("quantize", "int8_static"),
-)
-_OF_LANGUAGE_MODELS: tuple[KeyPath, ...] = (
-    ("model", "shape"),
-    ("model", "tokenizer"),
-    ("finetune", "lora"),
-    ("bench", "new_tokens"),
-)
-# Keys and sections that have no meaning for a kind of task are left out.
-_OF_OTHER_KINDS: Mapping[str, tuple[KeyPath, ...]] = {
-    "text": (*(path for path in _OF_IMAGES if path != ("data", "calibration")), *_OF_LANGUAGE_MODELS),
-    "image": (
-        ("data", "unlabelled"),
-        ("model", "pooling"),
-        ("model", "max_length"),
-        ("distill", "student", "layers"),
-        ("distill", "student", "shape"),
-        ("bench", "length"),
-        *_OF_LANGUAGE_MODELS,
-    ),
-    "language": (
-        *_OF_IMAGES,
-        ("baseline",),
-        ("data", "labels"),
-        ("data", "label_names"),
-        ("data", "label_separator"),
-        ("data", "unlabelled"),
-        ("model", "pooling"),
-        ("model", "head"),
-        ("finetune", "cache"),
-        ("finetune", "probe_epochs"),
-        ("finetune", "loss"),
-        ("finetune", "head_learning_rate"),
-        ("finetune", "layer_decay"),
-        ("finetune", "class_weights"),
-        ("finetune", "label_smoothing"),
-        ("distill", "class_weights"),
-        ("distill", "label_smoothing"),
-    ),
 }
 
 
@@ -144,18 +90,20 @@ def starter(
         settings: Further values to write out, by key.
         full: Every key with its whole description instead of those that one changes first.
     """
-    kind = kind_of(task)
+    module = tasks.load(task)
+    kind = module.STARTER
+    usual = keys.find(("finetune", "strategy"))[1]["default"]
     values: dict[KeyPath, Any] = {
         ("name",): re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("._-") or "my-run",
         ("task",): task,
         ("data", "train"): data_path_text,
         ("model", "backbone"): backbone or BACKBONES[kind],
         **({("data", "columns"): dict(facts.columns)} if facts.columns else {}),
-        **({("finetune", "strategy"): "full"} if kind == "language" else {}),
+        **({} if usual in module.STRATEGIES else {("finetune", "strategy"): module.STRATEGIES[0]}),
         **(settings or {}),
     }
     notes: dict[KeyPath, str] = {("data",): _found(facts)}
-    left_out = _OF_OTHER_KINDS[kind]
+    left_out = MEANINGLESS[kind]
     entry = _entry if full else _short_entry
     shown = None if full else {*values, *_SHORT}
     entries = [
@@ -165,12 +113,6 @@ def starter(
         and (shown is None or any(each[: len(path)] == path for each in shown))
     ]
     return "\n".join([SCHEMA_COMMENT + (_FULL_HEADER if full else _HEADER), *entries, ""])
-
-
-def kind_of(task: str) -> str:
-    """What is written out and what is left out depends on it."""
-    module = tasks.load(task)
-    return "language" if module.PROBLEM_TYPE == "causal_lm" else module.INPUT
 
 
 def _short_entry(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any], *, note: str) -> str:
@@ -203,7 +145,7 @@ def _is_optional(path: KeyPath) -> bool:
 def _default(path: KeyPath, node: keys.Node, values: Mapping[KeyPath, Any]) -> Any:
     """A key's default; schemes are written out as the task's own."""
     if path == ("quantize", "schemes"):
-        return DEFAULT_SCHEMES[kind_of(values["task",])]
+        return list(tasks.load(values["task",]).SCHEMES)
     return node.get("default")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping
 
 from tledge.report import format as fmt
 from tledge.report import images, processors, summary
@@ -47,7 +48,16 @@ print(found.text)
 for piece in generator.stream({example}, temperature=0.8, seed=1):
     print(piece, end="", flush=True)
 ```"""
-_EXAMPLES = {"text": ("a text", "another text"), "image": ("photo.jpg", "another.jpg")}
+_EXAMPLES: Mapping[str, tuple[str | tuple[str, str], ...]] = {
+    "text": ("a text", "another text"),
+    "text_pair": (("a text", "a second one"), ("another text", "its second one")),
+    "image": ("photo.jpg", "another.jpg"),
+}
+_NOTES = {
+    "image": "An image may be a path, the bytes of a file, a Pillow image or a uint8 array (height, width, 3). "
+    "On the command line:"
+}
+"""What is said below the example, before the command that does the same; nothing for the others."""
 
 
 def model_card(
@@ -56,7 +66,7 @@ def model_card(
     license: str | None = None,
     base_model: str | None = None,
     path: str = "bundle",
-    example: str | None = None,
+    example: str | tuple[str, str] | None = None,
 ) -> str:
     """The README.md of a bundle: front matter, measured results, usage, training, limits and labels.
 
@@ -121,23 +131,28 @@ def _yaml(text: str) -> str:
 _YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 
 
-def _usage(facts: Facts, path: str, example: str) -> str:
+def _usage(facts: Facts, path: str, example: str | tuple[str, str]) -> str:
     if facts.language:
-        return _generation(path, example)
+        return _generation(path, str(example))
     answer = 'each["labels"], each["scores"]' if facts.many_labels else 'each["label"], each["scores"]'
     usage = _USAGE.format(
         path=json.dumps(path),
-        example=json.dumps(example, ensure_ascii=False),
-        another=json.dumps(_EXAMPLES[facts.input_kind][1]),
+        example=_literal(example),
+        another=_literal(_EXAMPLES[facts.input_kind][1]),
         answer='each["value"]' if facts.numeric else answer,
     )
-    if facts.input_kind != "image":
+    note = _NOTES.get(facts.input_kind)
+    if note is None:
         return usage
-    command = shlex.join(["tledge", "predict", path, example])
-    return (
-        f"{usage}\n\nAn image may be a path, the bytes of a file, a Pillow image or a uint8 array (height, width, 3). "
-        f"On the command line:\n\n```sh\n{command}\n```"
-    )
+    command = shlex.join(["tledge", "predict", path, *((example,) if isinstance(example, str) else example)])
+    return f"{usage}\n\n{note}\n\n```sh\n{command}\n```"
+
+
+def _literal(example: str | tuple[str, str]) -> str:
+    """An example as Python writes it, in double quotes."""
+    if isinstance(example, str):
+        return json.dumps(example, ensure_ascii=False)
+    return f"({', '.join(json.dumps(each, ensure_ascii=False) for each in example)})"
 
 
 def _generation(path: str, example: str) -> str:

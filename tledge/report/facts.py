@@ -244,7 +244,7 @@ class Facts:
         numeric: Whether a number is estimated; `labels` then has its name alone.
         language: Whether a text is gone on with; there are no labels then.
         lower_is_better: Whether a smaller value of `metric` is the better one.
-        input_kind: `text` or `image`.
+        input_kind: `text`, `text_pair` or `image`.
         pipeline_tag: The ecosystem's name of the task, such as `text-classification`.
         recipe_yaml: The resolved recipe.
         data: The rows.

@@ -250,10 +250,10 @@ def _errors(facts: Facts) -> str:
         blocks.append(_folded("Weakest labels", label_table(weakest)))
     if facts.wrong:
         rows = [
-            (_row_name(facts, w), code(w.truth), code(w.predicted), "-" if w.score is None else fmt.metric(w.score))
+            (_row_name(w), code(w.truth), code(w.predicted), "-" if w.score is None else fmt.metric(w.score))
             for w in facts.wrong
         ]
-        blocks.append(_folded("Wrong predictions", table((facts.input_kind, "truth", "predicted", "score"), rows)))
+        blocks.append(_folded("Wrong predictions", table((_input_name(facts), "truth", "predicted", "score"), rows)))
     return "\n\n".join(blocks)
 
 
@@ -269,19 +269,23 @@ def _estimates(facts: Facts) -> str:
     if facts.wrong:
         rows = [
             (
-                _row_name(facts, w),
+                _row_name(w),
                 escape(w.truth),
                 escape(w.predicted),
                 "-" if w.error is None else fmt.quantity(w.error),
             )
             for w in facts.wrong
         ]
-        blocks.append(_folded("Largest errors", table((facts.input_kind, "truth", "estimate", "error"), rows)))
+        blocks.append(_folded("Largest errors", table((_input_name(facts), "truth", "estimate", "error"), rows)))
     return "\n\n".join(blocks)
 
 
-def _row_name(facts: Facts, wrong: WrongPrediction) -> str:
-    return code(wrong.text if facts.input_kind == "text" else wrong.row)
+def _input_name(facts: Facts) -> str:
+    return facts.input_kind.replace("_", " ")
+
+
+def _row_name(wrong: WrongPrediction) -> str:
+    return code(wrong.text or wrong.row)
 
 
 def _candidates(facts: Facts, group: quantized.Group) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime as ort
@@ -46,8 +46,8 @@ class Predictor:
         self._task = task_of(manifest)
         self._encoder = encoder
         self._run = session_run(session)
-        if manifest.generation is not None and isinstance(encoder, TextInput):
-            self.generator = Generator(session, encoder, manifest.generation)
+        if manifest.generation is not None:
+            self.generator = Generator(session, cast("TextInput", encoder), manifest.generation)
 
     @classmethod
     def load(
@@ -81,9 +81,9 @@ class Predictor:
         """The answer for one value, or a list of answers for several; an answer is a dict of plain JSON types.
 
         Args:
-            values: One text, or any iterable of texts. For images: a path, the bytes of a file, a PIL image, an array
-                `(height, width)` or `(height, width, channels)`, a mapping with `bytes` or `path`; or an iterable of
-                those, which an array of four dimensions is.
+            values: One text, or any iterable of texts; for pairs a tuple of two, or an iterable of such. For images: a
+                path, the bytes of a file, a PIL image, an array `(height, width)` or `(height, width, channels)`, a
+                mapping with `bytes` or `path`; or an iterable of those, which an array of four dimensions is.
             batch_size: Values in one run. The default of 1 is what the stored metrics were measured with, and it
                 matters: a dynamically quantized graph takes its scales from the whole batch, so that an answer can
                 depend on its neighbours; and a CPU gains little from a batch that it must pad.
@@ -93,7 +93,7 @@ class Predictor:
             InputError: a value is no text, or no image that can be read, and the message names it; or an option is
                 not for this bundle.
         """
-        if _is_one(values):
+        if self._encoder.is_one(values):
             return next(self.predict_iter([values], **options))
         listed = list(values)
         for i, value in enumerate(listed):
@@ -126,13 +126,13 @@ class Predictor:
             else:
                 yield from map(_answer, self.generator.generate(batch, batch_size=batch_size, **options))
 
-    def unknown_share(self, text: str) -> float:
-        """The share of a text's tokens that the vocabulary does not know, 0 to 1; 0 for what is no text model.
+    def unknown_share(self, value: Any) -> float:
+        """The share of a value's tokens that the vocabulary does not know, 0 to 1; 0 where there is no vocabulary.
 
         Raises:
-            InputError: `text` is no text.
+            InputError: `value` is none that the model takes.
         """
-        return self._encoder.unknown_share([text]) if isinstance(self._encoder, TextInput) else 0.0
+        return self._encoder.unknown_share([value]) or 0.0
 
     def _refuse(self, value: Any) -> None:
         """Raise what is wrong with a value, if anything is."""
@@ -151,13 +151,6 @@ def _named(i: int, function: Callable[[Any], object], argument: object) -> None:
         function(argument)
     except InputError as error:
         raise InputError(f"value {i}: {error}") from error
-
-
-def _is_one(values: Any) -> bool:
-    """Whether this is one value rather than several; what is neither goes on as one, and is refused by name."""
-    if isinstance(values, np.ndarray):
-        return values.ndim in (2, 3)  # an image
-    return isinstance(values, (str, bytes, bytearray, memoryview, Mapping)) or not isinstance(values, Iterable)
 
 
 def require_answers(outputs: Mapping[str, Any], shape: tuple[int, int]) -> None:
@@ -187,8 +180,10 @@ def task_of(manifest: Manifest) -> tasks.Task:
     except RecipeError as error:
         raise BundleError(f"the bundle's task is unknown here: {error}; upgrade tledge") from error
     kind = manifest.input.kind, manifest.problem_type, manifest.generation is not None
-    if kind != (task.INPUT, task.PROBLEM_TYPE, task.PROBLEM_TYPE == "causal_lm"):
+    if kind != (task.INPUT, task.PROBLEM_TYPE, task.GENERATES):
         raise BundleError(f"the bundle's task is {manifest.task}, but its input, problem_type or generation are not")
-    if task.PROBLEM_TYPE == "regression" and len(manifest.labels) != 1:
-        raise BundleError(f"{manifest.task} estimates one number, but the bundle has {len(manifest.labels)} labels")
+    if len(manifest.labels) not in task.N_LABELS:
+        raise BundleError(
+            f"a bundle of the task {manifest.task} cannot have {len(manifest.labels)} labels, as this one has"
+        )
     return task

@@ -69,4 +69,4 @@ class Job:
         from tledge import data
 
         rows = getattr(data.open_splits(self.stage("data")), split)
-        return list(rows[self.task.INPUT_COLUMN][:count])
+        return list(data.inputs_of(rows, self.task)[:count])

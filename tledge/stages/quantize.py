@@ -41,7 +41,7 @@ def stage(job: Job, folder: Path) -> str:
             rows[split].targets,
             task,
             progress=job.progress,
-            description=f"Scoring {variant} on {split} {job.rows.UNIT}",
+            description=f"Scoring {variant} on {split} {job.task.UNIT}",
         )
 
     def compare(split: str, ours: Scored, fp32: Scored) -> MetricDrop:
@@ -83,7 +83,7 @@ def stage(job: Job, folder: Path) -> str:
     if samples := job.runs.samples(job, folder / chosen.graph.path, exported / "inputs"):
         write_json(folder / "samples.json", samples)
     counted = len(rows["test"].values), rows["test"].of
-    some = "" if counted[0] == counted[1] else f" on {counted[0]} of {counted[1]} {job.rows.UNIT}"
+    some = "" if counted[0] == counted[1] else f" on {counted[0]} of {counted[1]} {job.task.UNIT}"
     metric = tested[chosen.name].metrics[job.metric]
     return f"{chosen.name} chosen, test {job.metric} {metric:.3f}{some}; {chosen.reason}"
 

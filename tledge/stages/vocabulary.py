@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from tledge.errors import DataError
 from tledge.inputs import Input
-from tledge.inputs.text import TextInput
 from tledge.stages.job import Job
 
 LOOKED_AT = 2000
@@ -20,7 +19,7 @@ WARNED = 0.05
 """The share of unknown tokens from which on it is said."""
 
 
-def unknown_share(job: Job, encoder: Input, texts: Sequence[str]) -> float | None:
+def unknown_share(job: Job, encoder: Input, texts: Sequence[Any]) -> float | None:
     """The share of unknown tokens in the training texts, 0 to 1; `None` for what are no texts.
 
     Args:
@@ -31,10 +30,9 @@ def unknown_share(job: Job, encoder: Input, texts: Sequence[str]) -> float | Non
     Raises:
         DataError: the share is more than `model.max_unknown`.
     """
-    if not isinstance(encoder, TextInput):
-        return None
     step = -(-len(texts) // LOOKED_AT)
-    return judged(job, encoder.unknown_share(list(texts[:: max(1, step)])))
+    share = encoder.unknown_share(list(texts[:: max(1, step)]))
+    return None if share is None else judged(job, share)
 
 
 def unknown_share_of(job: Job, blocks: npt.NDArray[Any], tokenizer: Any) -> float | None:

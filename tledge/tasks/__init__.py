@@ -4,26 +4,44 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 
 ======================  ===============================================================================================
 `INPUT`                 the module of `tledge.inputs` that turns a row's input into tensors
-`INPUT_COLUMN`          the column that holds the input, such as `text`
-`LABEL_COLUMN`          the column that holds the label
+`INPUT_COLUMNS`         the columns that hold the input, such as `text`
+`LABELS`                the kind of labels: a module of `tledge.data.labels` and of `tledge.evidence.labels`
+`LABEL_COLUMN`          the column that holds the label; empty where there is none
 `NEEDS_LABEL`           whether a row without a label is broken
+`TAKES_FLAGS`           whether labels may be columns of 0 and 1
 `METRIC`                the metric that picks epochs and variants unless the recipe names another
 `METRICS`               those of `score` that can, each with its direction: `HIGHER` or `LOWER` is better
 `LOSS`                  the module of `tledge.losses` that trains it unless the recipe names another
 `LOSSES`                those that can
+`UNIT`                  what a row is called in plural, `rows` or `blocks`
+`HAS_LENGTH`            whether an input is longer or shorter, in tokens
+`LAYERED`               whether a student can be made of some of its teacher's layers
+`MIXES`                 whether two rows can be blended, and their labels with them
+`STRATEGIES`            those of `finetune.strategy` that can train it
+`NO_SCHEMES`            schemes that its graphs cannot have, with why, in words
 `ROWS`                  the module of `tledge.stages.rows` that reads its rows: `examples`, or `blocks` of tokens
 `HEAD`                  the module of `tledge.stages.heads` that makes its models: with a `fresh` head, or their `own`
+`GENERATES`             whether its models write text, one token after another
+`N_LABELS`              how many labels a model may have
 `RUN`                   the module of `tledge.stages.runs` that runs its models: `one_pass`, or `generation`
+`SCHEMES`               the schemes that are tried unless the recipe names others
+`CALIBRATION_ROWS`      how many rows are kept aside for schemes that calibrate, unless the recipe says
+`STARTER`               which keys and which backbone a first recipe has: a key of the tables in `tledge.recipe.starter`
 `OPTIMUM_TASK`          the ecosystem's name of the task, used for model classes and in `config.json`
 `PROBLEM_TYPE`          the ecosystem's `problem_type` in `config.json`
 `parse_label`           a raw cell to a tuple of label names (for regression: of one number)
+`numbered`              the labels of a row to their indices among all labels (for regression to the number)
 `targets`               label indices (numbers) of rows to the array that metrics and losses take
+`target_scale`          targets to the mean and standard deviation of their unit; `None` where they have none
+`most_frequent`         training targets to the outputs of one row that answer with the most frequent label, or the mean
 `decode`                raw outputs to one answer a row, as plain JSON types
 `records`               raw outputs of a batch, with its inputs, to what is kept of each row: arrays by name, rows first
 `decisions`             records to an array that says which label(s) each row got; `None` for regression
 `agree`                 whether two models' records decide the same, a truth value for each decision; `None` as above
 `score`                 records and targets to metrics
 ======================  ===============================================================================================
+
+What several tasks share stands in the modules that begin with `_`, and a task is the sum of its parts.
 """
 
 from __future__ import annotations
@@ -47,9 +65,11 @@ class Task(Protocol):
     """What a task module provides; see the table above."""
 
     INPUT: str
-    INPUT_COLUMN: str
+    INPUT_COLUMNS: tuple[str, ...]
+    LABELS: str
     LABEL_COLUMN: str
     NEEDS_LABEL: bool
+    TAKES_FLAGS: bool
     METRIC: str
     METRICS: Mapping[str, Direction]
     LOSS: str
@@ -57,13 +77,30 @@ class Task(Protocol):
     ROWS: str
     HEAD: str
     RUN: str
+    GENERATES: bool
+    UNIT: str
+    HAS_LENGTH: bool
+    LAYERED: bool
+    MIXES: bool
+    STRATEGIES: tuple[str, ...]
+    NO_SCHEMES: Mapping[str, str]
+    N_LABELS: range
+    SCHEMES: tuple[str, ...]
+    CALIBRATION_ROWS: int
+    STARTER: str
     OPTIMUM_TASK: str
     PROBLEM_TYPE: str
 
     @staticmethod
-    def parse_label(value: object, separator: str) -> tuple[str, ...]: ...
+    def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]: ...
+    @staticmethod
+    def numbered(label: Sequence[str], names: Sequence[str]) -> Sequence[float]: ...
     @staticmethod
     def targets(labels: Sequence[Sequence[Any]], n_labels: int) -> npt.NDArray[Any]: ...
+    @staticmethod
+    def target_scale(targets: npt.NDArray[Any]) -> tuple[float, float] | None: ...
+    @staticmethod
+    def most_frequent(train: npt.NDArray[Any], n_labels: int) -> npt.NDArray[Any]: ...
     @staticmethod
     def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]: ...
     @staticmethod
@@ -88,3 +125,9 @@ def load(name: str) -> Task:
 def lower_is_better(task: Task, metric: str) -> bool:
     """Whether a smaller value of a metric is the better one, as of a loss."""
     return task.METRICS.get(metric) == LOWER
+
+
+def value_of(task: Task, row: Mapping[str, Any]) -> Any:
+    """The input of a row: what its one column holds, or a tuple of what its columns hold."""
+    cells = tuple(row[name] for name in task.INPUT_COLUMNS)
+    return cells[0] if len(cells) == 1 else cells

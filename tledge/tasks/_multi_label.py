@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import ast
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,19 @@ import numpy.typing as npt
 
 from tledge import metrics
 from tledge.tasks import HIGHER, Outputs
+from tledge.tasks._cells import holds_several, is_empty
 
+__all__ = [
+    "LABELS", "LABEL_COLUMN", "LOSS", "LOSSES", "METRIC", "METRICS", "MIXES", "NEEDS_LABEL", "N_LABELS",
+    "PROBLEM_TYPE", "TAKES_FLAGS",
+    "agree", "decisions", "decode", "most_frequent", "numbered", "parse_label", "score", "target_scale", "targets",
+]  # fmt: skip
+
+LABELS = "several_labels"
 LABEL_COLUMN = "label"
+TAKES_FLAGS = True
+MIXES = False
+N_LABELS = range(1, 1 << 20)
 NEEDS_LABEL = False
 METRIC = "micro_f1"
 METRICS = {"micro_f1": HIGHER, "macro_f1": HIGHER, "exact_match": HIGHER}
@@ -20,14 +33,47 @@ LOSSES = ("binary_cross_entropy",)
 PROBLEM_TYPE = "multi_label_classification"
 
 THRESHOLD = 0.5
+_LIST = re.compile(r"\[\s*(?:(['\"]).*\1)?\s*\]", re.DOTALL)  # of quoted names: `[draft]` is a name itself
 
 
-def parse_label(value: object, separator: str) -> tuple[str, ...]:
-    """The label names in a raw cell: a list (JSONL, Parquet) or names joined by `separator` (CSV)."""
-    listed = isinstance(value, Iterable) and not isinstance(value, str)
-    parts = value if listed else str(value).split(separator)
-    names = (str(part).strip() for part in parts)  # type: ignore[attr-defined]
+def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]:  # noqa: ARG001
+    """The label names in a raw cell: a list (JSONL, Parquet, or written as one) or names joined by `separator` (CSV).
+
+    Raises:
+        ValueError: the cell holds something else; the message says what was expected.
+    """
+    if is_empty(cell):
+        return ()
+    found = _written_list(cell) if isinstance(cell, str) else cell
+    parts = found if isinstance(found, list | tuple) else str(found).split(separator)
+    if isinstance(found, dict | np.ndarray) or any(part is None or holds_several(part) for part in parts):
+        raise ValueError("label names")
+    names = (str(part).strip() for part in parts)
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _written_list(cell: str) -> object:
+    """The labels of a cell that holds a list as Python or JSON writes one, such as `['a', 'b']`; else the cell."""
+    if not _LIST.fullmatch(cell.strip()):
+        return cell
+    try:
+        found = ast.literal_eval(cell.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return cell
+    return found if isinstance(found, list) and all(isinstance(part, str | int) for part in found) else cell
+
+
+def numbered(label: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The places of a row's labels among all of them.
+
+    Raises:
+        ValueError: one is not among them; the message is its name.
+    """
+    places = {name: i for i, name in enumerate(names)}
+    unknown = next((name for name in label if name not in places), None)
+    if unknown is not None:
+        raise ValueError(unknown)
+    return [places[name] for name in label]
 
 
 def targets(labels: Sequence[Sequence[int]], n_labels: int) -> npt.NDArray[np.float32]:
@@ -72,3 +118,13 @@ def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
         "macro_f1": float(np.mean([metrics.f1(p, t) for p, t in zip(predicted.T, truth.T, strict=True)])),
         "exact_match": float(np.mean((predicted == truth).all(axis=1))),
     }
+
+
+def most_frequent(train: npt.NDArray[Any], n_labels: int) -> npt.NDArray[Any]:  # noqa: ARG001
+    """Logits `(labels,)` of the set of labels that most rows of targets `(rows, labels)` have."""
+    rows, times = np.unique(train, axis=0, return_counts=True)
+    return np.where(rows[times.argmax()].astype(bool), 10.0, -10.0)
+
+
+def target_scale(targets: npt.NDArray[Any]) -> None:
+    """None: labels have no unit."""

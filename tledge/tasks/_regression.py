@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +12,19 @@ import numpy.typing as npt
 
 from tledge import metrics
 from tledge.tasks import HIGHER, LOWER, Outputs
+from tledge.tasks._cells import holds_several, is_empty
 
+__all__ = [
+    "LABELS", "LABEL_COLUMN", "LOSS", "LOSSES", "METRIC", "METRICS", "MIXES", "NEEDS_LABEL", "N_LABELS",
+    "PROBLEM_TYPE", "TAKES_FLAGS",
+    "agree", "decisions", "decode", "most_frequent", "numbered", "parse_label", "score", "target_scale", "targets",
+]  # fmt: skip
+
+LABELS = "number"
 LABEL_COLUMN = "label"
+TAKES_FLAGS = False
+MIXES = False
+N_LABELS = range(1, 2)
 NEEDS_LABEL = True
 METRIC = "r2"
 METRICS = {"r2": HIGHER, "pearson": HIGHER, "mae": LOWER, "rmse": LOWER}
@@ -20,17 +32,37 @@ LOSS = "mse"
 LOSSES = ("mse", "huber")
 PROBLEM_TYPE = "regression"
 
+_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 
-def parse_label(value: object, separator: str) -> tuple[str, ...]:  # noqa: ARG001
-    """The number in a raw cell, as text; empty when the cell is.
+
+def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]:  # noqa: ARG001
+    """The number in a raw cell, as text with a decimal point; empty when the cell is.
 
     Raises:
-        ValueError: the cell holds no finite number.
+        ValueError: the cell holds no finite number; the message says what was expected.
     """
-    text = str(value).strip()
-    if text and not math.isfinite(float(text)):
-        raise ValueError(f"{text} is no finite number")
-    return (text,) if text else ()
+    if is_empty(cell):
+        return ()
+    text = "" if holds_several(cell) else str(cell).strip()
+    if isinstance(cell, str) and decimal == ",":
+        if "." in text:
+            raise ValueError("a decimal comma")
+        text = text.replace(",", ".")
+    if not text and not holds_several(cell):
+        return ()
+    try:
+        is_number = math.isfinite(float(text))
+    except ValueError:
+        is_number = False
+    if not is_number:
+        hint = "; for decimal commas set data.decimal: ','" if _DECIMAL_COMMA.fullmatch(text) else ""
+        raise ValueError(f"a finite number{hint}")
+    return (text,)
+
+
+def numbered(label: Sequence[str], names: Sequence[str]) -> list[float]:  # noqa: ARG001
+    """The number of a row, which has no name."""
+    return [float(cell) for cell in label]
 
 
 def targets(labels: Sequence[Sequence[float]], n_labels: int) -> npt.NDArray[np.float32]:
@@ -67,3 +99,13 @@ def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
             "rmse": float(np.sqrt(np.mean((estimates - targets) ** 2))),
         }
     )
+
+
+def most_frequent(train: npt.NDArray[Any], n_labels: int) -> npt.NDArray[Any]:  # noqa: ARG001
+    """The mean of targets `(rows,)`, `(1,) float64`."""
+    return np.asarray([np.mean(train, dtype=np.float64)])
+
+
+def target_scale(targets: npt.NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation of targets `(rows,)`, by which training makes their unit its own."""
+    return float(targets.mean()), float(targets.std())

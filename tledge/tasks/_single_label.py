@@ -10,8 +10,19 @@ import numpy.typing as npt
 
 from tledge import metrics
 from tledge.tasks import HIGHER, LOWER, Outputs
+from tledge.tasks._cells import holds_several, is_empty
 
+__all__ = [
+    "LABELS", "LABEL_COLUMN", "LOSS", "LOSSES", "METRIC", "METRICS", "MIXES", "NEEDS_LABEL", "N_LABELS",
+    "PROBLEM_TYPE", "TAKES_FLAGS",
+    "agree", "decisions", "decode", "most_frequent", "numbered", "parse_label", "score", "target_scale", "targets",
+]  # fmt: skip
+
+LABELS = "one_label"
 LABEL_COLUMN = "label"
+TAKES_FLAGS = False
+MIXES = True
+N_LABELS = range(1, 1 << 20)
 NEEDS_LABEL = True
 METRIC = "accuracy"
 METRICS = {"accuracy": HIGHER, "balanced_accuracy": HIGHER, "macro_f1": HIGHER, "roc_auc": HIGHER, "log_loss": LOWER}
@@ -20,10 +31,31 @@ LOSSES = ("cross_entropy",)
 PROBLEM_TYPE = "single_label_classification"
 
 
-def parse_label(value: object, separator: str) -> tuple[str, ...]:  # noqa: ARG001
-    """The one label name in a raw cell, with surrounding space removed; empty when the cell is."""
-    name = str(value).strip()
+def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]:  # noqa: ARG001
+    """The one label name in a raw cell, with surrounding space removed; empty when the cell is.
+
+    Raises:
+        ValueError: the cell holds several values; the message says what was expected.
+    """
+    if is_empty(cell):
+        return ()
+    if holds_several(cell):
+        raise ValueError("one label name")
+    name = str(cell).strip()
     return (name,) if name else ()
+
+
+def numbered(label: Sequence[str], names: Sequence[str]) -> list[int]:
+    """The places of a row's labels among all of them.
+
+    Raises:
+        ValueError: one is not among them; the message is its name.
+    """
+    places = {name: i for i, name in enumerate(names)}
+    unknown = next((name for name in label if name not in places), None)
+    if unknown is not None:
+        raise ValueError(unknown)
+    return [places[name] for name in label]
 
 
 def targets(labels: Sequence[Sequence[int]], n_labels: int) -> npt.NDArray[np.int64]:
@@ -78,3 +110,12 @@ def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
 def _roc_auc(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[Any]) -> float:
     asked = [1] if probabilities.shape[1] == 2 else np.unique(targets)
     return float(np.mean([metrics.roc_auc(probabilities[:, i], targets == i) for i in asked]))
+
+
+def most_frequent(train: npt.NDArray[Any], n_labels: int) -> npt.NDArray[Any]:
+    """Logits `(labels,)` of the shares of the labels in targets `(rows,) int64`, so that the log loss is a fair one."""
+    return np.asarray(np.log(np.maximum(np.bincount(train, minlength=n_labels), 0.5)))
+
+
+def target_scale(targets: npt.NDArray[Any]) -> None:
+    """None: labels have no unit."""

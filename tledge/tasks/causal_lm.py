@@ -16,7 +16,8 @@ from tledge import metrics
 from tledge.tasks import LOWER, Outputs
 
 INPUT = "text"
-INPUT_COLUMN = "text"
+INPUT_COLUMNS = ("text",)
+LABELS = "no_label"
 LABEL_COLUMN = ""
 NEEDS_LABEL = False
 METRIC = "loss"
@@ -28,6 +29,18 @@ PROBLEM_TYPE = "causal_lm"
 ROWS = "blocks"
 HEAD = "own"
 RUN = "generation"
+GENERATES = True
+UNIT = "blocks"
+STRATEGIES = ("full", "partial", "lora", "none")
+NO_SCHEMES = {"int8_static": "is for graphs without a cache; use int8_weight_only or int4_weight_only"}
+HAS_LENGTH = True
+LAYERED = True
+MIXES = False
+TAKES_FLAGS = False
+N_LABELS = range(1)
+SCHEMES = ("int8_weight_only", "int4_weight_only")
+CALIBRATION_ROWS = 0
+STARTER = "language"
 
 RATE = "bytes_per_token"
 """UTF-8 bytes of a block's text for each predicted token."""
@@ -35,9 +48,14 @@ CHUNK = 1 << 22
 """Logits that are exponentiated together: the float64 copy of so many takes 32 MB."""
 
 
-def parse_label(value: object, separator: str) -> tuple[str, ...]:  # noqa: ARG001
+def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]:  # noqa: ARG001
     """No label, whatever the cell holds."""
     return ()
+
+
+def numbered(label: Sequence[str], names: Sequence[str]) -> list[int]:  # noqa: ARG001
+    """None: there are no labels."""
+    return []
 
 
 def targets(labels: Sequence[Sequence[int]], n_labels: int) -> npt.NDArray[np.int64]:
@@ -121,3 +139,12 @@ def metrics_of(loss: float, bytes_per_token: float | None = None) -> dict[str, f
     """
     found = {"loss": loss, "perplexity": math.exp(loss) if loss < math.log(1e300) else math.inf}
     return found if bytes_per_token is None else found | {"bits_per_byte": loss / math.log(2) / bytes_per_token}
+
+
+def most_frequent(train: npt.NDArray[Any], n_labels: int) -> npt.NDArray[Any]:
+    """Logits `(vocabulary,)` of the shares of the tokens in blocks `(blocks, block)`."""
+    return np.asarray(np.log(np.maximum(np.bincount(train.ravel(), minlength=n_labels), 0.5)))
+
+
+def target_scale(targets: npt.NDArray[Any]) -> None:
+    """None: tokens have no unit."""

@@ -1,47 +1,4 @@
 """Image regression: one number for each image."""
 
-from __future__ import annotations
-
-from tledge.tasks._logits import HEAD, ROWS, RUN, records
-from tledge.tasks._regression import (
-    LABEL_COLUMN,
-    LOSS,
-    LOSSES,
-    METRIC,
-    METRICS,
-    NEEDS_LABEL,
-    PROBLEM_TYPE,
-    agree,
-    decisions,
-    decode,
-    parse_label,
-    score,
-    targets,
-)
-
-__all__ = [
-    "HEAD",
-    "INPUT",
-    "INPUT_COLUMN",
-    "LABEL_COLUMN",
-    "LOSS",
-    "LOSSES",
-    "METRIC",
-    "METRICS",
-    "NEEDS_LABEL",
-    "OPTIMUM_TASK",
-    "PROBLEM_TYPE",
-    "ROWS",
-    "RUN",
-    "agree",
-    "decisions",
-    "decode",
-    "parse_label",
-    "records",
-    "score",
-    "targets",
-]
-
-INPUT = "image"
-INPUT_COLUMN = "image"
-OPTIMUM_TASK = "image-classification"
+from tledge.tasks._image import *
+from tledge.tasks._regression import *

@@ -5,10 +5,12 @@ from tledge.train.distill import DEFAULT_WEIGHTS, distill, has_hidden, weights_f
 from tledge.train.fit import Epoch, Fitted, fit, main_first, seed
 from tledge.train.knowledge import Pairing
 from tledge.train.language import NextToken, TokenBlocks
-from tledge.train.language_lesson import language_lesson
+from tledge.train.language_lesson import OfTokens, language_lesson
 from tledge.train.learning_rate import RateFinder
+from tledge.train.lesson import OfRows
 from tledge.train.mix import Mix
 from tledge.train.objective import Loss, Objective, supervised
+from tledge.train.plan import Plan, Scoring, Sets
 from tledge.train.weights import label_weights
 
 __all__ = [
@@ -20,8 +22,13 @@ __all__ = [
     "Mix",
     "NextToken",
     "Objective",
+    "OfRows",
+    "OfTokens",
     "Pairing",
+    "Plan",
     "RateFinder",
+    "Scoring",
+    "Sets",
     "TokenBlocks",
     "contact_sheet",
     "distill",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from tledge import plugins
 from tledge.errors import TrainError
 from tledge.progress import Progress
 from tledge.recipe.schema import Distill
-from tledge.train.fit import Fitted, Score, fit
+from tledge.train.fit import Fitted, fit
 from tledge.train.knowledge import (
     LOSSES,
     Inside,
@@ -25,10 +26,10 @@ from tledge.train.knowledge import (
     first_tensor,
     listening,
 )
-from tledge.train.language_lesson import LanguageDistillation, language_lesson
-from tledge.train.lesson import HARD_LABELS, Distillation, lesson, own_inputs, teacher_inputs
+from tledge.train.lesson import HARD_LABELS, own_inputs, teacher_inputs
 from tledge.train.mix import Mix
-from tledge.train.objective import Loss, Objective, supervised
+from tledge.train.objective import Objective
+from tledge.train.plan import Plan, Scoring, Sets
 from tledge.train.teacher import Teacher
 
 DEFAULT_WEIGHTS = {"soft_targets": 1.0, HARD_LABELS: 0.5, "hidden_cosine": 1.0}
@@ -38,8 +39,6 @@ tokens."""
 SECTION = "distill"
 TRIED_TOKENS = 16
 """How much of two rows is read to see whether models and losses fit."""
-
-LANGUAGE = "causal_lm"
 
 
 def weights_for(
@@ -56,11 +55,6 @@ def weights_for(
     Raises:
         TrainError: a loss that the recipe asks for cannot work here.
     """
-    if cached and problem_type == LANGUAGE:
-        raise TrainError(
-            "distill.teacher_cache: a language model's logits, one for each word of the vocabulary at each token, are "
-            "too many to keep; set it to false"
-        )
     if settings.losses is None:
         return {
             name: weight
@@ -82,30 +76,41 @@ def has_hidden(student: nn.Module, teacher: nn.Module, train: Dataset[Any], pair
     return pairing is not None and _tokens_agree(student, teacher, pairing, _sample(train, student))
 
 
+class Lesson(Protocol):
+    """What a student is asked: rows with an answer each (`lesson.OfRows`), or tokens (`language_lesson.OfTokens`).
+
+    `problem_type` is that of the task; `too_different` says in words that both answer with other numbers of outputs.
+    """
+
+    @property
+    def problem_type(self) -> str: ...
+    def too_different(self, ours: int, theirs: int) -> str: ...
+    def module(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        inside: Inside | None,
+        weights: Mapping[str, float],
+        settings: Distill,
+        sample: Mapping[str, Tensor],
+    ) -> nn.Module:
+        """Both beside each other, as one module that trains."""
+
+    def objective(self, weights: Mapping[str, float], settings: Distill, sets: Sets) -> Objective:
+        """What is made small."""
+
+
 def distill(
     student: nn.Module,
     teacher: nn.Module | None,
-    train: Dataset[Any],
-    validation: Dataset[Any],
+    sets: Sets,
+    lesson: Lesson,
+    scoring: Scoring,
+    plan: Plan,
+    settings: Distill,
     *,
     pairing: Pairing | None,
-    settings: Distill,
-    problem_type: str,
-    hard_loss: Loss | None,
-    score: Score,
-    metric: str,
-    lower_is_better: bool,
-    label_weights: Tensor | None,
-    groups: list[dict[str, Any]],
-    epochs: float,
-    random_seed: int,
-    folder: Path,
     progress: Progress,
-    phase: str,
-    note: str,
-    base_rate: float | None = None,
-    decodes: bool = False,
-    mix: Mix | None = None,
 ) -> Fitted:
     """Train a student in place and leave it with the weights of its best epoch.
 
@@ -117,95 +122,39 @@ def distill(
             causal one of transformers.
         teacher: alike, and left as it is; `None` trains the student alone, on the same rows in the same steps, by their
             labels.
-        train: as for `fit`; a batch may also hold inputs of the teacher's own (`teacher_input_ids`,
+        sets: as for `fit`; a training batch may also hold inputs of the teacher's own (`teacher_input_ids`,
             `teacher_pixel_values`, ...), `teacher_logits`, `(batch, labels) float32`, and `labelled`, `(batch,) bool`,
-            for rows without a label. Its attribute `labelled_share`, if there is one, is the share of rows that have
-            one.
-        validation: as for `fit`.
-        pairing: the blocks that are compared; `None` where only logits are.
+            for rows without a label. The attribute `labelled_share` of the training rows, if there is one, is the share
+            of those that have one. The teacher sees mixed images.
+        lesson: what is asked.
+        scoring: as for `fit`.
+        plan: as for `fit`; its groups are the student's.
         settings: the recipe's `distill`.
-        problem_type: of the task.
-        hard_loss: a function of `tledge.losses`; language models have theirs, and need none.
-        score: as for `fit`; that of a language model takes `token_losses`, `(blocks, sequence - 1) float32`.
-        metric: as for `fit`.
-        lower_is_better: as for `fit`.
-        label_weights: `(labels,) float32`, or `None`; for a regression its scale, `(1,) float32`.
-        groups: parameter groups of the student with their learning rates.
-        epochs: passes over `train`.
-        random_seed: of the row order, of dropout and of projections.
-        folder: where checkpoints, logs and the result are kept, and training resumes.
+        pairing: the blocks that are compared; `None` where only logits are.
         progress: shown by optimizer steps.
-        phase: the name of this training.
-        note: a line about it for the report.
-        base_rate: as for `fit`.
-        decodes: as for `fit`.
-        mix: as for `fit`; the teacher sees the mixed images.
 
     Raises:
         TrainError: a loss cannot work with these models, they do not answer alike, or what `fit` raises.
     """
-    sample = _sample(train, student)
+    sample = _sample(sets.train, student)
     with ExitStack() as stack:
         weights: dict[str, float] = {HARD_LABELS: 1.0}
         inside = None
         if teacher is not None:
-            weights = _weights(student, teacher, pairing, settings, problem_type, sample, mix)
+            weights = _weights(student, teacher, pairing, settings, lesson, sample, sets.mix)
             if "attention" in weights:
                 stack.enter_context(eager_attention(student, teacher))
-            inside = _inside(student, teacher, pairing, weights, sample, random_seed)
-        module: nn.Module
-        objective: Objective
-        if problem_type == LANGUAGE:
-            module = LanguageDistillation(student, teacher, inside, weights, settings, sample)
-            objective, output = language_lesson, "token_losses"
-        else:
-            assert hard_loss is not None
-            module, output = Distillation(student, teacher, inside), "logits"
-            share = getattr(train, "labelled_share", 1.0)
-            objective = _lesson(weights, hard_loss, settings, problem_type, label_weights, share, mixed=mix is not None)
+            inside = _inside(student, teacher, pairing, weights, sample, plan.seed)
         return fit(
-            module,
-            train,
-            validation,
-            phase=phase,
-            note=note,
-            objective=objective,
-            score=score,
-            metric=metric,
-            groups=groups + _groups_of(inside, groups, settings),
-            epochs=epochs,
-            settings=settings,
-            random_seed=random_seed,
-            folder=folder,
+            lesson.module(student, teacher, inside, weights, settings, sample),
+            sets,
+            lesson.objective(weights, settings, sets),
+            scoring,
+            replace(plan, groups=plan.groups + _groups_of(inside, plan.groups, settings)),
+            settings,
             progress=progress,
             section=SECTION,
-            lower_is_better=lower_is_better,
-            output=output,
-            base_rate=base_rate,
-            decodes=decodes,
-            mix=mix,
         )
-
-
-def _lesson(
-    weights: dict[str, float],
-    hard_loss: Loss,
-    settings: Distill,
-    problem_type: str,
-    label_weights: Tensor | None,
-    labelled_share: float,
-    *,
-    mixed: bool,
-) -> Objective:
-    hard = supervised(hard_loss, label_weights=label_weights, label_smoothing=settings.label_smoothing, mixed=mixed)
-    return lesson(
-        weights,
-        hard,
-        temperature=settings.temperature,
-        problem_type=problem_type,
-        scale=label_weights if problem_type == "regression" else None,
-        labelled_share=labelled_share**2 if mixed else labelled_share,  # of a pair both need a label
-    )
 
 
 def _check_loss(name: str, *, has_hidden: bool, cached: bool, problem_type: str) -> None:
@@ -248,7 +197,7 @@ def _weights(
     teacher: nn.Module,
     pairing: Pairing | None,
     settings: Distill,
-    problem_type: str,
+    lesson: Lesson,
     sample: dict[str, Tensor],
     mix: Mix | None,
 ) -> dict[str, float]:
@@ -259,8 +208,8 @@ def _weights(
             "them; set teacher_cache to false"
         )
     hidden = pairing is not None and not cached and _tokens_agree(student, teacher, pairing, sample)
-    weights = weights_for(settings, has_hidden=hidden, cached=cached, problem_type=problem_type)
-    _check_answers(student, teacher, sample, problem_type)
+    weights = weights_for(settings, has_hidden=hidden, cached=cached, problem_type=lesson.problem_type)
+    _check_answers(student, teacher, sample, lesson)
     return weights
 
 
@@ -274,20 +223,14 @@ def _tokens_agree(student: nn.Module, teacher: nn.Module, pairing: Pairing, samp
     return all(compares_tokens(s, t) for s, t in zip(student_heard[""], teacher_heard[""], strict=True))
 
 
-def _check_answers(student: nn.Module, teacher: nn.Module, sample: dict[str, Tensor], problem_type: str) -> None:
+def _check_answers(student: nn.Module, teacher: nn.Module, sample: dict[str, Tensor], lesson: Lesson) -> None:
     """Raise where both models do not answer with as many numbers."""
     with torch.no_grad():
         ours = student.eval()(**own_inputs(sample))["logits"].shape[-1]
     cached = sample.get("teacher_logits")
     theirs = (Teacher(teacher)(teacher_inputs(sample))["logits"] if cached is None else cached).shape[-1]
-    if ours == theirs:
-        return
-    if problem_type == LANGUAGE:
-        raise TrainError(
-            f"distill: the student has a vocabulary of {ours} tokens and the teacher one of {theirs}; what is learnt "
-            "from the teacher is said word by word, so take a student with the teacher's tokenizer"
-        )
-    raise TrainError(f"distill: the student answers with {ours} numbers a row and the teacher with {theirs}")
+    if ours != theirs:
+        raise TrainError(f"distill: {lesson.too_different(ours, theirs)}")
 
 
 def _inside(

@@ -8,11 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from accelerate import PartialState
 from safetensors.torch import load_model, save_model
@@ -34,11 +32,10 @@ from tledge.recipe.schema import Training
 from tledge.train.arguments import arguments, ready, settings_at_fault
 from tledge.train.callbacks import Complete, Watch, last_complete
 from tledge.train.learning_rate import RateFinder, range_test
-from tledge.train.mix import Mix, Mixed
+from tledge.train.mix import Mixed
 from tledge.train.objective import Objective
+from tledge.train.plan import Plan, Scoring, Sets
 from tledge.train.stored_once import stored_once
-
-Score = Callable[[Mapping[str, npt.NDArray[Any]], npt.NDArray[Any]], dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,60 +69,36 @@ class Fitted:
 
 def fit(
     module: nn.Module,
-    train: Dataset[Any],
-    validation: Dataset[Any],
-    *,
-    phase: str,
-    note: str,
+    sets: Sets,
     objective: Objective,
-    score: Score,
-    metric: str,
-    lower_is_better: bool,
-    groups: list[dict[str, Any]],
-    epochs: float,
+    scoring: Scoring,
+    plan: Plan,
     settings: Training,
-    random_seed: int,
-    folder: Path,
+    *,
     progress: Progress,
     section: str = "finetune",
-    output: str = "logits",
-    base_rate: float | None = None,
-    decodes: bool = False,
-    mix: Mix | None = None,
 ) -> Fitted:
     """Train a module in place and leave it with the weights of its best epoch.
 
-    A checkpoint is kept after each epoch in `folder`; called again on the same folder, training goes on from the last
-    whole one and gives what an undisturbed run gives.
+    A checkpoint is kept after each epoch in the plan's folder; called again on the same folder, training goes on from
+    the last whole one and gives what an undisturbed run gives.
 
     Args:
         module: its forward takes a batch's tensors without `labels` and gives a dict of what `objective` needs; in eval
-            mode `output` alone, whose rows are those of the batch.
-        train: rows that train; items come in ready batches with a tensor `labels`.
-        validation: rows that are scored after each epoch.
-        phase: the name of this training, in progress and records.
-        note: a line about it for the report.
+            mode the output that `scoring` names alone, whose rows are those of the batch.
+        sets: the rows.
         objective: outputs, labels and what their sum is divided by to the loss; see `supervised`.
-        score: outputs and targets to metrics; `metric` picks the best epoch.
-        metric: a key of what `score` gives.
-        lower_is_better: whether `metric` is to be small.
-        groups: parameter groups with their learning rates; with `base_rate` the rates are set in place.
-        epochs: passes over `train`.
+        scoring: of the validation rows.
+        plan: with `base_rate` the rates of its groups are set in place.
         settings: the recipe's section about this training.
-        random_seed: of the row order and of dropout.
-        folder: where checkpoints, TensorBoard logs and the result are kept.
         progress: shown by optimizer steps.
         section: the name of `settings` in the recipe, for messages.
-        output: the key of the module's outputs in eval mode, and of what `score` takes.
-        base_rate: the learning rate that `groups` are made for, when a range test shall find it anew; all their rates
-            are then multiplied by the same factor.
-        decodes: whether each batch of `train` and `validation` is read from image files.
-        mix: blends the images of a training batch and their labels.
 
     Raises:
         TrainError: the settings do not fit this machine, the loss is no longer a finite number, no learning rate is
-            found, or the validation rows give no `metric`.
+            found, or the validation rows give no such metric.
     """
+    folder, phase, groups, base_rate = plan.folder, plan.phase, plan.groups, plan.base_rate
     done = folder / "fitted.json"
     if done.exists():
         load_model(module, str(folder / "model.safetensors"))
@@ -135,35 +108,33 @@ def fit(
         return fitted
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    seed(random_seed)
-    rows = train if mix is None else Mixed(train, mix)
+    seed(plan.seed)
+    rows = sets.train if sets.mix is None else Mixed(sets.train, sets.mix)
     make_arguments = partial(
         arguments,
         settings,
         section=section,
-        epochs=epochs,
-        metric=metric,
-        lower_is_better=lower_is_better,
-        random_seed=random_seed,
+        epochs=plan.epochs,
+        metric=scoring.metric,
+        lower_is_better=scoring.lower_is_better,
+        random_seed=plan.seed,
         folder=folder,
-        decodes=decodes,
+        decodes=sets.decodes,
     )
     with ExitStack() as stack, _memory_at_fault(phase, settings, section), _config_kept(module), stored_once(module):
         finder = None
         if base_rate is not None:
             facts = make_arguments(learning_rate=base_rate)
             with main_first():
-                finder = _found(
-                    module, rows, objective, groups, facts, base_rate, settings, folder, progress, phase, section
-                )
+                finder = _found(module, rows, objective, plan, facts, settings, progress, section)
             _scale(groups, base_rate, finder)
         trainer = _trainer(
             module,
             make_arguments(learning_rate=max(group["lr"] for group in groups)),
             rows,
-            validation,
+            sets.validation,
             objective,
-            _scorer(score, metric, output),
+            _scorer(scoring),
             groups,
             section,
         )
@@ -172,7 +143,7 @@ def fit(
         if settings.early_stopping_patience is not None:
             trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
         trainer.train(resume_from_checkpoint=last_complete(folder / "checkpoints"))
-    fitted = _fitted(trainer, phase, note, metric, time.monotonic() - started, finder, lower_is_better)
+    fitted = _fitted(trainer, plan, scoring, time.monotonic() - started, finder)
     if trainer.is_world_process_zero():
         save_model(module, str(folder / "model.safetensors"))
         write_json(done, fitted)
@@ -232,9 +203,11 @@ def _optimizer(settings: TrainingArguments, section: str) -> Callable[[list[dict
     return lambda groups: optimizer_class([dict(group) for group in groups], **options)
 
 
-def _scorer(score: Score, metric: str, output: str) -> Callable[[Any], dict[str, float]]:
+def _scorer(scoring: Scoring) -> Callable[[Any], dict[str, float]]:
+    metric = scoring.metric
+
     def compute(prediction: Any) -> dict[str, float]:
-        scores = score({output: np.asarray(prediction.predictions)}, np.asarray(prediction.label_ids))
+        scores = scoring.score({scoring.output: np.asarray(prediction.predictions)}, np.asarray(prediction.label_ids))
         if metric not in scores:
             raise TrainError(
                 f"metric: the validation rows give no {metric}, which needs rows whose labels differ; use more "
@@ -249,17 +222,15 @@ def _found(
     module: nn.Module,
     train: Dataset[Any],
     objective: Objective,
-    groups: list[dict[str, Any]],
+    plan: Plan,
     facts: TrainingArguments,
-    base_rate: float,
     settings: Training,
-    folder: Path,
     progress: Progress,
-    phase: str,
     section: str,
 ) -> RateFinder:
     """The range test of this phase: that of the folder, so that a resumed training keeps its rate, else a new one."""
-    path = folder / "learning_rate.json"
+    path = plan.folder / "learning_rate.json"
+    assert plan.base_rate is not None
     if path.exists():
         return from_dict(RateFinder, read_json(path))
     finder = range_test(
@@ -267,8 +238,8 @@ def _found(
         train,
         objective,
         _optimizer(facts, section),
-        groups,
-        base_rate=base_rate,
+        plan.groups,
+        base_rate=plan.base_rate,
         batch_size=settings.batch_size,
         workers=facts.dataloader_num_workers,
         max_grad_norm=settings.max_grad_norm,
@@ -276,7 +247,7 @@ def _found(
         random_seed=facts.seed,
         device=facts.device,
         progress=progress,
-        description=f"Learning rate ({phase})",
+        description=f"Learning rate ({plan.phase})",
         section=section,
     )
     write_json(path, finder)
@@ -314,27 +285,19 @@ def _memory_at_fault(phase: str, settings: Training, section: str) -> Iterator[N
         ) from error
 
 
-def _fitted(
-    trainer: Trainer,
-    phase: str,
-    note: str,
-    metric: str,
-    seconds: float,
-    finder: RateFinder | None,
-    lower_is_better: bool,
-) -> Fitted:
+def _fitted(trainer: Trainer, plan: Plan, scoring: Scoring, seconds: float, finder: RateFinder | None) -> Fitted:
     curve: list[Epoch] = []
     train_loss: float | None = None
     for entry in trainer.state.log_history:
         if "eval_loss" in entry:
-            curve.append(Epoch(entry["epoch"], train_loss, entry["eval_loss"], entry[f"eval_{metric}"]))
+            curve.append(Epoch(entry["epoch"], train_loss, entry["eval_loss"], entry[f"eval_{scoring.metric}"]))
             train_loss = None
         elif "loss" in entry:
             train_loss = entry["loss"]
-    best = (min if lower_is_better else max)(curve, key=lambda point: point.validation_metric)
+    best = (min if scoring.lower_is_better else max)(curve, key=lambda point: point.validation_metric)
     return Fitted(
-        phase=phase,
-        note=note,
+        phase=plan.phase,
+        note=plan.note,
         steps=trainer.state.global_step,
         best_epoch=best.epoch,
         best_metric=best.validation_metric,

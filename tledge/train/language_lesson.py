@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from tledge import plugins
 from tledge.recipe.schema import Distill
 from tledge.train.knowledge import LOSSES, Inside, listening
 from tledge.train.lesson import HARD_LABELS, own_inputs
+from tledge.train.objective import Objective
+from tledge.train.plan import Sets
 from tledge.train.teacher import Teacher
 from tledge.train.vocabulary import Speaker, block_losses, speaker, sum_over_tokens
 
@@ -115,3 +118,33 @@ def language_lesson(outputs: Mapping[str, Tensor], labels: Tensor, n_items: int 
     n_tokens = (labels.numel() if n_items is None else n_items) * ((labels.shape[1] - 1) / labels.shape[1])
     total = outputs["loss_sum"] if "loss_sum" in outputs else outputs["token_losses"].sum()
     return total / n_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class OfTokens:
+    """A lesson about blocks of tokens, each of which is to be predicted."""
+
+    problem_type: str
+
+    def too_different(self, ours: int, theirs: int) -> str:
+        """That both have vocabularies of other sizes, in words."""
+        return (
+            f"the student has a vocabulary of {ours} tokens and the teacher one of {theirs}; what is learnt from the "
+            "teacher is said word by word, so take a student with the teacher's tokenizer"
+        )
+
+    def module(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        inside: Inside | None,
+        weights: Mapping[str, float],
+        settings: Distill,
+        sample: Mapping[str, Tensor],
+    ) -> nn.Module:
+        """Both beside each other."""
+        return LanguageDistillation(student, teacher, inside, weights, settings, sample)
+
+    def objective(self, weights: Mapping[str, float], settings: Distill, sets: Sets) -> Objective:  # noqa: ARG002
+        """The mean over predicted tokens, whose losses the module has weighed."""
+        return language_lesson

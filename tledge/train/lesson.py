@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tledge import plugins
+from tledge.recipe.schema import Distill
 from tledge.train.knowledge import LOSSES, Heard, Inside, listening
-from tledge.train.objective import Objective
+from tledge.train.objective import Loss, Objective, supervised
+from tledge.train.plan import Sets
 from tledge.train.teacher import Teacher
 
 HARD_LABELS = "hard_labels"
@@ -77,6 +80,50 @@ class Distillation(nn.Module):
         return {"teacher_logits": answer["logits"], "inside": inside}
 
 
+@dataclass(frozen=True, slots=True)
+class OfRows:
+    """A lesson about rows that have an answer each.
+
+    `hard_loss` is a function of `tledge.losses`, and `label_weights` are `(labels,) float32`, or `None`; for a
+    regression its scale, `(1,) float32`.
+    """
+
+    problem_type: str
+    hard_loss: Loss
+    label_weights: Tensor | None = None
+
+    def too_different(self, ours: int, theirs: int) -> str:
+        """That both answer with other numbers of outputs, in words."""
+        return f"the student answers with {ours} numbers a row and the teacher with {theirs}"
+
+    def module(
+        self,
+        student: nn.Module,
+        teacher: nn.Module | None,
+        inside: Inside | None,
+        weights: Mapping[str, float],  # noqa: ARG002
+        settings: Distill,  # noqa: ARG002
+        sample: Mapping[str, Tensor],  # noqa: ARG002
+    ) -> nn.Module:
+        """Both beside each other."""
+        return Distillation(student, teacher, inside)
+
+    def objective(self, weights: Mapping[str, float], settings: Distill, sets: Sets) -> Objective:
+        """The loss of the labels, and of the teacher's answers."""
+        mixed = sets.mix is not None
+        share: float = getattr(sets.train, "labelled_share", 1.0)
+        smoothing = settings.label_smoothing
+        hard = supervised(self.hard_loss, label_weights=self.label_weights, label_smoothing=smoothing, mixed=mixed)
+        return lesson(
+            weights,
+            hard,
+            temperature=settings.temperature,
+            problem_type=self.problem_type,
+            scale=self.label_weights,
+            labelled_share=share**2 if mixed else share,  # of a pair both need a label
+        )
+
+
 def lesson(
     weights: Mapping[str, float],
     hard: Objective,
@@ -115,7 +162,7 @@ def lesson(
         options: dict[str, Any] = {"temperature": temperature, "problem_type": problem_type, "scale": scale}
         for name, share, module in taught:
             if module.NEEDS == "logits":
-                targets = _targets(labels, theirs, outputs.get("labelled")) if problem_type != "regression" else None
+                targets = _targets(labels, theirs, outputs.get("labelled"))
                 values = module.loss(outputs["logits"], theirs, targets=targets, **options)
             else:
                 values = outputs["inside"][name]

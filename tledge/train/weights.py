@@ -17,20 +17,20 @@ def label_weights(
     setting: Literal["balanced"] | Mapping[str, float] | None,
     targets: npt.NDArray[Any],
     labels: Sequence[str],
-    problem_type: str,
+    scale: tuple[float, float] | None,
     *,
     section: str = "finetune",
 ) -> Tensor | None:
     """The recipe's `class_weights` of a section as `(labels,) float32`, `None` when there are none.
 
-    For `problem_type` `regression` it is one divided by the standard deviation of the training targets, `(1,) float32`,
-    so that the loss does not depend on their unit.
+    With `scale`, that of a task whose targets have a unit, it is one divided by the standard deviation of the training
+    targets, `(1,) float32`, so that the loss does not depend on their unit.
 
     Raises:
         TrainError: a weight for an unknown label (labels without an entry weigh 1), weights of labels for a regression,
             or a regression whose training targets are all the same.
     """
-    if problem_type == "regression":
+    if scale is not None:
         return _scale(setting, targets, labels, section)
     if setting is None:
         return None

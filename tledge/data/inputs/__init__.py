@@ -1,15 +1,19 @@
-"""What the cells of an input column become: one file a kind of input, named as in `tledge.inputs`.
+"""What the cells of input columns become: one file a kind of input, named as in `tledge.inputs`.
 
-A module has `TYPE`, the Arrow type that is stored, `IS_COSTLY`, whether reading a cell is worth a thread, and `read`.
+A module has `TYPES`, the Arrow types that are stored, one a column; `IS_COSTLY`, whether reading a row is worth a
+thread; `SIZES`, the name in a `DataReport` of what `Value.size` counts; `NOUN`, `RENAME` and `NAMES`, what the input is
+called; and the functions of `Kind`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from tledge import plugins
+from tledge.data.columns import Columns
 from tledge.data.sources import Problem
 
 
@@ -17,11 +21,11 @@ from tledge.data.sources import Problem
 class Value:
     """The input of one row.
 
-    `stored` is written to disk, about `weight` bytes of it. `digest` has 16 bytes that are the same for the same
-    input. `size` counts characters of a text, or pixels of an image's shorter side.
+    `stored` is written to disk, one part a column, about `weight` bytes of it. `digest` has 16 bytes that are the same
+    for the same input. `size` counts characters of texts, or pixels of an image's shorter side.
     """
 
-    stored: Any
+    stored: tuple[Any, ...]
     digest: bytes
     size: int
     weight: int
@@ -30,12 +34,21 @@ class Value:
 class Kind(Protocol):
     """What a module here provides."""
 
-    TYPE: Any
+    TYPES: tuple[Any, ...]
     IS_COSTLY: bool
+    SIZES: str
+    NOUN: str
+    RENAME: str
+    NAMES: tuple[str, ...]
 
     @staticmethod
-    def read(cell: object, column: str, folder: Path | None) -> Value | Problem:
-        """The input in a raw cell, or what is wrong with it; relative paths start from `folder`."""
+    def read(cells: Sequence[object], columns: Sequence[str], folder: Path | None) -> Value | Problem:
+        """The input in the raw cells of a row, or what is wrong with them; relative paths start from `folder`."""
+        ...
+
+    @staticmethod
+    def find(columns: Columns) -> tuple[str, ...]:
+        """The columns of the input, guessed from the first rows; empty names where there are none."""
         ...
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,27 +16,38 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from tledge.data.columns import PHOTO, Columns, named
 from tledge.data.inputs import Value, shown
 from tledge.data.sources import Problem
 from tledge.errors import InputError
 from tledge.inputs.image import decode
 
-TYPE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+TYPES = (pa.struct({"bytes": pa.binary(), "path": pa.string()}),)
 IS_COSTLY = True
+SIZES = "image_sides"
+NOUN = "an image"
+RENAME = "one to image"
+NAMES = ("image", "img", "photo", "picture", "image_path", "path", "file", "file_name", "filename")
 
 SMALL = 200  # bytes: about what a path takes
 
 
-def read(cell: object, column: str, folder: Path | None) -> Value | Problem:
+def find(columns: Columns) -> tuple[str, ...]:
+    """A column of images with a telling name, or else the first one."""
+    found = columns.of_kind(PHOTO)
+    return (named(NAMES, found) or next(iter(found), ""),)
+
+
+def read(cells: Sequence[object], columns: Sequence[str], folder: Path | None) -> Value | Problem:
     """The image in a raw cell, or what is wrong with it.
 
     Args:
-        cell: a path; the bytes of an image file; a mapping of `bytes` and `path`; an array `(height, width)` or
+        cells: one: a path; the bytes of an image file; a mapping of `bytes` and `path`; an array `(height, width)` or
             `(height, width, channels)`; or an image of Pillow.
-        column: where the cell stood, for messages.
+        columns: where the cell stood, for messages.
         folder: what a relative path starts from.
     """
-    found = _found(cell, column, folder)
+    found = _found(cells[0], columns[0], folder)
     if isinstance(found, Problem):
         return found
     try:
@@ -51,7 +62,7 @@ def read(cell: object, column: str, folder: Path | None) -> Value | Problem:
     else:
         content, path = found if isinstance(found, bytes) else _png(image), None
     return Value(
-        {"bytes": content, "path": path}, digest(image), size=min(image.size), weight=len(content or b"") + SMALL
+        ({"bytes": content, "path": path},), digest(image), size=min(image.size), weight=len(content or b"") + SMALL
     )
 
 

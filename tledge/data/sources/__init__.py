@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tledge import lfs, package_files, plugins
 from tledge.data.sources import image_folder, text
-from tledge.data.sources.source import Options, Problem, Row, Source
 from tledge.errors import DataError, did_you_mean
+from tledge.tables.source import Options, Problem, Row, Source
 from tledge.text_file import plain_suffix
 
 __all__ = ["Options", "Problem", "Row", "Source", "open_source"]

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from tledge.data.sources.source import Options, Row, Source
 from tledge.errors import DataError, did_you_mean
+from tledge.tables.source import Options, Row, Source
 
 SUFFIXES = (".npz",)
 PREFIX = "arrays:"

@@ -8,8 +8,8 @@ from typing import Any
 
 import datasets
 
-from tledge.data.sources.source import Options, Row, Source
 from tledge.errors import DataError
+from tledge.tables.source import Options, Row, Source
 
 PREFIX = "hub:"
 

@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from tledge.data.sources.source import Options, Row, Source, broken
 from tledge.errors import DataError
 from tledge.inputs.image import suffixes
+from tledge.tables.source import Options, Row, Source, broken
 
 COLUMNS = ("image", "label")
 

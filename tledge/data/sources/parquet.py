@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tledge.data.sources.source import Options, Row, Source, twice
 from tledge.errors import DataError
+from tledge.tables.source import Options, Row, Source, twice
 
 SUFFIXES = (".parquet",)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tledge.data.sources.source import Options, Row, Source, TextFile, broken, open_text, undecodable
+from tledge.tables.source import Options, Row, Source, TextFile, broken, open_text, undecodable
 
 SUFFIXES = (".txt", ".md", ".tokens")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tledge.cache import cache_folder, open_cache
-from tledge.data.sources.source import Options, Row, Source, broken
 from tledge.errors import DataError, did_you_mean
+from tledge.tables.source import Options, Row, Source, broken
 
 PREFIX = "torchvision:"
 

@@ -6,7 +6,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 NEEDS = "logits"
-PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression", "causal_lm")
 
 
 def loss(
@@ -33,14 +32,31 @@ def loss(
         targets: not needed.
         scale: `(1,) float32`, what the difference of a regression is multiplied by first, as in `mse`; 1 when `None`.
     """
-    ours, theirs = student.float(), teacher.float()
-    if problem_type == "regression":
-        difference = ours - theirs if scale is None else (ours - theirs) * scale.to(ours.device)
-        return difference.square().sum(dim=-1)
+    return _DIVERGENCES[problem_type](student.float(), teacher.float(), temperature, scale)
+
+
+def _of_one(ours: Tensor, theirs: Tensor, temperature: float, _: Tensor | None) -> Tensor:
+    log_theirs = (theirs / temperature).log_softmax(dim=-1)
+    log_ours = (ours / temperature).log_softmax(dim=-1)
+    return temperature**2 * (log_theirs.exp() * (log_theirs - log_ours)).sum(dim=-1)
+
+
+def _of_several(ours: Tensor, theirs: Tensor, temperature: float, _: Tensor | None) -> Tensor:
     ours, theirs = ours / temperature, theirs / temperature
-    if problem_type == "multi_label_classification":
-        yes = theirs.sigmoid() * (F.logsigmoid(theirs) - F.logsigmoid(ours))
-        no = (-theirs).sigmoid() * (F.logsigmoid(-theirs) - F.logsigmoid(-ours))
-        return temperature**2 * (yes + no).mean(dim=-1)
-    log_theirs = theirs.log_softmax(dim=-1)
-    return temperature**2 * (log_theirs.exp() * (log_theirs - ours.log_softmax(dim=-1))).sum(dim=-1)
+    yes = theirs.sigmoid() * (F.logsigmoid(theirs) - F.logsigmoid(ours))
+    no = (-theirs).sigmoid() * (F.logsigmoid(-theirs) - F.logsigmoid(-ours))
+    return temperature**2 * (yes + no).mean(dim=-1)
+
+
+def _of_number(ours: Tensor, theirs: Tensor, _: float, scale: Tensor | None) -> Tensor:
+    difference = ours - theirs if scale is None else (ours - theirs) * scale.to(ours.device)
+    return difference.square().sum(dim=-1)
+
+
+_DIVERGENCES = {
+    "single_label_classification": _of_one,
+    "multi_label_classification": _of_several,
+    "regression": _of_number,
+    "causal_lm": _of_one,
+}
+PROBLEM_TYPES = tuple(_DIVERGENCES)

@@ -79,31 +79,26 @@ class ClassifierCourse:
             self._facts = learnt(self.job, student, self.teacher, lessons.train, pairing)
         groups, base_rate = self._groups(student)
         mixes = settings.augmentation.mixes_images
+        hard_loss = plugins.load(losses.__name__, self.job.recipe.finetune.loss or task.LOSS).loss
+        targets = self._rows("train").targets
+        weights = train.label_weights(
+            settings.class_weights, targets, labels, task.target_scale(targets), section="distill"
+        )
         return train.distill(
             student,
             self.teacher if with_teacher else None,
-            lessons.train,
-            lessons.validation,
-            pairing=pairing,
-            settings=settings,
-            problem_type=task.PROBLEM_TYPE,
-            hard_loss=plugins.load(losses.__name__, self.job.recipe.finetune.loss or task.LOSS).loss,
-            score=task.score,
-            metric=self.job.metric,
-            lower_is_better=self.job.lower_is_better,
-            label_weights=train.label_weights(
-                settings.class_weights, self._rows("train").targets, labels, task.PROBLEM_TYPE, section="distill"
+            train.Sets(
+                lessons.train,
+                lessons.validation,
+                lessons.decodes,
+                train.Mix(settings.augmentation, len(labels)) if mixes else None,
             ),
-            groups=groups,
-            base_rate=base_rate,
-            epochs=settings.epochs or EPOCHS,
-            random_seed=seed,
-            folder=folder,
+            train.OfRows(task.PROBLEM_TYPE, hard_loss, weights),
+            train.Scoring(task.score, self.job.metric, self.job.lower_is_better),
+            train.Plan(phase, f"seed {seed}", folder, groups, settings.epochs or EPOCHS, seed, base_rate),
+            settings,
+            pairing=pairing,
             progress=self.job.progress,
-            phase=phase,
-            note=f"seed {seed}",
-            decodes=lessons.decodes,
-            mix=train.Mix(settings.augmentation, len(labels)) if mixes else None,
         )
 
     def test(self, model: Any, who: str) -> dict[str, float]:
@@ -151,7 +146,7 @@ class ClassifierCourse:
             self._rows("train"),
             self._rows("validation"),
             teacher_encoder=self.teacher_encoder,
-            unlabelled=None if unlabelled is None else unlabelled[self.job.task.INPUT_COLUMN],
+            unlabelled=None if unlabelled is None else data.inputs_of(unlabelled, self.job.task),
             augment=augment,
             image=self.job.task.INPUT == "image",
         )
@@ -176,7 +171,7 @@ class ClassifierCourse:
         return groups + model.groups_of(student.classifier.parameters(), rate * FRESH_HEAD_FACTOR, decay), base_rate
 
     def _rows(self, split: str) -> Any:
-        from tledge import model
+        from tledge import data, model
 
         rows, task = getattr(self.splits, split), self.job.task
-        return model.Rows(rows[task.INPUT_COLUMN], task.targets(rows["label"], len(self.splits.labels)))
+        return model.Rows(data.inputs_of(rows, task), task.targets(rows["label"], len(self.splits.labels)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from tledge.errors import ModelError
 from tledge.evaluate import score
 from tledge.recipe.schema import Distill
 from tledge.stages.course import learnt, of_teacher, paired, start_of
-from tledge.stages.heads.own import SAMPLE_BLOCKS, scored
+from tledge.stages.heads.own import SAMPLE_BLOCKS, scoring
 from tledge.stages.job import Job
 
 EPOCHS = 3
@@ -64,7 +63,7 @@ class LanguageCourse:
         """Train a student in place."""
         from tledge import model, train
 
-        task, settings = self.job.task, self.settings
+        settings = self.settings
         rows = train.TokenBlocks(self.blocks.train)
         ours, theirs = (list(model.block_list(each)[1]) for each in (student, self.teacher))
         pairing = paired(settings, ours, theirs)
@@ -74,24 +73,13 @@ class LanguageCourse:
         return train.distill(
             student,
             self.teacher if with_teacher else None,
-            rows,
-            train.TokenBlocks(self.blocks.validation),
+            train.Sets(rows, train.TokenBlocks(self.blocks.validation)),
+            train.OfTokens(self.job.task.PROBLEM_TYPE),
+            scoring(self.job, self.blocks),
+            train.Plan(phase, f"seed {seed}", folder, groups, settings.epochs or EPOCHS, seed, base_rate),
+            settings,
             pairing=pairing,
-            settings=settings,
-            problem_type=task.PROBLEM_TYPE,
-            hard_loss=None,
-            score=partial(scored, bytes_per_token=self.blocks.bytes_per_token["validation"]),
-            metric=self.job.metric,
-            lower_is_better=self.job.lower_is_better,
-            label_weights=None,
-            groups=groups,
-            base_rate=base_rate,
-            epochs=settings.epochs or EPOCHS,
-            random_seed=seed,
-            folder=folder,
             progress=self.job.progress,
-            phase=phase,
-            note=f"seed {seed}",
         )
 
     def test(self, model: Any, who: str) -> dict[str, float]:

@@ -56,7 +56,7 @@ def _taken(job: Job) -> Trained:
         model.weights_digest(classifier.backbone),
         parameters=sum(p.numel() for p in classifier.parameters()),
         trained_parameters=0,
-        unknown_tokens=vocabulary.unknown_share(job, encoder, splits.train[job.task.INPUT_COLUMN]),
+        unknown_tokens=vocabulary.unknown_share(job, encoder, data.inputs_of(splits.train, job.task)),
         save=lambda checkpoint: _copy(source, checkpoint),
         notes=["taken as it is, with its head"],
         pooling=getattr(classifier, "pooling", ""),
@@ -85,7 +85,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         pretrained=pretrained,
     )
     train_rows, validation_rows = (
-        model.Rows(rows[task.INPUT_COLUMN], task.targets(rows["label"], len(splits.labels)))
+        model.Rows(data.inputs_of(rows, task), task.targets(rows["label"], len(splits.labels)))
         for rows in (splits.train, splits.validation)
     )
     classifier = fresh_classifier(job, backbone, splits.labels, train_rows.targets)
@@ -101,15 +101,15 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     augment = training.Augment(augmentation, encoder) if augmentation.changes_images else None
     if augment is not None and pretrained and processes.is_main():
         training.contact_sheet(list(train_rows.values[:6]), augment).save(folder / "contact_sheet.jpg", quality=85)
-    weights = training.label_weights(
-        recipe.finetune.class_weights, train_rows.targets, splits.labels, task.PROBLEM_TYPE
-    )
+    scale = task.target_scale(train_rows.targets)
+    weights = training.label_weights(recipe.finetune.class_weights, train_rows.targets, splits.labels, scale)
     objective = training.supervised(
         plugins.load(losses.__name__, recipe.finetune.loss or task.LOSS).loss,
         label_weights=weights,
         label_smoothing=recipe.finetune.label_smoothing,
         mixed=augmentation.mixes_images,
     )
+    mix = training.Mix(augmentation, len(splits.labels)) if augmentation.mixes_images else None
     phases = model.phases(
         classifier,
         encoder,
@@ -130,23 +130,20 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         fitted.append(
             training.fit(
                 phase.module,
-                phase.train,
-                phase.validation,
-                phase=phase.name,
-                note=phase.note,
-                objective=objective,
-                score=task.score,
-                metric=job.metric,
-                lower_is_better=job.lower_is_better,
-                groups=phase.groups,
-                epochs=phase.epochs,
-                settings=recipe.finetune,
-                random_seed=recipe.seed,
-                folder=folder / phase.name,
+                training.Sets(phase.train, phase.validation, phase.decodes, mix),
+                objective,
+                training.Scoring(task.score, job.metric, job.lower_is_better),
+                training.Plan(
+                    phase.name,
+                    phase.note,
+                    folder / phase.name,
+                    phase.groups,
+                    phase.epochs,
+                    recipe.seed,
+                    phase.base_rate,
+                ),
+                recipe.finetune,
                 progress=job.progress,
-                base_rate=phase.base_rate,
-                decodes=phase.decodes,
-                mix=training.Mix(augmentation, len(splits.labels)) if augmentation.mixes_images else None,
             )
         )
     if processes.is_main():
@@ -185,7 +182,6 @@ def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: 
     from tledge import model
 
     recipe, task = job.recipe, job.task
-    regression = task.PROBLEM_TYPE == "regression"
     own_pooling = getattr(backbone, "pooling", "mean")  # images have none
     return model.build(
         backbone,
@@ -197,7 +193,7 @@ def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: 
         max_length=recipe.model.max_length,
         dropout_prob=recipe.model.head.dropout_prob,
         head_hidden_size=recipe.model.head.hidden_size,
-        target_scale=(float(targets.mean()), float(targets.std())) if regression else None,
+        target_scale=task.target_scale(targets),
     )
 
 
@@ -212,8 +208,8 @@ def _sample(job: Job, encoder: Input) -> Any:
     """A few training rows as the model takes them."""
     from tledge import data
 
-    values = data.open_splits(job.stage("data")).train[job.task.INPUT_COLUMN]
-    return encoder.encode([values[i] for i in range(min(SAMPLE_ROWS, len(values)))])
+    values = data.inputs_of(data.open_splits(job.stage("data")).train, job.task)
+    return encoder.encode(list(values[:SAMPLE_ROWS]))
 
 
 def _input_facts(encoder: Any) -> dict[str, Any]:

@@ -75,23 +75,29 @@ def _fit(job: Job, phase: Any, blocks: Any, folder: Path) -> Any:
     settings = job.recipe.finetune
     return training.fit(
         training.NextToken(phase.module, label_smoothing=settings.label_smoothing, on_training=phase.on_training),
-        training.TokenBlocks(blocks.train),
-        training.TokenBlocks(blocks.validation),
-        phase=settings.strategy,
-        note=phase.note,
-        objective=training.language_lesson,
-        score=partial(scored, bytes_per_token=blocks.bytes_per_token["validation"]),
-        metric=job.metric,
-        lower_is_better=job.lower_is_better,
-        output="token_losses",
-        groups=phase.groups,
-        epochs=phase.epochs,
-        settings=settings,
-        random_seed=job.recipe.seed,
-        folder=folder / settings.strategy,
+        training.Sets(training.TokenBlocks(blocks.train), training.TokenBlocks(blocks.validation)),
+        training.language_lesson,
+        scoring(job, blocks),
+        training.Plan(
+            settings.strategy,
+            phase.note,
+            folder / settings.strategy,
+            phase.groups,
+            phase.epochs,
+            job.recipe.seed,
+            phase.base_rate,
+        ),
+        settings,
         progress=job.progress,
-        base_rate=phase.base_rate,
     )
+
+
+def scoring(job: Job, blocks: Any) -> Any:
+    """How epochs are scored on the validation blocks."""
+    from tledge import train as training
+
+    score = partial(scored, bytes_per_token=blocks.bytes_per_token["validation"])
+    return training.Scoring(score, job.metric, job.lower_is_better, output="token_losses")
 
 
 def scored(outputs: tasks.Outputs, targets: Any, *, bytes_per_token: float) -> dict[str, float]:

@@ -2,18 +2,18 @@
 
 Each module holds:
 
-========  =====================================================================================================
-`UNIT`    what a row is called in plural, `rows` or `blocks`
-`read`    reads a run's sources and writes its splits into a folder; gives one line about them
-`scored`  the rows of a split that models are scored on, or calibrated with
-`hashes`  a hash of each of them
-`files`   local files that the splits in a folder only name, and whose content is elsewhere
-========  =====================================================================================================
+============  =================================================================================================
+`read`        reads a run's sources and writes its splits into a folder; gives one line about them
+`scored`      the rows of a split that models are scored on, or calibrated with
+`depends_on`  what else than the recipe's `data` decides the rows: lists of settings, each with the places they name
+`hashes`      a hash of each of them
+`files`       local files that the splits in a folder only name, and whose content is elsewhere
+============  =================================================================================================
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -22,6 +22,7 @@ from tledge import plugins
 from tledge.evaluate import Array, Encoder
 
 if TYPE_CHECKING:
+    from tledge.recipe import Recipe
     from tledge.stages.job import Job
 
 
@@ -38,12 +39,12 @@ class Scored:
 class Rows(Protocol):
     """What such a module provides; see the table above."""
 
-    UNIT: str
-
     @staticmethod
     def read(job: Job, folder: Path) -> str: ...
     @staticmethod
     def scored(job: Job, split: str, inputs_folder: Path) -> Scored: ...
+    @staticmethod
+    def depends_on(recipe: Recipe) -> Iterable[tuple[Sequence[object], Sequence[str | None]]]: ...
     @staticmethod
     def hashes(scored: Scored) -> Array: ...
     @staticmethod

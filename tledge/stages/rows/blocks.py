@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from tledge.answers import hashes_of
 from tledge.evaluate import Array
+from tledge.recipe import Recipe
 from tledge.stages.job import Job
 from tledge.stages.rows import Scored
 from tledge.tasks.causal_lm import RATE
 
-UNIT = "blocks"
 MOST = 100
 """At most so many blocks of a split are scored, evenly spaced, since every variant and several students are."""
 
@@ -70,6 +70,12 @@ def some(blocks: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     if len(blocks) <= MOST:
         return blocks
     return np.asarray(blocks[np.linspace(0, len(blocks) - 1, MOST).astype(int)])
+
+
+def depends_on(recipe: Recipe) -> Iterable[tuple[Sequence[object], Sequence[str | None]]]:
+    """The model's tokenizer, and how many tokens a block has."""
+    model = recipe.model
+    yield [model.backbone, model.revision, model.tokenizer, model.max_length], [model.backbone, model.tokenizer]
 
 
 def hashes(scored: Scored) -> Array:

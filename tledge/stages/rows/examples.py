@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tledge import inputs
 from tledge.answers import hashes_of
 from tledge.evaluate import Array
+from tledge.recipe import Recipe
 from tledge.stages.job import Job
 from tledge.stages.rows import Scored
 
 if TYPE_CHECKING:
     from tledge.data import DataReport
-
-UNIT = "rows"
-CALIBRATION_ROWS = {"text": 0, "image": 100}
-"""How many rows are kept aside by default, by the task's kind of input."""
 
 
 def read(job: Job, folder: Path) -> str:
@@ -30,17 +27,16 @@ def read(job: Job, folder: Path) -> str:
         seed=job.recipe.seed,
         folder=folder,
         base=Path.cwd(),
-        calibration=CALIBRATION_ROWS[job.task.INPUT],
+        calibration=job.task.CALIBRATION_ROWS,
         progress=job.progress,
     )
     counts = {name: len(getattr(splits, name)) for name in ("train", "validation", "calibration", "test")}
     rows = ", ".join(f"{count} {name} rows" for name, count in counts.items() if count)
-    what = (
-        f"the number {splits.labels[0]!r}" if job.task.PROBLEM_TYPE == "regression" else f"{len(splits.labels)} labels"
-    )
+    what = f"the number {splits.labels[0]!r}" if splits.report.target_quantiles else f"{len(splits.labels)} labels"
     n_groups = sum(splits.report.groups.values())
     grouped = [f"{n_groups} groups of {job.recipe.data.group!r} kept whole"] if n_groups else []
-    return ", ".join([what, rows, *grouped, *_left_out(splits.report, job.task.INPUT), *splits.report.read_as.values()])
+    left_out = _left_out(splits.report, job.task.INPUT.replace("_", " "))
+    return ", ".join([what, rows, *grouped, *left_out, *splits.report.read_as.values()])
 
 
 def _left_out(report: DataReport, kind: str) -> Iterator[str]:
@@ -67,7 +63,12 @@ def scored(job: Job, split: str, inputs_folder: Path) -> Scored:
     splits, task = data.open_splits(job.stage("data")), job.task
     rows = getattr(splits, split)
     targets = task.targets(rows["label"], len(splits.labels))
-    return Scored(rows[task.INPUT_COLUMN], inputs.load(task.INPUT, inputs_folder), targets, of=len(rows))
+    return Scored(data.inputs_of(rows, task), inputs.load(task.INPUT, inputs_folder), targets, of=len(rows))
+
+
+def depends_on(recipe: Recipe) -> Iterable[tuple[Sequence[object], Sequence[str | None]]]:  # noqa: ARG001
+    """Nothing."""
+    return ()
 
 
 def hashes(scored: Scored) -> Array:

@@ -1,18 +1,27 @@
-"""Label cells to label numbers, or to the numbers that a regression estimates."""
+"""Label cells to label numbers, or to the numbers that a regression estimates.
+
+One file a kind of labels, which a task names; each module holds:
+
+===========  ===========================================================================================
+`MISSING`    what the data lack where `find` finds no column, with its article; empty where nothing can be missing
+`VALUES`     whether labels are the numbers themselves, and not names
+`find`       the columns of labels, guessed from the first rows
+`names_of`   the label names in the raw cells of a row
+===========  ===========================================================================================
+"""
 
 from __future__ import annotations
 
-import ast
-import math
-import re
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from tledge import plugins
+from tledge.data.columns import Columns
 from tledge.data.inputs import shown
 from tledge.data.inputs.text import HALF
 from tledge.data.sources import Problem
@@ -22,10 +31,36 @@ from tledge.tasks import Task
 
 SHOWN = 10  # labels or columns that a message lists
 
-_DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
-_LIST = re.compile(r"\[\s*(?:(['\"]).*\1)?\s*\]", re.DOTALL)  # of quoted names: `[draft]` is a name itself
-
 Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where labels are: in one column, or in a column of 0 and 1 for each of them; nowhere where both are empty.
+
+    `separator` is what stands between the labels of a row in the column, `None` where each cell is one label.
+    """
+
+    column: str = ""
+    flags: tuple[str, ...] = ()
+    separator: str | None = None
+
+
+class Kind(Protocol):
+    """What such a module provides; see the table above."""
+
+    MISSING: str
+    VALUES: bool
+
+    @staticmethod
+    def find(columns: Columns, given: Sequence[str], separator: str) -> Found: ...
+    @staticmethod
+    def names_of(cells: Mapping[str, Any], found: Found) -> list[str]: ...
+
+
+def load(name: str) -> Kind:
+    """The kind of labels of that name."""
+    return cast("Kind", plugins.load(__name__, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +114,23 @@ class LabelReader:
 
     def __init__(self, settings: Data, task: Task, column: str, known: Sequence[str] | None) -> None:
         self._settings, self._task, self._column, self._closed = settings, task, column, known is not None
-        self._is_regression = task.PROBLEM_TYPE == "regression"
+        self._are_values = load(task.LABELS).VALUES
         self._numbers = {name: i for i, name in enumerate(known or ())}
-        self._flat: array[Any] = array("d" if self._is_regression else "q")
+        self._flat: array[Any] = array("d" if self._are_values else "q")
         self._offsets = array("q", [0])
         self.renamed: set[str] = set()
 
     @property
     def names(self) -> tuple[str, ...]:
         """The labels by number."""
-        return (self._column,) if self._is_regression else tuple(self._numbers)
+        return (self._column,) if self._are_values else tuple(self._numbers)
 
     def add(self, cell: object) -> Problem | None:
         """Take the label of the next row from its raw cell, or say what is wrong with it and take none."""
         found = self._read(cell)
         if isinstance(found, Problem):
             return found
-        if self._is_regression:
+        if self._are_values:
             self._flat.append(float(found[0]))
         else:
             self._flat.extend(sorted(self._numbers.setdefault(name, len(self._numbers)) for name in found))
@@ -107,29 +142,14 @@ class LabelReader:
         return Labels(np.asarray(self._flat), np.asarray(self._offsets, dtype=np.int64))
 
     def _read(self, cell: object) -> tuple[str, ...] | Problem:
-        several = self._task.PROBLEM_TYPE == "multi_label_classification"
-        column = self._column
-        parts = cell if isinstance(cell, list | tuple) and several else [cell]
-        if any(
-            isinstance(part, dict | list | tuple | np.ndarray) or (part is None and parts is cell) for part in parts
-        ):
-            expected = "label names" if several else "a number" if self._is_regression else "one label name"
-            return Problem("no label", f"the column {column!r} holds {shown(cell)}, expected {expected}")
-        if several and isinstance(cell, str):
-            cell = _written_list(cell)
-        empty = cell is None or (isinstance(cell, float) and math.isnan(cell))
-        if self._is_regression and self._settings.decimal == "," and isinstance(cell, str):
-            if "." in cell:
-                return Problem("no number", f"the column {column!r} holds {shown(cell)}, expected a decimal comma")
-            cell = cell.replace(",", ".")
+        settings, column = self._settings, self._column
         try:
-            raw = () if empty else self._task.parse_label(cell, self._settings.label_separator)
-        except ValueError:
-            hint = "; for decimal commas set data.decimal: ','" if _DECIMAL_COMMA.fullmatch(str(cell).strip()) else ""
-            return Problem("no number", f"the column {column!r} holds {shown(cell)}, expected a finite number{hint}")
+            raw = self._task.parse_label(cell, settings.label_separator, settings.decimal)
+        except ValueError as error:
+            return Problem("no label", f"the column {column!r} holds {shown(cell)}, expected {error}")
         if not raw and self._task.NEEDS_LABEL:
             return Problem("empty label", f"the column {column!r} is empty")
-        return raw if self._is_regression else self._named(raw)
+        return raw if self._are_values else self._named(raw)
 
     def _named(self, raw: tuple[str, ...]) -> tuple[str, ...] | Problem:
         given = self._settings.label_names
@@ -145,17 +165,6 @@ class LabelReader:
             "unknown label",
             f"the label {unknown[:60]!r} is not known; known are {listed(known)}{did_you_mean(unknown, known)}",
         )
-
-
-def _written_list(cell: str) -> object:
-    """The labels of a cell that holds a list as Python or JSON writes one, such as `['a', 'b']`; else the cell."""
-    if not _LIST.fullmatch(cell.strip()):
-        return cell
-    try:
-        found = ast.literal_eval(cell.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        return cell
-    return found if isinstance(found, list) and all(isinstance(part, str | int) for part in found) else cell
 
 
 def listed(names: Sequence[str]) -> str:

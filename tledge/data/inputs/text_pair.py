@@ -1,0 +1,46 @@
+"""Two texts: each stored as it is, and the same pair when both are the same texts in the same order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from tledge.data.columns import Columns, named
+from tledge.data.inputs import Value, text
+from tledge.data.sources import Problem
+
+TYPES = text.TYPES * 2
+IS_COSTLY = False
+SIZES = text.SIZES
+NOUN = "two texts"
+RENAME = "one to text, one to text_pair"
+NAMES = text.NAMES
+USUAL = (
+    ("text", "text_pair"), ("text1", "text2"), ("text_a", "text_b"), ("sentence1", "sentence2"),
+    ("sentence_a", "sentence_b"), ("premise", "hypothesis"), ("question1", "question2"), ("question", "answer"),
+    ("question", "sentence"), ("query", "document"), ("query", "passage"),
+)  # fmt: skip
+"""What the two columns of public data sets of pairs are called."""
+
+
+def find(columns: Columns) -> tuple[str, ...]:
+    """Two columns of texts with telling names, or else the two with the longest values, in the file's order."""
+    lengths = text.lengths_of(columns)
+    for pair in USUAL:
+        found = tuple(named((name,), lengths) for name in pair)
+        if all(found):
+            return found
+    longest = sorted(lengths, key=lambda column: -lengths[column])[:2]
+    return tuple(column for column in lengths if column in longest) if len(longest) == 2 else ("", "")
+
+
+def read(cells: Sequence[object], columns: Sequence[str], folder: Path | None) -> Value | Problem:
+    """The two texts in raw cells, or what is wrong with the first one that cannot be used."""
+    both = [text.read([cell], [column], folder) for cell, column in zip(cells, columns, strict=True)]
+    wrong = next((each for each in both if isinstance(each, Problem)), None)
+    if wrong is not None:
+        return wrong
+    first, second = (each for each in both if isinstance(each, Value))
+    digest = hashlib.blake2b(first.digest + second.digest, digest_size=16).digest()
+    return Value(first.stored + second.stored, digest, first.size + second.size, first.weight + second.weight)

@@ -1,0 +1,22 @@
+"""A number a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tledge.data.columns import Columns
+from tledge.data.labels import Found
+
+MISSING = "a number"
+VALUES = True
+
+
+def find(columns: Columns, given: Sequence[str], separator: str) -> Found:  # noqa: ARG001
+    """A column of numbers, or else one with a label's name whose cells differ."""
+    return Found(columns.number(given) or columns.varied())
+
+
+def names_of(cells: Mapping[str, Any], found: Found) -> list[str]:  # noqa: ARG001
+    """None: numbers are not counted."""
+    return []

@@ -1,0 +1,22 @@
+"""Scores by label and mistakes of rows with any number of labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tledge.evidence import answers
+from tledge.evidence.labels import _labels
+from tledge.tasks import Task
+
+
+def read(task: Task, metric: str, labels: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    """What the labels and the mistakes are."""
+    found = answers.of_run(task, labels, folder)
+    decisions = task.decisions(found.records)
+    assert decisions is not None
+    return {
+        "many_labels": True,
+        **_labels.facts(found, decisions.astype(bool), found.targets.astype(bool)),
+        **answers.beside(found, metric, folder),
+    }

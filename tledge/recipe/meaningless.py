@@ -1,0 +1,66 @@
+"""Keys that mean nothing to some tasks: a first recipe leaves them out, and a recipe that sets one is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tledge.yaml12 import KeyPath
+
+_IMAGES = "is for images"
+_LANGUAGE = "is for causal_lm"
+_IN_IMAGES: Mapping[KeyPath, str] = {
+    ("data", "download"): "",
+    ("model", "weights"): _IMAGES,
+    ("model", "match"): "",
+    ("model", "preprocessing"): _IMAGES,
+    ("finetune", "augmentation"): _IMAGES,
+    ("finetune", "workers"): "",
+    ("distill", "augmentation"): _IMAGES,
+    ("distill", "workers"): "",
+    ("distill", "student", "weights"): _IMAGES,
+    ("distill", "student", "match"): "",
+    ("export", "preprocessing"): _IMAGES,
+    ("quantize", "int8_static"): "",
+}
+_IN_LANGUAGE_MODELS: Mapping[KeyPath, str] = {
+    ("model", "shape"): _LANGUAGE,
+    ("model", "tokenizer"): _LANGUAGE,
+    ("finetune", "lora"): "",
+    ("bench", "new_tokens"): "",
+}
+
+MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
+    "text": {**_IN_IMAGES, **_IN_LANGUAGE_MODELS},
+    "image": {
+        ("data", "unlabelled"): "",
+        ("model", "pooling"): "",
+        ("model", "max_length"): "",
+        ("distill", "student", "layers"): "",
+        ("distill", "student", "shape"): "",
+        ("bench", "length"): "is for texts",
+        **_IN_LANGUAGE_MODELS,
+    },
+    "language": {
+        **_IN_IMAGES,
+        ("data", "calibration"): "",
+        ("data", "group"): "keeps rows together, and documents are split whole",
+        ("baseline",): "is for tasks with a new head",
+        ("data", "labels"): "",
+        ("data", "label_names"): "",
+        ("data", "label_separator"): "",
+        ("data", "unlabelled"): "",
+        ("model", "pooling"): "",
+        ("model", "head"): "",
+        ("finetune", "cache"): "",
+        ("finetune", "probe_epochs"): "",
+        ("finetune", "loss"): "",
+        ("finetune", "head_learning_rate"): "",
+        ("finetune", "layer_decay"): "",
+        ("finetune", "class_weights"): "",
+        ("finetune", "label_smoothing"): "",
+        ("distill", "teacher_cache"): "keeps a logit for each word of the vocabulary at each token, which are too many",
+        ("distill", "class_weights"): "",
+        ("distill", "label_smoothing"): "",
+    },
+}
+"""By a task's `STARTER` the keys, each with why it is refused; empty for one that changes nothing."""

@@ -1,0 +1,20 @@
+"""What all tasks share that read one text and give one row of logits."""
+
+from __future__ import annotations
+
+from tledge.tasks._logits import *
+from tledge.tasks._logits import __all__ as _shared
+
+__all__ = [
+    "CALIBRATION_ROWS", "HAS_LENGTH", "INPUT", "INPUT_COLUMNS", "LAYERED", "OPTIMUM_TASK", "SCHEMES", "STARTER",
+    *_shared,
+]  # fmt: skip
+
+INPUT = "text"
+INPUT_COLUMNS: tuple[str, ...] = ("text",)
+OPTIMUM_TASK = "text-classification"
+SCHEMES = ("int8_dynamic", "fp16")
+CALIBRATION_ROWS = 0
+STARTER = "text"
+HAS_LENGTH = True
+LAYERED = True

@@ -1,0 +1,62 @@
+"""What a training is told: its rows, how it is scored, and its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+from torch.utils.data import Dataset
+
+from tledge.train.mix import Mix
+
+Score = Callable[[Mapping[str, npt.NDArray[Any]], npt.NDArray[Any]], dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sets:
+    """The rows of a training.
+
+    `train` are those that train, in ready batches with a tensor `labels`, and `validation` those that are scored after
+    each epoch. `decodes` says whether each batch is read from image files. `mix` blends the images of a training batch
+    and their labels.
+    """
+
+    train: Dataset[Any]
+    validation: Dataset[Any]
+    decodes: bool = False
+    mix: Mix | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """How epochs are scored: `score` takes outputs by name and targets, and its `metric` picks the best epoch.
+
+    `output` is the key of the module's outputs in eval mode, and of what `score` takes.
+    """
+
+    score: Score
+    metric: str
+    lower_is_better: bool
+    output: str = "logits"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One training.
+
+    `phase` is its name in progress and records, and `note` a line about it for the report. In `folder` checkpoints,
+    TensorBoard logs and the result are kept. `groups` are parameter groups with their learning rates, `epochs` passes
+    over the training rows, and `seed` that of the row order and of dropout. `base_rate` is the learning rate that
+    `groups` are made for, when a range test shall find it anew: all their rates are then multiplied by the same factor.
+    """
+
+    phase: str
+    note: str
+    folder: Path
+    groups: list[dict[str, Any]]
+    epochs: float
+    seed: int
+    base_rate: float | None = None
