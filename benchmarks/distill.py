@@ -107,26 +107,21 @@ def ours(case: str, steps: int) -> None:
     rows = train.TokenBlocks(tokens(case, steps * batch)) if language else Labelled(tokens(case, steps * batch))
     few = train.TokenBlocks(tokens(case, 2)) if language else Labelled(tokens(case, 2))
     with tempfile.TemporaryDirectory() as folder:
+        lesson = (
+            train.OfTokens(task.PROBLEM_TYPE)
+            if language
+            else train.OfRows(task.PROBLEM_TYPE, plugins.load("tledge.losses", "cross_entropy").loss)
+        )
         train.distill(
             student,
             teacher,
-            rows,
-            few,
+            train.Sets(rows, few),
+            lesson,
+            train.Scoring(task.score, task.METRIC, language, "token_losses" if language else "logits"),
+            train.Plan("distill", "", Path(folder), model.groups_of(student.parameters(), 1e-4, 0.01), 1, 0),
+            Distill(batch_size=batch, losses=WEIGHTS, temperature=TEMPERATURE, report_to=[]),
             pairing=train.Pairing(*blocks, model.student.default_layer_map(len(blocks[0]), len(blocks[1]))),
-            settings=Distill(batch_size=batch, losses=WEIGHTS, temperature=TEMPERATURE, report_to=[]),
-            problem_type=task.PROBLEM_TYPE,
-            hard_loss=None if language else plugins.load("tledge.losses", "cross_entropy").loss,
-            score=task.score,
-            metric=task.METRIC,
-            lower_is_better=language,
-            label_weights=None,
-            groups=model.groups_of(student.parameters(), 1e-4, 0.01),
-            epochs=1,
-            random_seed=0,
-            folder=Path(folder),
             progress=silent,
-            phase="distill",
-            note="",
         )
 
 

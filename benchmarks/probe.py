@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 import tledge
+from tledge import tasks
 from tledge.artifacts import read_json
 from tledge.bench import machine
 from tledge.recipe import load_recipe
@@ -41,7 +42,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["TLEDGE_CACHE"] = str(Path(folder) / "cache")
         # A short run first, so that neither of the two pays for imports and warming up.
-        train(options.recipe, Path(folder) / "warm-up", [*overrides, *warm_up(Path(folder), recipe.input_kind)])
+        train(
+            options.recipe,
+            Path(folder) / "warm-up",
+            [*overrides, *warm_up(Path(folder), tasks.load(recipe.task).INPUT)],
+        )
         cached = train(options.recipe, Path(folder) / "cached", [*overrides, "finetune.cache=true"])
         plain = train(options.recipe, Path(folder) / "plain", [*overrides, "finetune.cache=false"])
     here = machine.describe()

@@ -122,7 +122,7 @@ def classifier(folder, *, pooling="auto", max_length=24, dropout_prob=0.0, head_
 
 def encoder(built, backbone, folder):
     """The preprocessing of a classifier, by way of the files that it is saved with."""
-    model.save_inputs(built, backbone, folder)
+    built.save_inputs(folder, backbone)
     return inputs.load("text", folder)
 
 

@@ -13,7 +13,6 @@ from test_cli_main import one_line
 from tiny_project import call
 from transformers.utils import logging
 
-from tledge import model
 from tledge.model import student
 from tledge.recipe.distillation import Shape
 from tledge.stages import ladder
@@ -124,7 +123,7 @@ def test_a_language_model_with_a_new_head_is_a_backbone(capfd, pretrained):
 
 def test_a_student_of_a_runs_teacher_is_counted_and_timed(capfd, tmp_path):
     teacher, backbone = families.classifier(families.save("bert", tmp_path / "backbone", n_layers=2))
-    model.save(teacher, tmp_path / "train" / "checkpoint", backbone)
+    teacher.save(tmp_path / "train" / "checkpoint", backbone)
     (tmp_path / "recipe.yaml").write_text("name: made-by-hand")
     found = facts(capfd, tmp_path, "--student", "every_second")
     made = found["student"]

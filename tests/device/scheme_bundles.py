@@ -35,7 +35,7 @@ def pictures(folder, *, schemes=("int8_static",), seed=0):
     artifacts.write_json(checkpoint / "config.json", {"model_type": "resnet", "id2label": dict(enumerate(labels))})
     source, encoder = folder / "model.onnx", tiny_images.ENCODER
     network = tiny_images.network(seed=seed)
-    graph = export.export_image(network, encoder.dummy(2), source, opset=20, external_data=False)
+    graph = export.export(network, encoder.dummy(2), source, opset=20, external_data=False)
     rows = lambda: (encoder.encode([each]) for each in tiny_images.pictures(12, seed=3))  # noqa: E731
     return _write(
         folder, graph, source, schemes, checkpoint,

@@ -21,7 +21,7 @@ def made(tmp_path_factory):
     """A tiny network with its graph."""
     model, path = tiny_images.network(), tmp_path_factory.mktemp("graph") / "model.onnx"
     sample = tiny_images.ENCODER.dummy(2)
-    graph = export.export_image(model, sample, path, opset=20, external_data=False)
+    graph = export.export(model, sample, path, opset=20, external_data=False)
     return SimpleNamespace(model=model, path=path, graph=graph, sample=sample, stored=onnx.load(path))
 
 
@@ -116,14 +116,14 @@ class Broken(nn.Module):
 @pytest.mark.parametrize("model", [Counting(), Broken()])
 def test_a_model_that_cannot_be_translated_is_one_line(model, made, tmp_path):
     with pytest.raises(ExportError) as caught:
-        export.export_image(model, made.sample, tmp_path / "m.onnx", opset=20, external_data=False)
+        export.export(model, made.sample, tmp_path / "m.onnx", opset=20, external_data=False)
     assert str(caught.value).startswith(f"export: {type(model).__name__} ")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "m.onnx").exists()
 
 
 def test_another_opset_and_weights_in_a_file_of_their_own(made, tmp_path):
-    graph = export.export_image(made.model, made.sample, tmp_path / "m.onnx", opset=18, external_data=True)
+    graph = export.export(made.model, made.sample, tmp_path / "m.onnx", opset=18, external_data=True)
     assert graph.opset == 18
     assert (tmp_path / "m.onnx.data").exists()
     feeds = tiny_images.ENCODER.dummy(3, seed=9)
@@ -145,7 +145,7 @@ class Attention(nn.Module):
 
 def test_additions_before_norms_are_sums_for_images_too(made, tmp_path):
     torch.manual_seed(0)
-    export.export_image(Attention().eval(), made.sample, tmp_path / "m.onnx", opset=20, external_data=False)
+    export.export(Attention().eval(), made.sample, tmp_path / "m.onnx", opset=20, external_data=False)
     nodes = onnx.load(tmp_path / "m.onnx").graph.node
     makers = {name: node.op_type for node in nodes for name in node.output}
     assert [makers[node.input[0]] for node in nodes if node.op_type == "LayerNormalization"] == ["Sum"]

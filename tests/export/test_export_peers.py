@@ -29,7 +29,7 @@ def graph(request, exported, tmp_path):
         return path, exported("bert").encoder.encode(families.TEXTS)
     if request.param == "image":
         sample = tiny_images.ENCODER.dummy(2)
-        export.export_image(tiny_images.network(), sample, path, opset=20, external_data=False)
+        export.export(tiny_images.network(), sample, path, opset=20, external_data=False)
         return path, sample
     shutil.copyfile(decoder_graph.decoder(request.param).path, path)
     specs = tensor_specs(open_session(path, threads=1).get_inputs())

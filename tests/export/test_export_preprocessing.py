@@ -18,7 +18,7 @@ DECISIONS = tasks.load("image_classification").decisions
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
     path = tmp_path_factory.mktemp("plain") / "model.onnx"
-    export.export_image(tiny_images.network(), tiny_images.ENCODER.dummy(2), path, opset=20, external_data=False)
+    export.export(tiny_images.network(), tiny_images.ENCODER.dummy(2), path, opset=20, external_data=False)
     return path
 
 

@@ -152,7 +152,7 @@ def test_the_pooling_of_the_old_layout_is_found_from_the_folder_inside(pretraine
 def test_a_saved_classifier_comes_back_with_the_same_logits(family, pretrained, tmp_path):
     built, backbone = families.classifier(pretrained(family), head_hidden_size=8, dropout_prob=0.3)
     encoder = families.encoder(built, backbone, tmp_path / "tokenizer")
-    model.save(built, tmp_path / "checkpoint", backbone)
+    built.save(tmp_path / "checkpoint", backbone)
     again = model.load(tmp_path / "checkpoint")
     with torch.inference_mode():
         feeds = tensors(encoder, families.TEXTS)
@@ -164,7 +164,7 @@ def test_a_saved_classifier_comes_back_with_the_same_logits(family, pretrained, 
 
 def test_checkpoint_speaks_the_words_of_the_ecosystem(pretrained, tmp_path):
     built, backbone = families.classifier(pretrained("bert"), pooling="mean")
-    model.save(built, tmp_path, backbone)
+    built.save(tmp_path, backbone)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["id2label"] == {"0": "bad", "1": "good"}
     assert config["label2id"] == {"bad": 0, "good": 1}
@@ -180,7 +180,7 @@ def test_checkpoint_speaks_the_words_of_the_ecosystem(pretrained, tmp_path):
 def test_an_unused_pooler_is_not_kept(pretrained, tmp_path):
     built, backbone = families.classifier(pretrained("bert"), pooling="mean")
     assert not any("pooler" in name for name in built.state_dict())
-    model.save(built, tmp_path, backbone)
+    built.save(tmp_path, backbone)
     assert not any("pooler" in name for name in model.load(tmp_path).state_dict())
 
 
@@ -287,7 +287,7 @@ def test_a_half_precision_checkpoint_is_loaded_in_float32(tmp_path):
     families.module("bert").half().save_pretrained(tmp_path / "half")
     families.tokenizer("bert").save_pretrained(tmp_path / "half")
     built, backbone = families.classifier(tmp_path / "half")
-    model.save(built, tmp_path / "checkpoint", backbone)
+    built.save(tmp_path / "checkpoint", backbone)
     for each in (built, model.load(tmp_path / "checkpoint")):
         assert {p.dtype for p in each.parameters()} == {torch.float32}
 
@@ -302,7 +302,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused(pretrained, tmp_path):
 @pytest.mark.parametrize("damage", ["missing", "cut", "other"])
 def test_weights_that_do_not_fit_are_refused(damage, pretrained, tmp_path):
     built, backbone = families.classifier(pretrained("bert"))
-    model.save(built, tmp_path, backbone)
+    built.save(tmp_path, backbone)
     weights = tmp_path / "model.safetensors"
     if damage == "missing":
         weights.unlink()

@@ -62,7 +62,7 @@ def test_a_dropout_before_the_old_last_layer_goes_with_it():
 def test_a_saved_classifier_comes_back_with_the_same_logits(reference, hidden, tmp_path):
     size = 96 if "inception" in reference else 64
     built, backbone = families.image_classifier(reference, size=size, head_hidden_size=hidden, dropout_prob=0.3)
-    model.save(built, tmp_path, backbone)
+    built.save(tmp_path, backbone)
     again = model.load(tmp_path)
     with torch.no_grad():
         pixels = built.example(2)["pixel_values"]
@@ -77,7 +77,7 @@ def test_a_saved_classifier_comes_back_with_the_same_logits(reference, hidden, t
 
 def test_torchvision_loads_a_checkpoint_by_itself(tmp_path):
     built, backbone = families.image_classifier("torchvision:resnet18", labels=("a", "b", "c"))
-    model.save(built, tmp_path, backbone)
+    built.save(tmp_path, backbone)
     plain = models.resnet18(num_classes=3).eval()
     plain.load_state_dict(load_file(tmp_path / "model.safetensors"))
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_torchvision_loads_a_checkpoint_by_itself(tmp_path):
 def test_transformers_loads_a_checkpoint_by_itself(family, tmp_path):
     folder = str(families.save_image_model(family, tmp_path / "own"))
     built, backbone = families.image_classifier(folder, size=None, labels=("a", "b", "c"))
-    model.save(built, tmp_path / "checkpoint", backbone)
+    built.save(tmp_path / "checkpoint", backbone)
     plain = AutoModelForImageClassification.from_pretrained(tmp_path / "checkpoint").eval()
     with torch.no_grad():
         pixels = built.example(2)["pixel_values"]
@@ -101,7 +101,7 @@ def test_transformers_loads_a_checkpoint_by_itself(family, tmp_path):
 
 def test_an_earlier_checkpoint_is_a_backbone_for_other_labels(tmp_path):
     first, backbone = families.image_classifier("torchvision:squeezenet1_1", labels=("a", "b", "c"), size=48)
-    model.save(first, tmp_path, backbone)
+    first.save(tmp_path, backbone)
     again = model.load_backbone(str(tmp_path), kind="image")
     second = model.build(
         again, task="image_multilabel", problem_type="multi_label_classification", labels=tuple("vwxyz"),
@@ -119,7 +119,7 @@ def test_an_earlier_checkpoint_is_a_backbone_for_other_labels(tmp_path):
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
     built, backbone = families.image_classifier("torchvision:squeezenet1_1")
-    model.save(built, tmp_path, backbone)
+    built.save(tmp_path, backbone)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:2000])
     with pytest.raises(ModelError, match=r"does not fit config\.json: .*run the train stage again") as caught:
@@ -165,7 +165,7 @@ def test_a_second_classifier_speaks_in_training_alone(tmp_path):
     assert set(built.train()(**sample)) == {"logits"}
     model.freeze(built.backbone, "probe")
     assert set(built.train()(**sample)) == {"logits"}
-    model.save(built, tmp_path, backbone)
+    built.save(tmp_path, backbone)
     assert not any(name.startswith("AuxLogits") for name in load_file(tmp_path / "model.safetensors"))
 
 
@@ -192,7 +192,7 @@ def test_a_regression_answers_in_the_unit_of_its_target(tmp_path):
         last = built.classifier[0]
         standard = last(built.features(**sample))
         torch.testing.assert_close(built(**sample)["logits"], standard * 12 + 40)
-        model.save(built, tmp_path, backbone)
+        built.save(tmp_path, backbone)
         torch.testing.assert_close(model.load(tmp_path)(**sample)["logits"], built(**sample)["logits"])
     assert isinstance(built.classifier[-1], Rescale)
     assert load_file(tmp_path / "model.safetensors")["classifier.1.weight"].shape == (1, 512)
@@ -205,7 +205,7 @@ def test_a_regression_of_texts_answers_in_the_unit_of_its_target(pretrained, tmp
         dropout_prob=0.0, head_hidden_size=8, target_scale=(3.0, 0.5),
     )  # fmt: skip
     ids = {"input_ids": torch.ones(2, 4, dtype=torch.int64), "attention_mask": torch.ones(2, 4, dtype=torch.int64)}
-    model.save(built, tmp_path, backbone)
+    built.save(tmp_path, backbone)
     again = model.load(tmp_path)
     with torch.no_grad():
         torch.testing.assert_close(built(**ids)["logits"], built.classifier[:-1](built.features(**ids)) * 0.5 + 3)

@@ -28,11 +28,16 @@ def climb(pretrained, tmp_path):
             if fit:
                 fitted.append(
                     train.fit(
-                        phase.module, phase.train, phase.validation, phase=phase.name, note=phase.note,
-                        objective=train.supervised(plugins.load(losses.__name__, TASK.LOSS).loss),
-                        score=TASK.score, metric=TASK.METRIC, lower_is_better=False,
-                        groups=phase.groups, epochs=phase.epochs, settings=settings, random_seed=0,
-                        folder=tmp_path / name / phase.name, progress=silent, base_rate=phase.base_rate,
+                        phase.module,
+                        train.Sets(phase.train, phase.validation),
+                        train.supervised(plugins.load(losses.__name__, TASK.LOSS).loss),
+                        train.Scoring(TASK.score, TASK.METRIC, lower_is_better=False),
+                        train.Plan(
+                            phase.name, phase.note, tmp_path / name / phase.name, phase.groups, phase.epochs, 0,
+                            phase.base_rate,
+                        ),
+                        settings,
+                        progress=silent,
                     )
                 )  # fmt: skip
         return built, phases, fitted

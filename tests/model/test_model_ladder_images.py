@@ -65,18 +65,25 @@ def climb(tmp_path):
             if fit:
                 fitted.append(
                     train.fit(
-                        phase.module, phase.train, phase.validation, phase=phase.name, note=phase.note,
-                        objective=train.supervised(
+                        phase.module,
+                        train.Sets(
+                            phase.train, phase.validation, phase.decodes,
+                            train.Mix(changes, 2) if changes.mixes_images else None,
+                        ),
+                        train.supervised(
                             plugins.load(losses.__name__, loss or chosen.LOSS).loss,
                             label_weights=train.label_weights(
-                                None, rows[0].targets, ("a", "b"), chosen.PROBLEM_TYPE
+                                None, rows[0].targets, ("a", "b"), chosen.target_scale(rows[0].targets)
                             ),
                             mixed=changes.mixes_images,
                         ),
-                        score=chosen.score, metric=chosen.METRIC, lower_is_better=False,
-                        groups=phase.groups, epochs=phase.epochs, settings=settings, random_seed=0,
-                        folder=tmp_path / name / phase.name, progress=progress, base_rate=phase.base_rate,
-                        decodes=phase.decodes, mix=train.Mix(changes, 2) if changes.mixes_images else None,
+                        train.Scoring(chosen.score, chosen.METRIC, lower_is_better=False),
+                        train.Plan(
+                            phase.name, phase.note, tmp_path / name / phase.name, phase.groups, phase.epochs, 0,
+                            phase.base_rate,
+                        ),
+                        settings,
+                        progress=progress,
                     )
                 )  # fmt: skip
         return built, phases, fitted

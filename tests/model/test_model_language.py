@@ -58,7 +58,7 @@ def test_a_checkpoint_is_loaded_and_saved_without_a_change(kind, folders, tmp_pa
     loaded = load_language(str(folders[kind]))
     assert not loaded.module.training
     torch.testing.assert_close(logits(loaded.module), logits(MODELS[kind]()), rtol=0, atol=0)
-    save_language(loaded, tmp_path / "again")
+    save_language(loaded.module, tmp_path / "again", loaded.tokenizer)
     again = load_language(str(tmp_path / "again"))
     torch.testing.assert_close(logits(again.module), logits(loaded.module), rtol=0, atol=0)
     plain = AutoModelForCausalLM.from_pretrained(tmp_path / "again")
@@ -106,7 +106,7 @@ def test_rotary_positions_survive_with_another_base(tmp_path):
 def test_a_chat_template_stays_inside_the_tokenizers_config(folders, tmp_path):
     language = load_language(str(folders["gpt2"]))
     language.tokenizer.chat_template = "{{ messages[0].content }}"
-    save_language(language, tmp_path)
+    save_language(language.module, tmp_path, language.tokenizer)
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["chat_template"]
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert again.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False) == "hi"
@@ -183,7 +183,7 @@ def test_a_gguf_file_gives_the_same_logits_and_tokens(tmp_path):
     assert loaded.tokenizer(text).input_ids == tiny_tokenizer()(text).input_ids
     assert loaded.tokenizer.eos_token_id == loaded.module.generation_config.eos_token_id == 0
     assert context_length(loaded.config) == CONTEXT
-    save_language(loaded, tmp_path / "checkpoint")
+    save_language(loaded.module, tmp_path / "checkpoint", loaded.tokenizer)
     again = load_language(str(tmp_path / "checkpoint"))
     torch.testing.assert_close(logits(again.module), logits(loaded.module), rtol=0, atol=0)
     assert "quantization_config" not in json.loads((tmp_path / "checkpoint" / "config.json").read_text())

@@ -215,7 +215,7 @@ def test_a_checkpoint_is_compared_with_what_it_was_saved_from(reference, folder_
         sample = families.encoder(built, backbone, tmp_path / "inputs").encode(list(families.TEXTS))
     folder = tmp_path / "checkpoint"
     built.train()
-    model.save(built, folder, backbone)
+    built.save(folder, backbone)
     model.check_saved(built, folder, sample)
     assert built.training
     first = next(n for n, p in built.named_parameters() if n.startswith("classifier") and n.endswith("bias"))
@@ -232,7 +232,7 @@ def test_a_checkpoint_is_compared_with_what_it_was_saved_from(reference, folder_
 
 def test_a_language_models_checkpoint_is_compared_too(pretrained, tmp_path):
     language = model.load_language(str(pretrained("gpt2")))
-    model.save_language(language, tmp_path / "checkpoint")
+    model.save_language(language.module, tmp_path / "checkpoint", language.tokenizer)
     blocks = np.arange(16, dtype=np.int32).reshape(2, 8)
     model.check_saved_language(language.module, tmp_path / "checkpoint", blocks)
     with torch.no_grad():

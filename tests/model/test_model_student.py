@@ -129,7 +129,7 @@ def test_a_student_computes_what_its_blocks_do(family, teachers):
 def test_a_saved_student_comes_back_with_the_same_logits(family, teachers, tmp_path):
     teacher, backbone, feeds = teachers(family)
     for made in (student.from_layers(teacher, [2]), student.of_shape(teacher, Shape(hidden_size=16, n_layers=2), 0)):
-        model.save(made, tmp_path, backbone)
+        made.save(tmp_path, backbone)
         again = model.load(tmp_path)
         assert len(again.blocks()) == len(made.blocks()) < 3
         assert list(again.config.id2label.values()) == list(families.LABELS)
@@ -368,7 +368,7 @@ def test_candidates_of_texts_may_be_backbones(pretrained, teachers):
 
 def test_a_size_is_that_of_the_stored_weights(teachers, tmp_path):
     teacher, backbone, _ = teachers("bert")
-    model.save(teacher, tmp_path, backbone)
+    teacher.save(tmp_path, backbone)
     found = student.describe(teacher)
     stored = (tmp_path / "model.safetensors").stat().st_size
     assert found.size_bytes == 4 * found.parameters

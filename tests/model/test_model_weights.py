@@ -205,7 +205,7 @@ def test_an_image_processor_that_is_not_known_is_refused(tmp_path):
 
 def test_a_damaged_checkpoint_is_no_backbone(tmp_path):
     built, backbone = families.image_classifier(NAME, size=48)
-    model.save(built, tmp_path, backbone)
+    built.save(tmp_path, backbone)
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:3000])
     with pytest.raises(ModelError, match=r"model\.safetensors is cut short in its header \(3,000 bytes\)"):

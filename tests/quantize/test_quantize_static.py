@@ -29,7 +29,7 @@ def graph(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fp32")
     (folder / "scratch").mkdir()
     path = folder / "model.onnx"
-    made = export.export_image(tiny_images.network(), ENCODER.dummy(2), path, opset=20, external_data=False)
+    made = export.export(tiny_images.network(), ENCODER.dummy(2), path, opset=20, external_data=False)
     return SimpleNamespace(path=path, made=made, scratch=folder / "scratch")
 
 

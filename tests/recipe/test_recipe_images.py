@@ -34,7 +34,6 @@ def test_defaults_are_those_of_images(load) -> None:
     recipe = load()
     assert recipe.schemes == ["int8_static"]
     assert recipe.bench_lengths == [None]
-    assert recipe.input_kind == "image"
     assert not recipe.finetune.augmentation.changes_images
 
 

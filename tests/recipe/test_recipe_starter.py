@@ -23,7 +23,7 @@ def load(tmp_path: Path, text: str):
 @pytest.mark.parametrize("task", plugins.names("tledge.tasks"))
 def test_it_loads_with_what_was_found(tmp_path: Path, task: str) -> None:
     recipe = load(tmp_path, starter(task, FACTS, name="mine", data_path_text="my rows.csv"))
-    kind = "language" if recipe.is_language_model else tasks.load(task).INPUT
+    kind = tasks.load(task).STARTER
     assert (recipe.name, recipe.task, recipe.model.backbone) == ("mine", task, BACKBONES[kind])
     assert recipe.distill is None
     assert recipe.data.train == str(tmp_path / "my rows.csv")

@@ -83,30 +83,27 @@ def fit(tmp_path):
         parameters = [p for p in net.parameters() if p.requires_grad]
         return train.fit(
             net,
-            *(rows or (Points(n_train, 1, multilabel), Points(32, 2, multilabel))),
-            phase="full",
-            note="a note",
-            objective=objective
+            train.Sets(*(rows or (Points(n_train, 1, multilabel), Points(32, 2, multilabel))), decodes, mix),
+            objective
             or train.supervised(
                 loss or plugins.load(losses.__name__, task.LOSS).loss,
                 label_weights=weights,
                 label_smoothing=settings.label_smoothing,
                 mixed=mix is not None,
             ),
-            score=score or task.score,
-            metric=metric or task.METRIC,
-            groups=groups or [{"params": parameters, "lr": lr, "weight_decay": 0.01}],
-            epochs=epochs,
-            settings=settings,
-            random_seed=seed,
-            folder=tmp_path / folder,
+            train.Scoring(score or task.score, metric or task.METRIC, lower_is_better, output),
+            train.Plan(
+                "full",
+                "a note",
+                tmp_path / folder,
+                groups or [{"params": parameters, "lr": lr, "weight_decay": 0.01}],
+                epochs,
+                seed,
+                base_rate,
+            ),
+            settings,
             progress=progress,
             section=section,
-            lower_is_better=lower_is_better,
-            output=output,
-            base_rate=base_rate,
-            decodes=decodes,
-            mix=mix,
         )
 
     return run
@@ -124,26 +121,28 @@ def distill(tmp_path):
         task = task or tasks.load("text_classification")
         language = task.PROBLEM_TYPE == "causal_lm"
         optimizer = {} if optimizer is None else {"optimizer": optimizer}
+        if language:
+            lesson, output = train.OfTokens(task.PROBLEM_TYPE), "token_losses"
+        else:
+            loss = plugins.load(losses.__name__, task.LOSS).loss
+            lesson, output = train.OfRows(task.PROBLEM_TYPE, loss, label_weights), "logits"
         return train.distill(
             student,
             teacher,
-            *rows,
+            train.Sets(*rows, mix=mix),
+            lesson,
+            train.Scoring(score or task.score, task.METRIC, language, output),
+            train.Plan(
+                "distill",
+                "",
+                tmp_path / folder,
+                [{"params": list(student.parameters()), "lr": lr, "weight_decay": 0.01}],
+                epochs,
+                seed,
+            ),
+            Distill(**({"batch_size": 8, "report_to": []} | optimizer | settings)),
             pairing=pairing,
-            settings=Distill(**({"batch_size": 8, "report_to": []} | optimizer | settings)),
-            problem_type=task.PROBLEM_TYPE,
-            hard_loss=None if language else plugins.load(losses.__name__, task.LOSS).loss,
-            score=score or task.score,
-            metric=task.METRIC,
-            lower_is_better=language,
-            label_weights=label_weights,
-            groups=[{"params": list(student.parameters()), "lr": lr, "weight_decay": 0.01}],
-            epochs=epochs,
-            random_seed=seed,
-            folder=tmp_path / folder,
             progress=progress,
-            phase="distill",
-            note="",
-            mix=mix,
         )
 
     return run

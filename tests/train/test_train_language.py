@@ -109,22 +109,12 @@ def fit(tmp_path):
     def run(phase, *, progress=silent, metric="loss", settings=None):
         return train.fit(
             train.NextToken(phase.module, on_training=phase.on_training),
-            train.TokenBlocks(blocks[:24]),
-            train.TokenBlocks(blocks[24:]),
-            phase="full",
-            note=phase.note,
-            objective=train.language_lesson,
-            score=causal_lm.score,
-            metric=metric,
-            lower_is_better=True,
-            output="token_losses",
-            groups=phase.groups,
-            epochs=phase.epochs,
-            settings=settings or Finetune(strategy="full", batch_size=4, report_to=[]),
-            random_seed=0,
-            folder=tmp_path / "run",
+            train.Sets(train.TokenBlocks(blocks[:24]), train.TokenBlocks(blocks[24:])),
+            train.language_lesson,
+            train.Scoring(causal_lm.score, metric, lower_is_better=True, output="token_losses"),
+            train.Plan("full", phase.note, tmp_path / "run", phase.groups, phase.epochs, 0, phase.base_rate),
+            settings or Finetune(strategy="full", batch_size=4, report_to=[]),
             progress=progress,
-            base_rate=phase.base_rate,
         )
 
     return run

@@ -314,19 +314,19 @@ def _from_file(tensors: Mapping[str, Array], golden: Golden, path: Path) -> Vect
     outputs: dict[str, dict[str, dict[str, Array]]] = {case: {} for case in inputs}
     for key, tensor in tensors.items():
         case, _, rest = key.partition(".")
-        kind, _, name = rest.partition(".")
+        part, _, name = rest.partition(".")
         if (
             case not in inputs
-            or kind not in {"input", "output", "image"}
+            or part not in {"input", "output", "image"}
             or not name.isprintable()
             or len(name) > _LONGEST
         ):
             raise BundleError(
                 f"{path} is damaged: it holds {key!r:.80}, which belongs to none of the bundle's examples"
             )
-        if kind == "image":
+        if part == "image":
             pictures[case] = tensor
-        elif kind == "input":
+        elif part == "input":
             inputs[case][name] = tensor
         else:
             source, _, output = name.partition(".")

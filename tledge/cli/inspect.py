@@ -105,7 +105,7 @@ def command(
         raise RecipeError(f"--match: expected names or order, got {match!r}")
     chosen = strategy or ("partial" if unfreeze or freeze else None)
     numbers = _number(unfreeze, "--unfreeze"), _number(freeze, "--freeze")
-    if chosen != "probe" and weights is None and _is_language_model(what):
+    if chosen != "probe" and weights is None and _has_language_head(what):
         _language(what, chosen or "full", *numbers, tokenizer, as_json)
         return
     _backbone(what, chosen or "probe", *numbers, weights, match, as_json)
@@ -168,11 +168,11 @@ def _backbone(
     typer.echo(f"{plan.trainable:,} of {plan.total:,} backbone parameters train, and the head")
 
 
-def _is_language_model(reference: str) -> bool:
+def _has_language_head(reference: str) -> bool:
     from tledge import model
 
     with noise.to(io.StringIO()):
-        return model.student.is_language_model(reference)
+        return model.student.has_language_head(reference)
 
 
 def _language(

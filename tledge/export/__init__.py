@@ -2,12 +2,11 @@
 
 from tledge.export.decoder import export_decoder
 from tledge.export.decoder_parity import check_decoder, last_logits
-from tledge.export.image import export_image
 from tledge.export.library_pixels import LibraryPixels, compare_pixels
 from tledge.export.parity import cases, check, require
 from tledge.export.preprocessing import add_preprocessing, check_preprocessing
 from tledge.export.reference import torch_generate, torch_logits, torch_run
-from tledge.export.text import export
+from tledge.export.write import export
 
 __all__ = [
     "LibraryPixels",
@@ -19,7 +18,6 @@ __all__ = [
     "compare_pixels",
     "export",
     "export_decoder",
-    "export_image",
     "last_logits",
     "require",
     "torch_generate",

@@ -18,7 +18,7 @@ from tledge.artifacts import Graph
 from tledge.export.graph import finish, not_translated
 
 
-def export(
+def export_text(
     model: PreTrainedModel,
     sample: Mapping[str, npt.NDArray[Any]],
     path: Path,

@@ -19,12 +19,14 @@ class Input(Protocol):
     """What turns raw values into input tensors.
 
     `max_length` is the length at which values are cut, `None` where they have no length; `batches` says whether any
-    values may be encoded together; `examples` are a few raw values that are nobody's data, the same for ever.
-    `expected` says what a cell of a table must hold, and `of_cells` makes a value of those of a row; relative paths
-    start from `folder`. `is_one` tells one value from several of them, and `unknown_share` how many of the values'
-    tokens the vocabulary does not know, `None` where there is none.
+    values may be encoded together, and `decodes` whether they are read from image files. `examples` are a few raw
+    values that are nobody's data, the same for ever, and `for_export` two rows of tensors for an exporter to trace
+    with. `expected` says what a cell of a table must hold, and `of_cells` makes a value of those of a row; relative
+    paths start from `folder`. `is_one` tells one value from several of them, and `unknown_share` how many of the
+    values' tokens the vocabulary does not know, `None` where there is none.
     """
 
+    decodes: bool
     expected: str
 
     @property
@@ -39,6 +41,7 @@ class Input(Protocol):
     def encode(self, values: Sequence[Any]) -> dict[str, npt.NDArray[Any]]: ...
     def check(self, value: object) -> None: ...
     def dummy(self, batch: int, sequence: int | None = None, seed: int = 0) -> dict[str, npt.NDArray[Any]]: ...
+    def for_export(self) -> dict[str, npt.NDArray[Any]]: ...
     def examples(self) -> Sequence[Any]: ...
     def of_cells(self, cells: Sequence[str], folder: Path) -> Any: ...
     def is_one(self, values: object) -> bool: ...

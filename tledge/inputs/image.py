@@ -52,6 +52,7 @@ class ImageInput:
     Nothing changes after loading: one object serves many threads.
     """
 
+    decodes = True
     expected = "a path"
     max_length: None = None
     input_names = ("pixel_values",)
@@ -163,6 +164,10 @@ class ImageInput:
         height, width = self.size if self.batches else (self.size[0] * 3 // 2, self.size[1] * 3 // 2)
         rng = np.random.default_rng(seed)
         return self.normalise([_picture(rng, height, width) for _ in range(batch)])
+
+    def for_export(self) -> dict[str, npt.NDArray[Any]]:
+        """Two made-up images, for an exporter to trace with."""
+        return self.dummy(2)
 
     def examples(self) -> list[Pixels]:
         """Two small pictures for golden vectors, `(height, width, 3) uint8`: one wide, one tall, always the same."""

@@ -70,6 +70,7 @@ class TextInput:
     """
 
     batches = True
+    decodes = False
     expected = "a text"
     is_pair = False
 
@@ -243,6 +244,12 @@ class TextInput:
             "token_type_ids": np.zeros((batch, sequence), dtype=np.int64),
         }
         return {name: tensors[name] for name in self.input_names}
+
+    def for_export(self) -> dict[str, Ids]:
+        """Two rows of 8 made-up tokens, the first one padded, for an exporter to trace with."""
+        sample = self.dummy(2, 8)
+        sample["attention_mask"][0, -3:] = 0
+        return sample
 
     def examples(self) -> list[str]:
         """The sentences of golden vectors."""

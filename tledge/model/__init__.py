@@ -6,7 +6,7 @@ from tledge.model.backbones import load as load_backbone
 from tledge.model.backbones.transformers import weights_digest
 from tledge.model.backbones.vocabulary import vocabulary_size
 from tledge.model.blocks import Block, block_list, levels
-from tledge.model.checkpoint import build, load, save, save_beside, save_inputs, whole
+from tledge.model.checkpoint import build, load, save_beside, whole
 from tledge.model.classifier import TextClassifier
 from tledge.model.freeze import Freeze, Part, describe, freeze
 from tledge.model.image_classifier import ImageClassifier
@@ -58,9 +58,7 @@ __all__ = [
     "merged",
     "of_shape",
     "phases",
-    "save",
     "save_beside",
-    "save_inputs",
     "save_language",
     "settle",
     "student",

@@ -16,18 +16,18 @@ from torch import Tensor, nn
 
 from tledge.errors import ModelError
 from tledge.model.blocks import block_list, tensors
-from tledge.model.classifier import TextClassifier
-from tledge.model.image_classifier import ImageClassifier
 from tledge.model.last_layer import replace
+from tledge.model.protocol import Classifier
 
-Classifier = TextClassifier | ImageClassifier
+ROWS = 3
+"""Of made-up inputs, on which a boundary is tried."""
 
 
 class _Reached(Exception):  # noqa: N818 - a signal, not an error
     """The activations at the boundary are known; the rest of the pass is not needed."""
 
 
-class _StandIn(nn.Module):
+class StandIn(nn.Module):
     """Takes a frozen module's place and gives what `answer` makes of its first argument and the activations."""
 
     def __init__(self, replaced: nn.Module, answer: Callable[[Any, Tensor], Any]) -> None:
@@ -56,24 +56,22 @@ class AboveBoundary(nn.Module):
 
     def __init__(self, model: Classifier, boundary: int) -> None:
         super().__init__()
-        self.model = model
-        images = isinstance(model, ImageClassifier)
-        stand_ins = _for_images(model, boundary) if isinstance(model, ImageClassifier) else _for_texts(model, boundary)
+        self.model: Any = model
+        stand_ins = model.stand_ins(boundary)
         # Kept in tuples, so that they are not registered a second time and stored twice.
         self._places = tuple((name, stand_in.__dict__["_replaced"]) for name, stand_in in stand_ins)
         self._stand_ins = tuple(stand_in for _, stand_in in stand_ins)
-        self._size = model.size if images else None
         for name, stand_in in stand_ins:
             replace(model.backbone, name, stand_in)
 
     def forward(self, activations: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """Logits from cached activations."""
-        if self._size is not None:
-            inputs["pixel_values"] = activations.new_zeros(1).expand(len(activations), 3, *self._size)
+        inputs |= self.model.above(activations)
         for stand_in in self._stand_ins:
             stand_in.activations = activations
         try:
-            return self.model(**inputs)
+            result: dict[str, Tensor] = self.model(**inputs)
+            return result
         finally:
             for stand_in in self._stand_ins:
                 stand_in.activations = torch.empty(0)
@@ -97,7 +95,7 @@ def trains_below(model: Classifier, boundary: int) -> bool:
     MPNet's position bias is such a thing: it is kept behind the blocks, and all of them use it.
     """
     with torch.enable_grad():
-        return activations(model, boundary, _example(model)).requires_grad
+        return activations(model, boundary, model.example(ROWS)).requires_grad
 
 
 def cuttable(model: Classifier, boundary: int) -> bool:
@@ -106,7 +104,7 @@ def cuttable(model: Classifier, boundary: int) -> bool:
     It is tried on noise, in eval mode. It does not where something passes by the boundary, such as a skip connection
     that begins below and ends above it.
     """
-    inputs = _example(model)
+    inputs = model.example(ROWS)
     was_training = model.training
     model.eval()
     try:
@@ -115,7 +113,7 @@ def cuttable(model: Classifier, boundary: int) -> bool:
             between = activations(model, boundary, inputs)
             above = AboveBoundary(model, boundary)
             try:
-                got = above(between, **({} if isinstance(model, ImageClassifier) else inputs))["logits"]
+                got = above(between, **(inputs | model.above(between)))["logits"]
             finally:
                 above.restore()
             wanted = model.head(expected)
@@ -127,18 +125,20 @@ def cuttable(model: Classifier, boundary: int) -> bool:
     return bool(got.shape == wanted.shape and (got - wanted).abs().max() <= 1e-3 * spread and spread > 0)
 
 
-def _for_texts(model: TextClassifier, boundary: int) -> list[tuple[str, _StandIn]]:
+def in_a_list(model: Classifier, boundary: int) -> list[tuple[str, StandIn]]:
+    """Stand-ins of blocks that follow one another in a list, as those of transformers of texts do."""
     list_name, layers = block_list(model.backbone)
     returns_tuple = _returns_tuple(model, layers[boundary - 1])
     pass_on = lambda hidden, _: (hidden,) if returns_tuple else hidden  # noqa: E731
     give = lambda _, activations: (activations,) if returns_tuple else activations  # noqa: E731
     return [
-        (f"{list_name}.{i}", _StandIn(layer, give if i == boundary - 1 else pass_on))
+        (f"{list_name}.{i}", StandIn(layer, give if i == boundary - 1 else pass_on))
         for i, layer in enumerate(layers[:boundary])
     ]
 
 
-def _for_images(model: ImageClassifier, boundary: int) -> list[tuple[str, _StandIn]]:
+def anywhere(model: Classifier, boundary: int) -> list[tuple[str, StandIn]]:
+    """Stand-ins of blocks that may stand anywhere, for inputs of one size."""
     names = {module: name for name, module in model.backbone.named_modules()}
     frozen = [module for block in model.blocks()[:boundary] for module in block.modules]
     gave: dict[nn.Module, Any] = {}
@@ -154,7 +154,7 @@ def _for_images(model: ImageClassifier, boundary: int) -> list[tuple[str, _Stand
         for handle in handles:
             handle.remove()
     return [
-        (names[module], _StandIn(module, _answer(gave[module], last=module is frozen[-1])))
+        (names[module], StandIn(module, _answer(gave[module], last=module is frozen[-1])))
         for module in dict.fromkeys(frozen)
     ]
 
@@ -187,20 +187,12 @@ def _stop_after(block: nn.Module) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _example(model: Classifier) -> dict[str, Tensor]:
-    """Inputs of three rows, the same each time."""
-    if isinstance(model, ImageClassifier):
-        return model.example(3)
-    ones = torch.ones((2, 4), dtype=torch.int64, device=next(model.parameters()).device)
-    return {"input_ids": ones, "attention_mask": ones}
-
-
-def _returns_tuple(model: TextClassifier, block: nn.Module) -> bool:
+def _returns_tuple(model: Classifier, block: nn.Module) -> bool:
     seen: list[bool] = []
     handle = block.register_forward_hook(lambda _m, _i, output: seen.append(isinstance(output, tuple)))
     try:
         with torch.no_grad():
-            model.features(**_example(model))
+            model.features(**model.example(1))
     finally:
         handle.remove()
     return seen[0]

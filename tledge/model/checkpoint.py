@@ -10,13 +10,11 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from tledge.errors import ModelError
-from tledge.inputs import image as image_inputs
 from tledge.model import classifier as texts
 from tledge.model import image_classifier as images
 from tledge.model.backbones.image import ImageBackbone
 from tledge.model.backbones.transformers import Backbone, place_of
 from tledge.model.classifier import TextClassifier
-from tledge.model.image_classifier import ImageClassifier
 
 
 def build(
@@ -26,8 +24,8 @@ def build(
     pooling: str = "mean",
     max_length: int = 128,
     **settings: Any,
-) -> TextClassifier | ImageClassifier:
-    """A classifier with a fresh head, in eval mode; the backbone's module becomes a part of it.
+) -> Any:
+    """A model with a fresh head, in eval mode, as `protocol.Classifier` says; the backbone becomes a part of it.
 
     Args:
         backbone: of texts or images.
@@ -40,19 +38,8 @@ def build(
     Raises:
         ModelError: the pooling does not fit the backbone, or `max_length` is more than it can read.
     """
-    if isinstance(backbone, ImageBackbone):
-        return images.build_image(backbone, **settings)
-    return texts.build_text(backbone, optimum_task=optimum_task, pooling=pooling, max_length=max_length, **settings)
-
-
-def save(classifier: TextClassifier | ImageClassifier, folder: Path, backbone: Backbone | ImageBackbone) -> None:
-    """Write a checkpoint: config.json, model.safetensors, and the files of `save_inputs`."""
-    if isinstance(classifier, ImageClassifier):
-        assert isinstance(backbone, ImageBackbone)
-        images.save_image(classifier, folder, backbone)
-    else:
-        assert isinstance(backbone, Backbone)
-        texts.save_text(classifier, folder, backbone.tokenizer)
+    of_texts = {"optimum_task": optimum_task, "pooling": pooling, "max_length": max_length}
+    return backbone.with_head(of_texts=of_texts, **settings)
 
 
 def save_beside(classifier: TextClassifier, folder: Path, checkpoint: Path) -> None:
@@ -93,17 +80,7 @@ def whole(reference: str, *, task: str, labels: Sequence[str]) -> Path:
     return folder
 
 
-def save_inputs(classifier: TextClassifier | ImageClassifier, backbone: Backbone | ImageBackbone, folder: Path) -> None:
-    """Write what `inputs.load` reads: the tokenizer's files, or preprocessor_config.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(backbone, ImageBackbone):
-        image_inputs.write_config(folder, backbone.preprocessing)
-    else:
-        assert isinstance(classifier, TextClassifier)
-        texts.save_tokenizer(classifier, backbone.tokenizer, folder)
-
-
-def load(folder: Path) -> TextClassifier | ImageClassifier:
+def load(folder: Path) -> Any:
     """The classifier of a checkpoint folder, in eval mode.
 
     Raises:

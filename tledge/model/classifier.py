@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from optimum.exporters.tasks import TasksManager
@@ -19,6 +19,11 @@ from tledge.model.backbones import transformers as text_backbones
 from tledge.model.blocks import Block, blocks
 from tledge.model.freeze import keep_frozen_in_eval
 from tledge.model.head import folded, new_head
+from tledge.progress import Progress
+
+if TYPE_CHECKING:
+    from tledge.model.boundary import StandIn
+    from tledge.model.rows import Rows, Source
 
 POOLINGS = ("mean", "cls", "last", "pooler")
 
@@ -34,6 +39,8 @@ class TextClassifier(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     supports_gradient_checkpointing = True
+    in_a_row = True
+    learning_rate = 5e-5
 
     def __init__(
         self,
@@ -96,6 +103,80 @@ class TextClassifier(PreTrainedModel):
     def blocks(self, sample: Mapping[str, Any] | None = None) -> list[Block]:  # noqa: ARG002
         """The backbone's repeated layers from the bottom to the top; a sample is not needed, and not used."""
         return blocks(self.backbone)
+
+    def block_sample(self) -> None:
+        """None: the blocks are a list."""
+
+    def example(self, batch: int) -> dict[str, Tensor]:
+        """Made-up tokens of 8 places, the first row padded: `(batch, 8) int64` each, the same each time."""
+        device = next(self.parameters()).device
+        ids = torch.arange(8 * batch, device=device).reshape(batch, 8) % self.config.vocab_size
+        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if getattr(self.config, "type_vocab_size", 0) > 1:
+            inputs["token_type_ids"] = torch.zeros_like(ids)
+        inputs["attention_mask"][0, -3:] = 0
+        return inputs
+
+    def stand_ins(self, boundary: int) -> list[tuple[str, StandIn]]:
+        """What takes the place of the blocks below a boundary."""
+        from tledge.model.boundary import in_a_list
+
+        return in_a_list(self, boundary)
+
+    def above(self, activations: Tensor) -> dict[str, Tensor]:  # noqa: ARG002
+        """Nothing beside the texts' own tensors, which come with the activations."""
+        return {}
+
+    def source(
+        self,
+        train: Rows,
+        validation: Rows,
+        encoder: Any,
+        *,
+        cache: Path,
+        progress: Progress,
+        **_of_images: Any,
+    ) -> Source:
+        """The rows of a training, in batches."""
+        from tledge.model.rows import Texts
+
+        return Texts(train, validation, encoder, self.n_features, cache, progress)
+
+    def another(self, name: str, preprocessing: Any = None) -> TextClassifier:  # noqa: ARG002
+        """The same classifier on another backbone, with random weights."""
+        backbone = text_backbones.load(name, pretrained=False)
+        facts = self.config.tledge
+        return build_text(
+            backbone,
+            task=facts["task"],
+            problem_type=self.config.problem_type,
+            labels=tuple(self.config.id2label.values()),
+            pooling=backbone.pooling,
+            max_length=facts["max_length"],
+            dropout_prob=facts["head"]["dropout_prob"],
+            head_hidden_size=facts["head"]["hidden_size"],
+        )
+
+    def remade(self, config: Any, target_scale: tuple[float, float] | None) -> TextClassifier:
+        """A classifier of the same form with another config of its class, and random weights."""
+        return TextClassifier(
+            type(self.backbone)(config),
+            config=config,
+            pooling=self.pooling,
+            n_labels=len(config.id2label),
+            dropout_prob=config.tledge["head"]["dropout_prob"],
+            head_hidden_size=config.tledge["head"]["hidden_size"],
+            target_scale=target_scale,
+        )
+
+    def save(self, folder: Path, backbone: Any) -> None:
+        """Write a checkpoint, with the tokenizer of a backbone."""
+        save_text(self, folder, backbone.tokenizer)
+
+    def save_inputs(self, folder: Path, backbone: Any) -> None:
+        """Write the tokenizer's files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_tokenizer(self, backbone.tokenizer, folder)
 
     def features(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
         """One feature vector for each text, `(batch, hidden)`.

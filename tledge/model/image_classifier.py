@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,29 @@ from tledge.model.blocks import Block, blocks
 from tledge.model.freeze import keep_frozen_in_eval
 from tledge.model.head import folded, new_head
 from tledge.model.last_layer import last_linear, logits, replace
+from tledge.model.settle import settle
+from tledge.progress import Progress
+from tledge.recipe.schema import Augmentation
+
+if TYPE_CHECKING:
+    from tledge.model.boundary import StandIn
+    from tledge.model.images import Augment
+    from tledge.model.rows import Rows, Source
+
+STUDENTS = tuple(
+    f"torchvision:{name}"
+    for name in (
+        "mobilenet_v3_large",
+        "mobilenet_v2",
+        "mobilenet_v3_small",
+        "shufflenet_v2_x1_0",
+        "shufflenet_v2_x0_5",
+        "resnet18",
+        "efficientnet_b0",
+    )
+)
+"""Small networks that a budget chooses a student from."""
+_SETTLING_BATCH = 8
 
 
 class ImageClassifier(nn.Module):
@@ -28,6 +51,10 @@ class ImageClassifier(nn.Module):
     backbone compute the same. A second classifier of the backbone (Inception's) gets a fresh last layer; it only runs
     in training, where something below it trains.
     """
+
+    in_a_row = False
+    students = STUDENTS
+    learning_rate = 1e-4
 
     def __init__(
         self,
@@ -123,6 +150,63 @@ class ImageClassifier(nn.Module):
         if self._blocks is None:
             self._blocks = blocks(self.backbone, self.example(1))
         return self._blocks
+
+    def block_sample(self) -> dict[str, Tensor]:
+        """One made-up image, which shows in which order the blocks run."""
+        return self.example(1)
+
+    def stand_ins(self, boundary: int) -> list[tuple[str, StandIn]]:
+        """What takes the place of the blocks below a boundary."""
+        from tledge.model.boundary import anywhere
+
+        return anywhere(self, boundary)
+
+    def above(self, activations: Tensor) -> dict[str, Tensor]:
+        """Empty images, one for each row of activations."""
+        return {"pixel_values": activations.new_zeros(1).expand(len(activations), 3, *self.size)}
+
+    def source(
+        self,
+        train: Rows,
+        validation: Rows,
+        encoder: Any,
+        *,
+        cache: Path,
+        progress: Progress,
+        augment: Augment | None,
+        augmentation: Augmentation,
+        seed: int,
+    ) -> Source:
+        """The rows of a training, in batches."""
+        from tledge.model.rows import Photos
+
+        return Photos(train, validation, encoder, augment, augmentation, seed, cache, progress)
+
+    def another(self, name: str, preprocessing: Any = None) -> ImageClassifier:
+        """The same classifier on another backbone, with random weights whose features are of a usual size."""
+        from tledge.model.backbones.image import load
+
+        facts = self.checkpoint_config
+        made = build_image(
+            load(name, preprocessing=preprocessing, pretrained=False),
+            task=facts["tledge"]["task"],
+            problem_type=facts["problem_type"],
+            labels=tuple(facts["label2id"]),
+            dropout_prob=facts["tledge"]["head"]["dropout_prob"],
+            head_hidden_size=facts["tledge"]["head"]["hidden_size"],
+        )
+        made.drop_second()
+        settle(made.backbone, [made.example(_SETTLING_BATCH)])  # numbers near zero would be slow
+        return made
+
+    def save(self, folder: Path, backbone: Any) -> None:
+        """Write a checkpoint, with the preprocessing of a backbone."""
+        save_image(self, folder, backbone)
+
+    def save_inputs(self, folder: Path, backbone: Any) -> None:
+        """Write preprocessor_config.json."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_config(folder, backbone.preprocessing)
 
     def example(self, batch: int) -> dict[str, Tensor]:
         """Noise of the right shape, the same each time: `pixel_values`, `(batch, 3, height, width) float32`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +13,11 @@ from torch.utils.data import Dataset
 
 from tledge.model import boundary
 from tledge.model.backbones.transformers import weights_digest
-from tledge.model.boundary import Classifier
 from tledge.model.freeze import freeze
-from tledge.model.image_classifier import ImageClassifier
 from tledge.model.images import Augment
 from tledge.model.parameter_groups import groups_by_block, groups_of
-from tledge.model.rows import Photos, Rows, Source, Texts
+from tledge.model.protocol import Classifier
+from tledge.model.rows import Rows, Source
 from tledge.progress import Progress
 from tledge.recipe.schema import Finetune
 
@@ -26,8 +25,6 @@ PROBE_EPOCHS = 40
 FINETUNE_EPOCHS = 3
 GRADUAL_EPOCHS = 1  # of each phase of `gradual` but the first, the probe, and the last
 PROBE_LEARNING_RATE = 3e-3
-TEXT_LEARNING_RATE = 5e-5
-IMAGE_LEARNING_RATE = 1e-4
 WHOLE = "the whole model runs in every epoch"
 
 
@@ -92,10 +89,15 @@ def phases(
     Raises:
         ModelError: the freeze setting names nothing in this backbone.
     """
-    source: Source = (
-        Photos(train, validation, encoder, augment, settings.augmentation, seed, cache, progress)
-        if isinstance(model, ImageClassifier)
-        else Texts(train, validation, encoder, model.n_features, cache, progress)
+    source = model.source(
+        train=train,
+        validation=validation,
+        encoder=encoder,
+        cache=cache,
+        progress=progress,
+        augment=augment,
+        augmentation=settings.augmentation,
+        seed=seed,
     )
     run = _Ladder(model, source, settings)
     if settings.strategy == "probe":
@@ -142,7 +144,7 @@ class _Ladder:
         if not level or not self.settings.cache or boundary.trains_below(self.model, level):
             yield self.finetune("partial")
             return
-        if isinstance(self.model, ImageClassifier) and not boundary.cuttable(self.model, level):
+        if not self.model.in_a_row and not boundary.cuttable(self.model, level):
             why = f"something passes by the {level} frozen blocks, so that their activations alone cannot be cached"
             yield self.finetune("partial", note=f"{WHOLE}: {why}")
             return
@@ -192,11 +194,13 @@ class _Ladder:
     ) -> Phase:
         sets = self.source.whole()
         decodes = self.source.decodes
-        return Phase(name, self.model, sets.train, sets.validation, epochs, groups, note, base_rate, decodes)
+        return Phase(
+            name, cast("nn.Module", self.model), sets.train, sets.validation, epochs, groups, note, base_rate, decodes
+        )
 
     def _freeze(self, strategy: str, unfreeze: int | str | None) -> int | None:
         """Freeze as a strategy says; the boundary below which nothing trains, if there is one."""
-        sample = self.model.example(1) if isinstance(self.model, ImageClassifier) else None
+        sample = self.model.block_sample()
         return freeze(self.model.backbone, strategy, unfreeze, self.settings.freeze, sample=sample).boundary
 
     def _epochs(self) -> float:
@@ -205,8 +209,7 @@ class _Ladder:
     def _groups(self, factor: float = 1.0) -> tuple[list[dict[str, Any]], float | None]:
         """Parameter groups of head and backbone, and the rate that they are made for where it is still to be found."""
         asked = self.settings.learning_rate
-        usual = IMAGE_LEARNING_RATE if isinstance(self.model, ImageClassifier) else TEXT_LEARNING_RATE
-        rate = asked if isinstance(asked, float) else usual
+        rate = asked if isinstance(asked, float) else self.model.learning_rate
         head_rate = self.settings.head_learning_rate or 10 * rate
         decay = self.settings.weight_decay
         groups = groups_by_block(self.model, rate * factor, decay, self.settings.layer_decay)
@@ -215,6 +218,7 @@ class _Ladder:
 
     def _device(self) -> torch.device:
         """Where the backbone runs over the rows: the model is moved there."""
-        device = torch.device("cuda") if torch.cuda.is_available() else next(self.model.parameters()).device
-        self.model.to(device)
+        module = cast("nn.Module", self.model)
+        device = torch.device("cuda") if torch.cuda.is_available() else next(module.parameters()).device
+        module.to(device)
         return device

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
@@ -94,21 +93,16 @@ def load_language(
     return Language(reference, module, config, tokens, notes)
 
 
-def save_language(language: Language | nn.Module, folder: Path, tokenizer: Any = None) -> None:
+def save_language(module: Any, folder: Path, tokenizer: Any) -> None:
     """Write a checkpoint: config.json, model.safetensors, generation_config.json and the tokenizer's files.
 
     Tied weights are stored once. The tokenizer's length limit is the model's context, and it pads on the left.
 
     Args:
-        language: a `Language`, or the module alone.
+        module: a language model of transformers.
         folder: made where it is missing.
-        tokenizer: of the module; by default the language's own.
+        tokenizer: of the module.
     """
-    if isinstance(language, Language):
-        tokenizer = tokenizer or language.tokenizer
-        module: Any = language.module
-    else:
-        module = language
     folder.mkdir(parents=True, exist_ok=True)
     module.config.dtype = torch.float32
     module.save_pretrained(folder, max_shard_size=ONE_FILE)

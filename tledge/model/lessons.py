@@ -69,7 +69,6 @@ def lessons(
     teacher_encoder: Any | None = None,
     unlabelled: Sequence[Any] | None = None,
     augment: Augment | None = None,
-    image: bool = False,
 ) -> Lessons:
     """The batches of a distillation.
 
@@ -83,7 +82,6 @@ def lessons(
         teacher_encoder: the teacher's `Input`; `None` where it reads what the student reads.
         unlabelled: more values to train on, without a label.
         augment: changes a training image at random, in the student's size; `None` leaves images as they are.
-        image: whether values are images.
     """
     values, targets = train.values, train.targets
     if unlabelled is not None:
@@ -101,11 +99,13 @@ def lessons(
         changes = (augment, augment.at(teacher_encoder))
         both = partial(_changed_for_both, student_encoder, teacher_encoder, changes, values)
     else:
-        both = partial(_images_for_both if image else _texts_for_both, student_encoder, teacher_encoder, values)
+        both = partial(
+            _images_for_both if student_encoder.decodes else _texts_for_both, student_encoder, teacher_encoder, values
+        )
     return Lessons(
         LessonBatches(both, targets, len(train.targets)),
         Batches(partial(_encoded, student_encoder, validation.values), validation.targets),
-        decodes=image,
+        decodes=student_encoder.decodes,
         own=own,
         unchanged=partial(_encoded, student_encoder if reads_alike else teacher_encoder, values),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from tledge.model.blocks import Block, levels
-from tledge.model.boundary import Classifier
+from tledge.model.protocol import Classifier
 
 
 def groups_of(parameters: Iterable[nn.Parameter], learning_rate: float, weight_decay: float) -> list[dict[str, Any]]:

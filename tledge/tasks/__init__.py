@@ -26,6 +26,7 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `RUN`                   the module of `tledge.stages.runs` that runs its models: `one_pass`, or `generation`
 `SCHEMES`               the schemes that are tried unless the recipe names others
 `CALIBRATION_ROWS`      how many rows are kept aside for schemes that calibrate, unless the recipe says
+`BACKBONES`             whose backbones its models are made of: a key of `tledge.model.backbones.FAMILIES`
 `STARTER`               which keys and which backbone a first recipe has: a key of the tables in `tledge.recipe.starter`
 `OPTIMUM_TASK`          the ecosystem's name of the task, used for model classes and in `config.json`
 `PROBLEM_TYPE`          the ecosystem's `problem_type` in `config.json`
@@ -87,6 +88,7 @@ class Task(Protocol):
     N_LABELS: range
     SCHEMES: tuple[str, ...]
     CALIBRATION_ROWS: int
+    BACKBONES: str
     STARTER: str
     OPTIMUM_TASK: str
     PROBLEM_TYPE: str

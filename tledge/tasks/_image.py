@@ -6,8 +6,8 @@ from tledge.tasks._logits import *
 from tledge.tasks._logits import __all__ as _shared
 
 __all__ = [
-    "CALIBRATION_ROWS", "HAS_LENGTH", "INPUT", "INPUT_COLUMNS", "LAYERED", "OPTIMUM_TASK", "SCHEMES", "STARTER",
-    *_shared,
+    "BACKBONES", "CALIBRATION_ROWS", "HAS_LENGTH", "INPUT", "INPUT_COLUMNS", "LAYERED", "OPTIMUM_TASK", "SCHEMES",
+    "STARTER", *_shared,
 ]  # fmt: skip
 
 INPUT = "image"
@@ -16,5 +16,6 @@ OPTIMUM_TASK = "image-classification"
 SCHEMES = ("int8_static",)
 CALIBRATION_ROWS = 100
 STARTER = "image"
+BACKBONES = "image"
 HAS_LENGTH = False
 LAYERED = False

@@ -6,8 +6,8 @@ from tledge.tasks._logits import *
 from tledge.tasks._logits import __all__ as _shared
 
 __all__ = [
-    "CALIBRATION_ROWS", "HAS_LENGTH", "INPUT", "INPUT_COLUMNS", "LAYERED", "OPTIMUM_TASK", "SCHEMES", "STARTER",
-    *_shared,
+    "BACKBONES", "CALIBRATION_ROWS", "HAS_LENGTH", "INPUT", "INPUT_COLUMNS", "LAYERED", "OPTIMUM_TASK", "SCHEMES",
+    "STARTER", *_shared,
 ]  # fmt: skip
 
 INPUT = "text"
@@ -16,5 +16,6 @@ OPTIMUM_TASK = "text-classification"
 SCHEMES = ("int8_dynamic", "fp16")
 CALIBRATION_ROWS = 0
 STARTER = "text"
+BACKBONES = "text"
 HAS_LENGTH = True
 LAYERED = True

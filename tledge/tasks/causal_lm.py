@@ -41,6 +41,7 @@ N_LABELS = range(1)
 SCHEMES = ("int8_weight_only", "int4_weight_only")
 CALIBRATION_ROWS = 0
 STARTER = "language"
+BACKBONES = "text"
 
 RATE = "bytes_per_token"
 """UTF-8 bytes of a block's text for each predicted token."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import AutoModelForImageClassification
@@ -38,18 +39,19 @@ def load(
     Raises:
         ModelError: nothing loadable is there, its weights do not fit, or it is of the other kind.
     """
-    if kind == "image":
-        return image.load(
-            reference,
-            revision=revision,
-            weights=weights,
-            match=match,
-            preprocessing=preprocessing,
-            pretrained=pretrained,
-        )
+    return FAMILIES[kind](
+        reference, revision=revision, weights=weights, match=match, preprocessing=preprocessing, pretrained=pretrained
+    )
+
+
+def _of_texts(reference: str, *, revision: str | None, pretrained: bool, **_of_images: Any) -> Backbone:
     if reference.startswith(("torchvision:", "timm:")):
         raise ModelError(f"model.backbone: {reference!r} is a backbone of images, but the task takes texts")
     return transformers.load(reference, revision=revision, pretrained=pretrained)
+
+
+FAMILIES: Mapping[str, Callable[..., Backbone | ImageBackbone]] = {"text": _of_texts, "image": image.load}
+"""What loads the backbones of a kind."""
 
 
 def kind_of(reference: str) -> str:

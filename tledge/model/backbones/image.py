@@ -54,6 +54,12 @@ class ImageBackbone:
     own_config: Mapping[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
+    def with_head(self, *, of_texts: Mapping[str, Any], **settings: Any) -> Any:  # noqa: ARG002
+        """An `ImageClassifier` with a fresh head on this backbone; the settings are those of `checkpoint.build`."""
+        from tledge.model.image_classifier import build_image
+
+        return build_image(self, **settings)
+
     @property
     def n_features(self) -> int:
         """The width of a feature vector."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,12 @@ class Backbone:
     pooling: str
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def with_head(self, *, of_texts: Mapping[str, Any], **settings: Any) -> Any:
+        """A `TextClassifier` with a fresh head on this backbone; the settings are those of `checkpoint.build`."""
+        from tledge.model.classifier import build_text
+
+        return build_text(self, **of_texts, **settings)
 
 
 def load(reference: str, *, revision: str | None = None, pretrained: bool = True) -> Backbone:

@@ -9,7 +9,7 @@ from tledge.model.student.layer_map import check_layer_map, default_layer_map, l
 from tledge.model.student.layers import choose_layers, from_layers, n_blocks
 from tledge.model.student.shape import of_shape
 from tledge.model.student.size import Size, describe
-from tledge.model.student.teacher import Teacher, is_language_model, load_teacher
+from tledge.model.student.teacher import Teacher, has_language_head, load_teacher
 
 __all__ = [
     "Plan",
@@ -21,7 +21,7 @@ __all__ = [
     "default_layer_map",
     "describe",
     "from_layers",
-    "is_language_model",
+    "has_language_head",
     "layer_map",
     "load_teacher",
     "n_blocks",

@@ -11,12 +11,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tledge.errors import ModelError
-from tledge.model import backbones
 from tledge.model.backbones.image import Preprocessing
-from tledge.model.checkpoint import build
-from tledge.model.classifier import TextClassifier
-from tledge.model.image_classifier import ImageClassifier
-from tledge.model.settle import settle
 from tledge.model.student import layers as by_layers
 from tledge.model.student import shape as by_shape
 from tledge.model.student.config import fields_of
@@ -25,21 +20,8 @@ from tledge.model.student.like import check_teacher
 from tledge.model.student.size import describe
 from tledge.recipe.distillation import Shape, StudentBudget
 
-IMAGE_BACKBONES = tuple(
-    f"torchvision:{name}"
-    for name in (
-        "mobilenet_v3_large",
-        "mobilenet_v2",
-        "mobilenet_v3_small",
-        "shufflenet_v2_x1_0",
-        "shufflenet_v2_x0_5",
-        "resnet18",
-        "efficientnet_b0",
-    )
-)
 MOST_COUNTS = 12
 """So many numbers of layers are tried of a deeper teacher, evenly spaced, since each is exported and timed."""
-_SETTLING_BATCH = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +58,11 @@ def candidates(
     Raises:
         ModelError: a named backbone cannot be loaded, or nothing smaller than the teacher can be made.
     """
-    if isinstance(teacher, ImageClassifier):
-        plans = [_image(teacher, name, preprocessing) for name in budget.backbones or IMAGE_BACKBONES]
-    elif budget.backbones is not None:
-        plans = [_text(teacher, name) for name in budget.backbones]
+    named = budget.backbones or getattr(teacher, "students", None)
+    if named is not None:
+        another = getattr(teacher, "another", _language)
+        makers = {name: partial(another, name, preprocessing) for name in named}
+        plans = [Plan(name, make, describe(make()).parameters, backbone=name) for name, make in makers.items()]
     else:
         check_teacher(teacher)
         plans = [*_cut(teacher), *_thinner(teacher, seed)]
@@ -132,47 +115,7 @@ def _thinner(teacher: PreTrainedModel, seed: int) -> Iterator[Plan]:
         )
 
 
-def _image(teacher: ImageClassifier, name: str, preprocessing: Preprocessing | None) -> Plan:
-    def make() -> nn.Module:
-        backbone = backbones.load(name, kind="image", preprocessing=preprocessing, pretrained=False)
-        facts = teacher.checkpoint_config
-        made = build(
-            backbone,
-            task=facts["tledge"]["task"],
-            problem_type=facts["problem_type"],
-            labels=tuple(facts["label2id"]),
-            dropout_prob=facts["tledge"]["head"]["dropout_prob"],
-            head_hidden_size=facts["tledge"]["head"]["hidden_size"],
-        )
-        assert isinstance(made, ImageClassifier)
-        made.drop_second()
-        settle(made.backbone, [made.example(_SETTLING_BATCH)])  # numbers near zero would be slow
-        return made
-
-    return Plan(name, make, describe(make()).parameters, backbone=name)
-
-
-def _text(teacher: nn.Module, name: str) -> Plan:
-    make = partial(_of_backbone, teacher, name) if isinstance(teacher, TextClassifier) else partial(_language, name)
-    return Plan(name, make, describe(make()).parameters, backbone=name)
-
-
-def _of_backbone(teacher: TextClassifier, name: str) -> nn.Module:
-    backbone = backbones.load(name, pretrained=False)
-    facts = teacher.config.tledge
-    return build(
-        backbone,
-        task=facts["task"],
-        problem_type=teacher.config.problem_type,
-        labels=tuple(teacher.config.id2label.values()),
-        pooling=backbone.pooling,
-        max_length=facts["max_length"],
-        dropout_prob=facts["head"]["dropout_prob"],
-        head_hidden_size=facts["head"]["hidden_size"],
-    )
-
-
-def _language(name: str) -> nn.Module:
+def _language(name: str, _: Preprocessing | None) -> nn.Module:
     from tledge.model.language import load_language
 
     module: nn.Module = load_language(name).module

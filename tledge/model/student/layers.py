@@ -11,7 +11,6 @@ from transformers import PreTrainedModel
 
 from tledge.errors import ModelError
 from tledge.model.blocks import block_list
-from tledge.model.classifier import TextClassifier
 from tledge.model.student.config import fields_of, with_layers
 from tledge.model.student.like import check_teacher, like, skeleton
 
@@ -76,8 +75,9 @@ def from_layers(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMo
     config = _config(teacher, layers)
     state = _renumbered(teacher, layers)
     student = like(teacher, config)
-    if isinstance(student, TextClassifier):
-        student.classifier = copy.deepcopy(teacher.classifier)  # a regression's scale is a part of it
+    head = getattr(teacher, "classifier", None)
+    if head is not None:
+        student.classifier = copy.deepcopy(head)  # a regression's scale is a part of it
     try:
         student.load_state_dict(state)
     except RuntimeError as error:
@@ -92,8 +92,9 @@ def outline(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
         ModelError: as `from_layers`.
     """
     made = skeleton(teacher, _config(teacher, layers))
-    if isinstance(made, TextClassifier):
-        made.classifier = copy.deepcopy(teacher.classifier).to("meta")
+    head = getattr(teacher, "classifier", None)
+    if head is not None:
+        made.classifier = copy.deepcopy(head).to("meta")
     ours = {name: tensor.shape for name, tensor in made.state_dict().items()}
     if ours != {name: tensor.shape for name, tensor in _renumbered(teacher, layers).items()}:
         raise _not_alike(teacher, layers)

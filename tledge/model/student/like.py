@@ -10,7 +10,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from tledge.errors import ModelError
-from tledge.model.classifier import TextClassifier
 
 
 def check_teacher(teacher: nn.Module) -> None:
@@ -66,18 +65,8 @@ def skeleton(teacher: PreTrainedModel, config: Any) -> PreTrainedModel:
 
 
 def _made(teacher: PreTrainedModel, config: Any, target_scale: tuple[float, float] | None) -> PreTrainedModel:
-    if not isinstance(teacher, TextClassifier):
-        made: PreTrainedModel = type(teacher)(config)
-        if getattr(teacher, "generation_config", None) is not None:
-            made.generation_config = copy.deepcopy(teacher.generation_config)
-        return made
-    head = config.tledge["head"]
-    return TextClassifier(
-        type(teacher.backbone)(config),
-        config=config,
-        pooling=teacher.pooling,
-        n_labels=len(config.id2label),
-        dropout_prob=head["dropout_prob"],
-        head_hidden_size=head["hidden_size"],
-        target_scale=target_scale,
-    )
+    remade = getattr(teacher, "remade", None)  # of a model with a fresh head
+    made: PreTrainedModel = type(teacher)(config) if remade is None else remade(config, target_scale)
+    if getattr(teacher, "generation_config", None) is not None:
+        made.generation_config = copy.deepcopy(teacher.generation_config)
+    return made

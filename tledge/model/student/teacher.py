@@ -10,7 +10,6 @@ from tledge.errors import ModelError
 from tledge.model import backbones, gguf
 from tledge.model.backbones import transformers as text_backbones
 from tledge.model.checkpoint import build, load
-from tledge.model.classifier import TextClassifier
 from tledge.model.language_tokenizer import FRESH
 
 LENGTH = 32
@@ -29,7 +28,7 @@ class Teacher:
     decodes: bool
 
 
-def is_language_model(reference: str) -> bool:
+def has_language_head(reference: str) -> bool:
     """Whether a reference is a `.gguf` file, `fresh:TYPE` or a model that was stored with its head for the next token.
 
     Raises:
@@ -55,7 +54,7 @@ def load_teacher(reference: str, *, tokenizer: str | None = None) -> Teacher:
     Raises:
         ModelError: nothing loadable is there, or it is a model of images.
     """
-    if is_language_model(reference):
+    if has_language_head(reference):
         from tledge.model.language import context_length, load_language
 
         language = load_language(reference, tokenizer=tokenizer)
@@ -79,5 +78,4 @@ def load_teacher(reference: str, *, tokenizer: str | None = None) -> Teacher:
         dropout_prob=0.0,
         head_hidden_size=None,
     )
-    assert isinstance(made, TextClassifier)
     return Teacher(made, LENGTH, decodes=False)

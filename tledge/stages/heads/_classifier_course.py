@@ -56,13 +56,13 @@ class ClassifierCourse:
         train.seed(seed)
         self.backbone = model.load_backbone(
             self.start.backbone,
-            kind=self.job.task.INPUT,
+            kind=self.job.task.BACKBONES,
             revision=student.revision,
             weights=student.weights,
             match=student.match,
         )
         classifier = fresh_classifier(self.job, self.backbone, self.splits.labels, self._rows("train").targets)
-        model.save_inputs(classifier, self.backbone, self.folder / "inputs")
+        classifier.save_inputs(self.folder / "inputs", self.backbone)
         self.encoder = inputs.load(self.job.task.INPUT, self.folder / "inputs")
         return classifier
 
@@ -124,7 +124,7 @@ class ClassifierCourse:
         if self.start.backbone is None:
             model.save_beside(student, folder, self.checkpoint)
         else:
-            model.save(student, folder, self.backbone)
+            student.save(folder, self.backbone)
         values = self._rows("train").values
         sample = self.encoder.encode([values[i] for i in range(min(SAMPLE_ROWS, len(values)))])
         model.check_saved(student, folder, sample)
@@ -148,7 +148,6 @@ class ClassifierCourse:
             teacher_encoder=self.teacher_encoder,
             unlabelled=None if unlabelled is None else data.inputs_of(unlabelled, self.job.task),
             augment=augment,
-            image=self.job.task.INPUT == "image",
         )
         if settings.teacher_cache:
             lessons = model.with_teacher_logits(

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tledge import artifacts, inputs, losses, plugins, processes
+from tledge import inputs, losses, plugins, processes
 from tledge.cache import open_cache
 from tledge.errors import StorageError
 from tledge.inputs import Input
+from tledge.stages import inputs as stage_inputs
 from tledge.stages import vocabulary
 from tledge.stages.heads import Trained
 from tledge.stages.job import Job
@@ -60,7 +61,7 @@ def _taken(job: Job) -> Trained:
         save=lambda checkpoint: _copy(source, checkpoint),
         notes=["taken as it is, with its head"],
         pooling=getattr(classifier, "pooling", ""),
-        input=_input_facts(encoder),
+        input=stage_inputs.load(job.task.INPUT).facts(encoder),
     )
 
 
@@ -77,7 +78,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     training.seed(recipe.seed)
     backbone = model.load_backbone(
         recipe.model.backbone,
-        kind=task.INPUT,
+        kind=task.BACKBONES,
         revision=recipe.model.revision,
         weights=recipe.model.weights,
         match=recipe.model.match,
@@ -91,10 +92,10 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     classifier = fresh_classifier(job, backbone, splits.labels, train_rows.targets)
     with training.main_first():
         if processes.is_main():
-            model.save_inputs(classifier, backbone, folder / "inputs")
+            classifier.save_inputs(folder / "inputs", backbone)
         encoder = inputs.load(task.INPUT, folder / "inputs")
     unknown_tokens = vocabulary.unknown_share(job, encoder, train_rows.values) if pretrained else None
-    if task.INPUT == "image" and (not pretrained or recipe.model.weights == "none"):
+    if not pretrained or recipe.model.weights == "none":
         model.settle(classifier.backbone, _batches(encoder, train_rows.values))
     digest = model.weights_digest(classifier.backbone)
     augmentation = recipe.finetune.augmentation
@@ -150,7 +151,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         shutil.rmtree(folder / _FEATURES, ignore_errors=True)
 
     def save(checkpoint: Path) -> None:
-        model.save(classifier, checkpoint, backbone)
+        classifier.save(checkpoint, backbone)
         model.check_saved(classifier, checkpoint, _sample(job, encoder))
         shutil.rmtree(folder / "inputs")
 
@@ -164,7 +165,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         fitted=fitted,
         notes=getattr(backbone, "notes", ()),
         pooling=getattr(classifier, "pooling", ""),
-        input=_input_facts(encoder),
+        input=stage_inputs.load(job.task.INPUT).facts(encoder),
     )
 
 
@@ -210,8 +211,3 @@ def _sample(job: Job, encoder: Input) -> Any:
 
     values = data.inputs_of(data.open_splits(job.stage("data")).train, job.task)
     return encoder.encode(list(values[:SAMPLE_ROWS]))
-
-
-def _input_facts(encoder: Any) -> dict[str, Any]:
-    """What the report tells of an image's way to a tensor; empty for texts."""
-    return {} if encoder.max_length is not None else artifacts.to_dict(encoder.facts)

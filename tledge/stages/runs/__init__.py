@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from tledge import plugins
 from tledge.artifacts import BenchResult, Graph, ParityCase
@@ -31,6 +31,23 @@ if TYPE_CHECKING:
 
 EAGER, TEACHER = "torch eager", "teacher in torch eager"
 """What graphs are timed beside."""
+
+
+R = TypeVar("R")
+
+
+def beside(run: Path, eager: Callable[[Path], R], teacher: Callable[[Path, Path], R]) -> dict[str, R]:
+    """What a run's graphs are timed beside: the checkpoint in torch eager, and before a student its teacher.
+
+    Args:
+        run: the run folder.
+        eager: of a checkpoint.
+        teacher: of the teacher's checkpoint, and the student's.
+    """
+    trained, student = (run / stage / "checkpoint" for stage in ("train", "distill"))
+    if not student.exists():
+        return {EAGER: eager(trained)}
+    return {TEACHER: teacher(trained, student), EAGER: eager(student)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from tledge.artifacts import BenchResult, Graph
 from tledge.evaluate import Run
 from tledge.report import format as fmt
 from tledge.stages.job import Job
-from tledge.stages.runs import EAGER, TEACHER, Exported, Timing
+from tledge.stages.runs import Exported, Timing, beside
 
 if TYPE_CHECKING:
     from tledge.bench import Generate
@@ -129,10 +129,7 @@ def benched(result: BenchResult, variant: str) -> str:
 
 def references(run: Path, shipped: Path) -> dict[str, Callable[[int], Generate]]:  # noqa: ARG001
     """What graphs are timed beside in a run folder: torch eager, and the teacher before a student."""
-    trained, student = (run / stage / "checkpoint" for stage in ("train", "distill"))
-    if not student.exists():
-        return {EAGER: _torch_eager(trained)}
-    return {TEACHER: _torch_eager(trained), EAGER: _torch_eager(student)}
+    return beside(run, _torch_eager, lambda trained, student: _torch_eager(trained))
 
 
 def _torch_eager(checkpoint: Path) -> Callable[[int], Generate]:

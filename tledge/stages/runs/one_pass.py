@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from tledge import inputs, processes
-from tledge.artifacts import BenchResult, Graph, read_json, write_json
-from tledge.evaluate import Array, Run, score
+from tledge.artifacts import BenchResult, Graph, read_json
+from tledge.evaluate import Array, Run
 from tledge.inputs import Input
 from tledge.report import format as fmt
+from tledge.stages import inputs as stage_inputs
 from tledge.stages.job import Job
-from tledge.stages.runs import EAGER, TEACHER, Exported, Timing
+from tledge.stages.runs import Exported, Timing, beside
 
 N_VALUES = 8
 """Rows of the validation split that parity is checked on, beside random and extreme inputs."""
@@ -46,7 +46,7 @@ def export(job: Job, path: Path) -> Exported:
     answers = np.concatenate([torch_run(encoder.encode([value]))["logits"] for value in values])
 
     def finish(folder: Path) -> Graph:
-        return _preprocessing(job, encoder, graph, values, folder) if job.task.INPUT == "image" else graph
+        return stage_inputs.load(job.task.INPUT).finish(job, encoder, graph, values, folder)
 
     return Exported(found, answers, finish)
 
@@ -55,42 +55,8 @@ def _graph(job: Job, classifier: Any, encoder: inputs.Input, path: Path) -> Grap
     from tledge import export
 
     settings = job.recipe.export
-    if job.task.INPUT == "image":
-        sample = encoder.dummy(2)
-        return export.export_image(classifier, sample, path, opset=settings.opset, external_data=settings.external_data)
-    sample = encoder.dummy(2, 8)
-    sample["attention_mask"][0, -3:] = 0
+    sample = encoder.for_export()
     return export.export(classifier, sample, path, opset=settings.opset, external_data=settings.external_data)
-
-
-def _preprocessing(job: Job, encoder: Any, graph: Graph, values: Sequence[Any], folder: Path) -> Graph:
-    """Compare preprocessing with the library's own, and put it into the graph where the recipe asks for that."""
-    from tledge import export
-    from tledge.inputs import image
-
-    path, mode = folder / "model.onnx", job.recipe.export.preprocessing
-    run = open_run(path)
-    rows = job.rows.scored(job, "validation", job.checkpoint)
-    library = export.LibraryPixels(encoder.facts)
-    metrics = {}
-    for name, each in (("ours", encoder), ("theirs", library)):
-        metrics[name] = score(
-            run,
-            each,
-            rows.values,
-            rows.targets,
-            job.task,
-            progress=job.progress,
-            description=f"Scoring with {library.name}'s own preprocessing" if each is library else "Scoring",
-        ).metrics[job.metric]
-    difference = export.compare_pixels(encoder, library, values)
-    facts = {"reference": library.name, "rows": rows.of, "metric": job.metric, **metrics, **difference}
-    if mode != "none":
-        graph = export.add_preprocessing(path, encoder.facts, mode)
-        facts["in_graph"] = {"mode": mode, **export.check_preprocessing(path, run, encoder, values, job.task.decisions)}
-        image.write_config(folder / "inputs", dataclasses.replace(encoder.facts, in_graph=mode))
-    write_json(folder / "preprocessing.json", facts)
-    return graph
 
 
 def open_run(graph: Path, *, exact: bool = False) -> Run:
@@ -156,10 +122,11 @@ def references(run: Path, shipped: Path) -> dict[str, Callable[[int | None], Run
         run: the run folder.
         shipped: as for `torch_reference`.
     """
-    trained, student = (run / stage / "checkpoint" for stage in ("train", "distill"))
-    if not student.exists():
-        return {EAGER: torch_reference(trained, shipped)}
-    return {TEACHER: _teacher(trained, student, shipped), EAGER: torch_reference(student, shipped)}
+    return beside(
+        run,
+        functools.partial(torch_reference, shipped=shipped),
+        functools.partial(_teacher, shipped=shipped),
+    )
 
 
 def _teacher(trained: Path, student: Path, shipped: Path) -> Callable[[int | None], Run]:

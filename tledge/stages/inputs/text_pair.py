@@ -1,0 +1,5 @@
+"""Pairs of texts, which are as single ones here."""
+
+from tledge.stages.inputs.text import facts, finish
+
+__all__ = ["facts", "finish"]
