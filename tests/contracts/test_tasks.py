@@ -186,7 +186,7 @@ def test_parse_label_of_a_number():
     assert parse(-2e-3, "|", ".") == ("-0.002",)
     assert parse("  ", "|", ".") == ()
     for bad in ("many", "nan", "inf", "1|2"):
-        with pytest.raises(ValueError, match=bad.replace("|", r"\|")):
+        with pytest.raises(ValueError, match="a finite number"):
             parse(bad, "|", ".")
 
 

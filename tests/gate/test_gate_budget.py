@@ -67,7 +67,7 @@ def test_every_key_is_read(budget, tmp_path):
     assert set(LIMITS) <= set(top.limits)
     assert top == Scope(top.limits, None, None, 1, None, 1)
     assert found.evaluation == RowsFile(
-        tmp_path / "data/test.csv", "utterance", "intent", {"0": "negative", "1": "positive"}, "|"
+        tmp_path / "data/test.csv", {"text": "utterance", "label": "intent"}, {"0": "negative", "1": "positive"}, "|"
     )
 
 

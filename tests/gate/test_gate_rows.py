@@ -52,7 +52,7 @@ def test_rows_of_every_kind_of_file_are_the_same(read, name, text):
 def test_columns_and_labels_may_have_other_names(read):
     found = read(
         "rows.csv", "said,mood\ngood,1\nbad,0\n",
-        input_column="said", label_column="mood", label_names={"0": "negative", "1": "positive"},
+        columns={"text": "said", "label": "mood"}, label_names={"0": "negative", "1": "positive"},
     )  # fmt: skip
     assert found.labels == (("positive",), ("negative",))
 
@@ -64,17 +64,17 @@ def test_columns_and_labels_may_have_other_names(read):
         ("rows.csv", "text,label\ngood,positive\nbad,negativ\n", "rows.csv:3: the label 'negativ' is not the bundle's"),
         ("rows.csv", "text,label\ngood,\n", "rows.csv:2: the column 'label' is empty"),
         ("rows.csv", "text,label\n,positive\n", "rows.csv:2: the column 'text' holds '', expected a text"),
-        ("rows.csv", "text,label\ngood\n", "rows.csv:2: the row has not the header's 2 columns"),
-        ("rows.csv", "text,label\na,b,c\n", "rows.csv:2: the row has not the header's 2 columns"),
-        ("rows.csv", 'text,label\n"good"x,positive\n', "rows.csv:2: not a row of CSV"),
+        ("rows.csv", "text,label\ngood\n", "rows.csv:2: expected 2 cells as in the header, got 1"),
+        ("rows.csv", "text,label\na,b,c\n", "rows.csv:2: expected 2 cells as in the header, got 3"),
+        ("rows.csv", 'text,label\n"good"x,positive\n', "rows.csv:2: ',' expected after"),
         ("rows.csv", "text,label\n", "has no row"),
-        ("rows.csv", "", "has no row"),
-        ("rows.jsonl", '{"text": "good", "label": "positive"}\n{"text":\n', "rows.jsonl:2: not a row of JSON Lines"),
-        ("rows.jsonl", "[1]\n", "rows.jsonl:1: expected an object"),
+        ("rows.csv", "", "expected a header with the columns' names, got an empty file"),
+        ("rows.jsonl", '{"text": "good", "label": "positive"}\n{"text":\n', "rows.jsonl:2: no JSON at column"),
+        ("rows.jsonl", "[1]\n", "rows.jsonl:1: expected a JSON object, got a list"),
         ("rows.jsonl", '{"text": 3, "label": "positive"}\n', "rows.jsonl:1: the column 'text' holds 3"),
         ("rows.jsonl", '{"text": "good", "label": null}\n', "rows.jsonl:1: the column 'label' is empty"),
         ("rows.jsonl", '{"text": "good", "label": ["positive"]}\n', "expected one label"),
-        ("rows.parquet", "", "a file of rows ends in one of .csv"),
+        ("rows.parquet", "", "a table ends in one of .csv"),
     ],
 )
 def test_each_mistake_names_its_line(read, name, text, problem):
@@ -94,7 +94,7 @@ def test_files_that_cannot_be_read_are_told(read, tiny_bundle, tmp_path):
     with pytest.raises(DataError, match="no such file"):
         rows.read(RowsFile(tmp_path / "none.csv"), manifest, encoder)
     (tmp_path / "latin.csv").write_bytes(b"text,label\n\xe9,positive\n")
-    with pytest.raises(DataError, match="not UTF-8"):
+    with pytest.raises(DataError, match="the byte 0xe9 is not utf-8; save the file as UTF-8"):
         rows.read(RowsFile(tmp_path / "latin.csv"), manifest, encoder)
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(DataError, match="cannot be read"):

@@ -25,7 +25,7 @@ def photos(count, seed=0):
 
 
 def of_images(teacher_encoder=None, **options):
-    return model.lessons(SMALL, photos(6), photos(4, 1), teacher_encoder=teacher_encoder, image=True, **options)
+    return model.lessons(SMALL, photos(6), photos(4, 1), teacher_encoder=teacher_encoder, **options)
 
 
 def colours(pixels, encoder):
@@ -108,7 +108,7 @@ def test_images_are_read_when_they_are_asked_for_only():
     asked = []
     rows = photos(4)
     lessons = model.lessons(
-        SMALL, model.Rows(Watched(rows.values), rows.targets), rows, unlabelled=Watched(photos(3, 5).values), image=True
+        SMALL, model.Rows(Watched(rows.values), rows.targets), rows, unlabelled=Watched(photos(3, 5).values)
     )
     assert not asked
     lessons.train.__getitems__([1, 5])

@@ -165,7 +165,7 @@ def test_an_unknown_task_lists_the_tasks(write) -> None:
     assert complaint(path) == (
         "recipe.yaml:2: task: there is no task 'text_clasification'; known tasks are "
         "causal_lm, image_classification, image_multilabel, image_regression, text_classification, text_multilabel, "
-        "text_regression; did you mean 'text_classification'?"
+        "text_pair_classification, text_pair_regression, text_regression; did you mean 'text_classification'?"
     )
 
 

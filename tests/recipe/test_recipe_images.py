@@ -72,7 +72,7 @@ def test_what_changes_images_is_known(load, setting: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "task", "line"),
     [
-        (["bench.length=[32]"], "image_classification", "bench.length: images have no length; remove the key"),
+        (["bench.length=[32]"], "image_classification", "bench.length: is for texts, and the task is image_classification; remove the key"),
         (["metric=acuracy"], "image_classification", "metric: got 'acuracy', but image_classification is judged by one "
          "of accuracy, balanced_accuracy, macro_f1, roc_auc, log_loss; did you mean 'accuracy'?"),
         (["finetune.loss=mse"], "image_classification", "finetune.loss: got 'mse', but image_classification trains "
@@ -89,10 +89,10 @@ def test_what_changes_images_is_known(load, setting: str) -> None:
          "strategy is 'probe'; remove the key (or set it to null), or change finetune.strategy"),
         (["finetune.strategy=gradual", "finetune.unfreeze=layer4"], "image_classification",
          "finetune.unfreeze: strategy 'gradual' takes a number of blocks, got 'layer4'"),
-        (["model.weights=DEFAULT"], "text_classification", "model.weights: is for images, but text_classification "
-         "takes texts; remove the key"),
-        (["finetune.augmentation.flip=both"], "text_classification", "finetune.augmentation.flip: is for images, but "
-         "text_classification takes texts; remove the key"),
+        (["model.weights=DEFAULT"], "text_classification", "model.weights: is for images, and the task is "
+         "text_classification; remove the key"),
+        (["finetune.augmentation.flip=both"], "text_classification", "finetune.augmentation.flip: is for images, "
+         "and the task is text_classification; remove the key"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_one_line(load, overrides: list[str], task: str, line: str) -> None:

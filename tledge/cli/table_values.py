@@ -63,8 +63,7 @@ def _cells(file: Path, rows: Iterator[Row], columns: Sequence[str]) -> Iterator[
 
 
 def _of_file(file: Path, error: DataError) -> InputError:
-    told = str(error).replace("; set data.encoding", "; write the file as UTF-8")
-    return InputError(f"--file {file}: {told}")
+    return InputError(f"--file {file}: {str(error).replace('set data.encoding', 'save the file as UTF-8')}")
 
 
 def _named(
@@ -124,7 +123,9 @@ def lines_of(file: Path) -> Iterator[tuple[str, str]]:
             place = f"{file}:{number}"
             broken = undecodable(place, line, text.encoding)
             if broken is not None and broken.problem is not None:
-                raise InputError(f"{place}: {broken.problem.detail.replace('set data.encoding', 'write it as UTF-8')}")
+                raise InputError(
+                    f"{place}: {broken.problem.detail.replace('set data.encoding', 'save the file as UTF-8')}"
+                )
             yield place, line.rstrip("\r\n")
     except DataError as error:
         raise _of_file(file, error) from error

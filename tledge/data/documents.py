@@ -138,8 +138,8 @@ def _lines(rows: Iterator[Row], column: str, stream: Stream, settings: Data) -> 
 def _cell(row: Row, column: str) -> str | Problem:
     if column not in row.cells:
         return Problem("missing column", f"there is no {column!r}")
-    found = text_input.read(row.cells[column], column, None)
-    return found if isinstance(found, Problem) else str(found.stored)
+    found = text_input.read([row.cells[column]], [column], None)
+    return found if isinstance(found, Problem) else str(found.stored[0])
 
 
 def _leave_out(row: Row, problem: Problem, stream: Stream, settings: Data) -> None:

@@ -45,5 +45,5 @@ def whole_rows(source: Source) -> Iterator[Row]:
     """
     for row in source.read(None):
         if row.problem is not None:
-            raise DataError(f"{row.name}: {row.problem.detail}")
+            raise DataError(f"{row.name}: {row.problem.detail.replace('set data.encoding', 'save the file as UTF-8')}")
         yield row

@@ -146,7 +146,8 @@ class LabelReader:
         try:
             raw = self._task.parse_label(cell, settings.label_separator, settings.decimal)
         except ValueError as error:
-            return Problem("no label", f"the column {column!r} holds {shown(cell)}, expected {error}")
+            kind = "no number" if self._are_values else "no label"
+            return Problem(kind, f"the column {column!r} holds {shown(cell)}, expected {error}")
         if not raw and self._task.NEEDS_LABEL:
             return Problem("empty label", f"the column {column!r} is empty")
         return raw if self._are_values else self._named(raw)
