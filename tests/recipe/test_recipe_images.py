@@ -72,7 +72,8 @@ def test_what_changes_images_is_known(load, setting: str) -> None:
 @pytest.mark.parametrize(
     ("overrides", "task", "line"),
     [
-        (["bench.length=[32]"], "image_classification", "bench.length: is for texts, and the task is image_classification; remove the key"),
+        (["bench.length=[32]"], "image_classification", "bench.length: is for texts, and the task "
+         "is image_classification; remove the key"),
         (["metric=acuracy"], "image_classification", "metric: got 'acuracy', but image_classification is judged by one "
          "of accuracy, balanced_accuracy, macro_f1, roc_auc, log_loss; did you mean 'accuracy'?"),
         (["finetune.loss=mse"], "image_classification", "finetune.loss: got 'mse', but image_classification trains "
