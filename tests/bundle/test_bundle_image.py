@@ -73,9 +73,9 @@ def test_layout_and_manifest(tiny_image, tmp_path):
     assert sorted(files) == FILES
     loaded = bundle.load(tmp_path / "bundle")
     assert loaded == written
-    assert loaded.format_version == 1
+    assert loaded.format_version == 2
     assert (loaded.input.kind, loaded.input.max_length) == ("image", None)
-    assert (loaded.golden.sentences, loaded.golden.images) == ((), 2)
+    assert (loaded.golden.values, loaded.golden.images) == ((), 2)
     data = json.loads((tmp_path / "bundle" / "bundle.json").read_text())
     assert data["input"]["max_length"] is None
     assert ImageInput.load(tmp_path / "bundle").facts == tiny_image.facts

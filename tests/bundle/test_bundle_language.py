@@ -37,7 +37,7 @@ def test_layout_and_manifest():
         "onnx/model_int8.onnx", "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     assert (manifest.task, manifest.problem_type, manifest.labels) == ("causal_lm", "causal_lm", ())
-    assert (manifest.format_version, manifest.input.max_length) == (1, 64)
+    assert (manifest.format_version, manifest.input.max_length) == (2, 64)
     assert manifest.generation == bundle.Decoding(64, (0,), 0, 0)
     assert manifest.metrics == {"loss": 5.1}
     assert json.loads((folder / "bundle.json").read_text())["generation"] == {
@@ -60,7 +60,7 @@ def test_whole_bundle_verifies(kind):
     result = verify(language_bundle.shared(kind))
     assert result.passed, result
     details = {check.name: check.detail for check in result.checks}
-    n_sentences = len(bundle.load(language_bundle.shared(kind)).golden.sentences)
+    n_sentences = len(bundle.load(language_bundle.shared(kind)).golden.values)
     total = 2 * n_sentences + sum(continuation_lengths(kind))
     assert details["golden fp32"] == f"within 0.1% of the largest output, {total} of {total} tokens the same"
 
@@ -189,7 +189,7 @@ def test_golden_vectors_that_lack_something(tmp_path, gone):
 def test_a_turned_decision_between_equals_is_told_and_passes():
     stored = {"0": {"fp32": {"logits": np.float32([[1, 1]]), "tokens": np.int64([0])}}}
     vectors = golden.Vectors({"0": ["x"]}, {"0": {}}, stored)
-    facts = bundle.Golden("golden.safetensors", ("x",), {"fp32": 1e-3})
+    facts = bundle.Golden("golden.safetensors", {"fp32": 1e-3}, (("x",),))
     got = {"0": {"logits": np.float32([[1, 1.0001]]), "tokens": np.int64([1])}}
     assert golden.check_outputs(vectors, facts, "fp32", got) == []
     assert golden.same_decisions(vectors, "fp32", got) == "0 of 1 tokens the same"

@@ -39,7 +39,7 @@ def test_layout_and_manifest(tiny, tmp_path):
     assert tree(tmp_path / "bundle") == FILES
     loaded = bundle.load(tmp_path / "bundle")
     assert loaded == written
-    assert loaded.format_version == bundle.FORMAT_VERSION == 1
+    assert loaded.format_version == bundle.FORMAT_VERSION == 2
     assert (loaded.name, loaded.task, loaded.chosen) == ("tiny", "text_classification", "int8")
     assert loaded.labels == ("negative", "neutral", "positive")
     assert (loaded.input.kind, loaded.input.max_length) == ("text", 16)
@@ -196,7 +196,7 @@ def test_readme_can_be_replaced(tiny, tmp_path):
 
 def test_golden_vectors_hold_only_our_sentences(tiny, tmp_path):
     written = tiny.write(tmp_path / "bundle")
-    assert written.golden.sentences == SENTENCES
+    assert written.golden.examples == SENTENCES
     assert {"", "x"} < set(SENTENCES)
     tensors = load_file(tmp_path / "bundle" / "golden.safetensors")
     assert tensors["0.input.input_ids"].shape[0] == 1
@@ -211,7 +211,7 @@ def test_sentence_that_the_tokenizer_refuses_is_left_out(tiny, tmp_path):
     tokenizer["post_processor"] = None
     path.write_text(json.dumps(tokenizer))
     written = tiny.write(tmp_path / "bundle")
-    assert written.golden.sentences == tuple(sentence for sentence in SENTENCES if sentence)
+    assert written.golden.examples == tuple(sentence for sentence in SENTENCES if sentence)
 
 
 def test_variant_that_gives_no_numbers_is_not_bundled(tiny, tmp_path):

@@ -106,8 +106,8 @@ def make(
     """
     accepted = [value for value in encoder.examples() if _is_accepted(encoder, value)]
     pictures = [value for value in accepted if isinstance(value, np.ndarray)]
-    sentences = () if pictures else tuple(accepted)
-    continued = 0 if go_on is None else min(_CONTINUED, len(sentences))
+    texts = () if pictures else tuple((value,) if isinstance(value, str) else tuple(value) for value in accepted)
+    continued = 0 if go_on is None else min(_CONTINUED, len(texts))
     cases = _cases(accepted, batch=encoder.batches, continued=continued)
     inputs = {case: encoder.encode(values) for case, values in cases.items()}
     sources = dict(runs) if reference is None else {REFERENCE: reference, **runs}
@@ -117,7 +117,7 @@ def make(
     outputs = {case: {name: run(tensors) for name, run in sources.items()} for case, tensors in inputs.items()}
     vectors = Vectors(cases, inputs, outputs)
     shares = _tolerances(outputs, schemes)
-    golden = Golden(path.name, sentences, shares, images=len(pictures), continued=continued)
+    golden = Golden(path.name, shares, texts, images=len(pictures), continued=continued)
     for name, scheme in schemes.items():
         got = {case: outputs[case][name] for case in outputs}
         problems = check_outputs(vectors, golden, name, got)
@@ -307,8 +307,8 @@ def _to_file(vectors: Vectors, golden: Golden) -> dict[str, Array]:
 
 
 def _from_file(tensors: Mapping[str, Array], golden: Golden, path: Path) -> Vectors:
-    known = [str(i) for i in range(golden.images or len(golden.sentences))]
-    cases = [] if golden.images else list(_cases(golden.sentences, batch=True, continued=golden.continued))
+    known = [str(i) for i in range(golden.images or len(golden.values))]
+    cases = [] if golden.images else list(_cases(golden.examples, batch=True, continued=golden.continued))
     pictures: dict[str, Array] = {}
     inputs: dict[str, dict[str, Array]] = {case: {} for case in cases or [*known, _BATCH]}
     outputs: dict[str, dict[str, dict[str, Array]]] = {case: {} for case in inputs}
@@ -332,7 +332,7 @@ def _from_file(tensors: Mapping[str, Array], golden: Golden, path: Path) -> Vect
             source, _, output = name.partition(".")
             outputs[case].setdefault(source, {})[output] = tensor
     if not golden.images:
-        return Vectors(_cases(golden.sentences, batch=True, continued=golden.continued), inputs, outputs)
+        return Vectors(_cases(golden.examples, batch=True, continued=golden.continued), inputs, outputs)
     missing = [case for case in known if case not in pictures or not inputs[case]]
     if missing:
         raise BundleError(f"{path} is damaged: it lacks the image {missing[0]} or its tensors")

@@ -16,7 +16,7 @@ from tledge.bundle import seal
 from tledge.bundle.decoding import Decoding
 from tledge.errors import BundleError, InputError, did_you_mean
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FILE = "bundle.json"
 _LARGEST = 16 * 1024 * 1024
 """Bytes of a manifest at most; those of a thousand labels and variants are far below."""
@@ -43,17 +43,23 @@ class InputSpec:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """The self-test: the file of golden vectors, the sentences or the number of images in it, and the tolerances.
+    """The self-test: the file of golden vectors, the texts or the number of images in it, and the tolerances.
 
     A tolerance is a share of the largest absolute value among a variant's golden outputs. Images are in the file.
-    `continued` is the number of sentences, from the first on, that a language model went on with.
+    Each of `values` has a text for each input column. `continued` is the number of values, from the first on, that a
+    language model went on with.
     """
 
     file: str
-    sentences: tuple[str, ...]
     tolerance: Mapping[str, float]
+    values: tuple[tuple[str, ...], ...] = ()
     images: int = 0
     continued: int = 0
+
+    @property
+    def examples(self) -> tuple[Any, ...]:
+        """The values as the preprocessing takes them: a text, or a tuple of the texts of several columns."""
+        return tuple(cells[0] if len(cells) == 1 else cells for cells in self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,6 @@ class Manifest:
     name: str
     task: str
     problem_type: str
-    labels: tuple[str, ...]
     input: InputSpec
     outputs: tuple[TensorSpec, ...]
     variants: tuple[Variant, ...]
@@ -101,6 +106,7 @@ class Manifest:
     golden: Golden
     provenance: Provenance
     files: Mapping[str, str]
+    labels: tuple[str, ...] = ()
     generation: Decoding | None = None
 
     def variant(self, name: str) -> Variant:
@@ -233,7 +239,7 @@ def parse(data: Any, where: str) -> Manifest:
         )
     try:
         json.dumps(data, allow_nan=False)  # 1e999 is read as infinity
-        manifest = artifacts.from_dict(Manifest, data)
+        manifest = artifacts.from_dict(Manifest, _of_version_1(data) if version == 1 else data)
         _require_sound(manifest)
     except (TypeError, ValueError, AttributeError) as error:
         raise BundleError(f"{where} is damaged: {str(error).replace('.__init__()', ' is')}") from error
@@ -245,6 +251,14 @@ def parse(data: Any, where: str) -> Manifest:
             f"{did_you_mean(manifest.task, known)}; upgrade tledge"
         )
     return manifest
+
+
+def _of_version_1(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A manifest of version 1 as one of today: its golden values were single texts, called sentences."""
+    golden = dict(data["golden"]) if isinstance(data.get("golden"), Mapping) else {}
+    sentences = golden.pop("sentences", None)
+    golden["values"] = [[each] for each in sentences] if isinstance(sentences, list) else sentences
+    return {**data, "golden": golden}
 
 
 def _require_sound(manifest: Manifest) -> None:
@@ -277,10 +291,12 @@ def _require_sound(manifest: Manifest) -> None:
             _require_decoder(variant)
     if not all(0 <= share <= 1 for share in manifest.golden.tolerance.values()):
         raise ValueError("a golden.tolerance is no share of the largest output, 0 to 1")
-    golden, most = manifest.golden, len(manifest.golden.sentences)
+    golden, most = manifest.golden, len(manifest.golden.values)
+    if not all(golden.values):
+        raise ValueError("a golden value has no text")
     if not 0 <= golden.continued <= most or not (0 <= golden.images <= _MOST_IMAGES) or not (most or golden.images):
         raise ValueError(
-            f"the golden vectors cannot be of {most} sentences, {golden.continued} of them continued, and "
+            f"the golden vectors cannot be of {most} values, {golden.continued} of them continued, and "
             f"{golden.images} images"
         )
 

@@ -70,7 +70,7 @@ def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
         problems = golden.check_inputs(vectors, encoder)
     except BundleError as error:
         vectors, problems = None, [str(error)]
-    given = f"{len(manifest.golden.sentences)} sentences give the stored tokens"
+    given = f"{len(manifest.golden.values)} sentences give the stored tokens"
     if manifest.golden.images:
         given = f"{manifest.golden.images} images give the stored pixels"
     checks.append(_check("golden inputs", problems, given))
