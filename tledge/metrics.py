@@ -88,6 +88,18 @@ def pearson(estimates: Array, truth: Array) -> float:
     return float(np.sum(a * b)) / float(np.sqrt(np.sum(a**2) * np.sum(b**2)))
 
 
+def spearman(estimates: Array, truth: Array) -> float:
+    """The correlation of the ranks of two arrays `(rows,)`, equal values sharing a rank, 0 where one does not vary."""
+    return pearson(_ranks(estimates), _ranks(truth))
+
+
+def _ranks(values: Array) -> Array:
+    """The place of each value among all, from 1, `(rows,) float64`; the mean place of equal ones."""
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[which])
+
+
 def defined(values: Mapping[str, float]) -> dict[str, float]:
     """The metrics that have a value on these rows: NaN, such as the ROC AUC of rows of one label, is left out."""
     return {name: value for name, value in values.items() if not math.isnan(value)}

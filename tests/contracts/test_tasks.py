@@ -151,7 +151,7 @@ def test_a_metric_that_rows_of_one_kind_cannot_have_is_left_out():
         assert "roc_auc" not in scores
         assert {"accuracy", "balanced_accuracy", "macro_f1", "log_loss"} == set(scores)
     scores = number.score({"logits": NUMBERS}, np.full(4, 0.1, np.float32))
-    assert set(scores) == {"pearson", "mae", "rmse"}
+    assert set(scores) == {"pearson", "spearman", "mae", "rmse"}
     assert scores["pearson"] == 0.0
 
 

@@ -21,6 +21,7 @@ _METRIC_NAMES = {
     "roc_auc": "ROC AUC",
     "r2": "R²",
     "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
     "mae": "mean absolute error",
     "rmse": "root mean squared error",
     "next_token_accuracy": "next-token accuracy",

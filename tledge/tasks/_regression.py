@@ -27,7 +27,7 @@ MIXES = False
 N_LABELS = range(1, 2)
 NEEDS_LABEL = True
 METRIC = "r2"
-METRICS = {"r2": HIGHER, "pearson": HIGHER, "mae": LOWER, "rmse": LOWER}
+METRICS = {"r2": HIGHER, "pearson": HIGHER, "spearman": HIGHER, "mae": LOWER, "rmse": LOWER}
 LOSS = "mse"
 LOSSES = ("mse", "huber")
 PROBLEM_TYPE = "regression"
@@ -86,7 +86,7 @@ def agree(ours: Outputs, theirs: Outputs) -> None:
 
 
 def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
-    """R squared, Pearson correlation, mean absolute and root mean squared error of `logits` `(rows, 1)`.
+    """R squared, Pearson and Spearman correlation, mean absolute and root mean squared error of `logits` `(rows, 1)`.
 
     `targets` is `(rows,) float32`; the errors are in its unit. R squared is left out where `targets` do not vary.
     """
@@ -95,6 +95,7 @@ def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
         {
             "r2": metrics.r2(estimates, targets),
             "pearson": metrics.pearson(estimates, targets),
+            "spearman": metrics.spearman(estimates, targets),
             "mae": float(np.mean(np.abs(estimates - targets))),
             "rmse": float(np.sqrt(np.mean((estimates - targets) ** 2))),
         }
