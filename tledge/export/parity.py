@@ -50,7 +50,7 @@ def _text_cases(encoder: Input, texts: Sequence[str]) -> Iterator[tuple[str, dic
         yield f"{len(texts)} texts in one batch", batch_of_texts, not batch_of_texts["attention_mask"].all()
     padded = encoder.dummy(2, longest, seed=1)
     used = max(1, longest // 8)
-    side = slice(None, -used) if _pads_left(encoder, texts) else slice(used, None)
+    side = slice(None, -used) if encoder.pads_left else slice(used, None)
     padded["attention_mask"][0, side] = 0
     yield f"batch 2, length {longest}, one row padded beyond {used}", padded, True
 
@@ -174,8 +174,3 @@ def _compare(
         same = bool(excess < np.inf) and bool(np.array_equal(answers, np.asarray(decisions(got))))
     sequence = shape[1] if len(shape) == 2 else None  # images have no length
     return ParityCase(name, shape[0], sequence, padded, worst, allowed, same, bool(excess <= 0))
-
-
-def _pads_left(encoder: Input, texts: Sequence[str]) -> bool:
-    mask = encoder.encode(["a", " ".join(texts)[:200] or "a b c d"])["attention_mask"]
-    return bool(mask[0, 0] == 0)

@@ -19,7 +19,8 @@ class Input(Protocol):
     """What turns raw values into input tensors.
 
     `max_length` is the length at which values are cut, `None` where they have no length; `batches` says whether any
-    values may be encoded together, and `decodes` whether they are read from image files. `examples` are a few raw
+    values may be encoded together, `decodes` whether they are read from
+    image files, and `pads_left` on which side shorter ones are padded. `examples` are a few raw
     values that are nobody's data, the same for ever, and `for_export` two rows of tensors for an exporter to trace
     with. `expected` says what a cell of a table must hold, and `of_cells` makes a value of those of a row; relative
     paths start from `folder`. `is_one` tells one value from several of them, and `unknown_share` how many of the
@@ -27,6 +28,7 @@ class Input(Protocol):
     """
 
     decodes: bool
+    pads_left: bool
     expected: str
 
     @property

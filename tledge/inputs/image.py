@@ -53,6 +53,7 @@ class ImageInput:
     """
 
     decodes = True
+    pads_left = False
     expected = "a path"
     max_length: None = None
     input_names = ("pixel_values",)

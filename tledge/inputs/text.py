@@ -92,7 +92,7 @@ class TextInput:
         self._tokenizer = tokenizer
         self.pad_id = pad_id
         self._padding = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": pad_type_id}
-        self._pad_left = pad_left
+        self.pads_left = pad_left
         self._unknown_id = unknown_id
 
     @classmethod
@@ -271,7 +271,7 @@ class TextInput:
         return encoding
 
     def _padded(self, rows: Sequence[Sequence[int]], length: int, padding: int) -> Ids:
-        if self._pad_left:
+        if self.pads_left:
             return _left_padded(rows, length, padding)
         result = np.full((len(rows), length), padding, dtype=np.int64)
         for target, row in zip(result, rows, strict=True):

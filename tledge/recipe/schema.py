@@ -256,8 +256,8 @@ class Recipe(Section):
     metric: str | None = None
     """The metric that picks epochs and variants, and that `budget.max_metric_drop` is about: one that the task scores
     (higher is better: `accuracy`, `balanced_accuracy`, `roc_auc`, `macro_f1`, `micro_f1`, `r2`, `pearson`,
-    `spearman`; lower is better: `log_loss`, `mae` and `rmse` in the data's unit; for language models `loss` in nats a token, `perplexity`,
-    `bits_per_byte`); by default the task's own."""
+    `spearman`; lower is better: `log_loss`, `mae` and `rmse` in the data's unit; for language models `loss` in nats a
+    token, `perplexity`, `bits_per_byte`); by default the task's own."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
     """Seeds the splits, the head's first weights, the order of rows and dropout."""
     baseline: Literal["random_backbone"] | None = None
