@@ -20,12 +20,8 @@ from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, 
 from tledge.digest import sha256
 from tledge.errors import BundleError
 
-_OF_KIND = {
-    "text": ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
-    "image": ("preprocessor_config.json",),
-}
 _OPTIONAL = ("special_tokens_map.json", "generation_config.json")
-ECOSYSTEM_FILES = ("config.json", "generation_config.json", *(name for names in _OF_KIND.values() for name in names))
+ECOSYSTEM_FILES = ("config.json", "generation_config.json", *inputs.files())
 """What bundles take over from their checkpoints, each those of its kind of input."""
 
 LANGUAGE_MODEL = "causal_lm"
@@ -129,7 +125,7 @@ def replace_readme(folder: Path, text: str) -> Manifest:
 
 def _copy_ecosystem_files(checkpoint: Path, target: Path, input_kind: str, chosen: Variant) -> None:
     target.mkdir(parents=True)
-    names = ("config.json", "generation_config.json", *_OF_KIND[input_kind])
+    names = ("config.json", "generation_config.json", *inputs.files(input_kind))
     for name in names:
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, target / name)

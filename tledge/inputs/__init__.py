@@ -19,12 +19,11 @@ class Input(Protocol):
     """What turns raw values into input tensors.
 
     `max_length` is the length at which values are cut, `None` where they have no length; `batches` says whether any
-    values may be encoded together, `decodes` whether they are read from
-    image files, and `pads_left` on which side shorter ones are padded. `examples` are a few raw
-    values that are nobody's data, the same for ever, and `for_export` two rows of tensors for an exporter to trace
-    with. `expected` says what a cell of a table must hold, and `of_cells` makes a value of those of a row; relative
-    paths start from `folder`. `is_one` tells one value from several of them, and `unknown_share` how many of the
-    values' tokens the vocabulary does not know, `None` where there is none.
+    values may be encoded together, `decodes` whether they are read from image files, and `pads_left` on which side
+    shorter ones are padded. `examples` are a few raw values that are nobody's data, the same for ever, and `for_export`
+    two rows of tensors for an exporter to trace with. `expected` says what a cell of a table must hold, and `of_cells`
+    makes a value of those of a row; relative paths start from `folder`. `is_one` tells one value from several of them,
+    and `unknown_share` how many of the values' tokens the vocabulary does not know, `None` where there is none.
     """
 
     decodes: bool
@@ -48,6 +47,13 @@ class Input(Protocol):
     def of_cells(self, cells: Sequence[str], folder: Path) -> Any: ...
     def is_one(self, values: object) -> bool: ...
     def unknown_share(self, values: Sequence[Any]) -> float | None: ...
+
+
+def files(name: str | None = None) -> tuple[str, ...]:
+    """The files that describe the preprocessing of a kind of input, by default of every kind."""
+    kinds = plugins.names(__name__) if name is None else [name]
+    found = [file for kind in kinds for file in plugins.load(__name__, kind).Input.files]
+    return tuple(dict.fromkeys(found))
 
 
 def load(name: str, folder: Path) -> Input:

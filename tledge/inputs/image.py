@@ -52,6 +52,7 @@ class ImageInput:
     Nothing changes after loading: one object serves many threads.
     """
 
+    files = (FILE,)
     decodes = True
     pads_left = False
     expected = "a path"

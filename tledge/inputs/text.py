@@ -70,6 +70,7 @@ class TextInput:
     """
 
     batches = True
+    files = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
     decodes = False
     expected = "a text"
     is_pair = False
