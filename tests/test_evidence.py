@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_
 from tledge import answers as stored
 from tledge import data, evidence, tasks
 from tledge.artifacts import read_json, write_json
-from tledge.evidence import answers
+from tledge.evidence import inputs, labels
 from tledge.recipe import load_recipe
 from tledge.report import html, verdict
 
@@ -59,7 +59,7 @@ def read(monkeypatch, tmp_path, kind, train, test, logits):
     splits = SimpleNamespace(train=Rows(train), test=Rows(test))
     monkeypatch.setattr(data, "open_splits", lambda folder: splits)
     task = tasks.load(kind)
-    return answers.read(task, task.METRIC, LABELS, tmp_path)
+    return labels.load(task.LABELS).read(task, task.METRIC, LABELS, tmp_path)
 
 
 def test_single_label(monkeypatch, tmp_path):
@@ -113,7 +113,7 @@ def test_only_the_first_mistakes_are_shown(monkeypatch, tmp_path):
     logits = np.tile([2.0, 0, 0, 0], (30, 1))
     found = read(monkeypatch, tmp_path, "text_classification", [[0], [1]], [[1]] * 30, logits)
     assert found["wrong_count"] == 30
-    assert len(found["wrong"]) == answers.WRONG_SHOWN["text"]
+    assert len(found["wrong"]) == inputs.load("text").MOST
 
 
 def test_facts_of_a_run(finished):
@@ -274,7 +274,7 @@ def test_estimates_of_numbers(tmp_path, monkeypatch):
     assert [row.row for row in facts.wrong[:2]] == ["photos/9.png", "photos/5.png"]
     assert facts.wrong[0].error == pytest.approx(-2.9)
     assert (facts.wrong[0].truth, facts.wrong[0].predicted) == ("0.900", "-2.00")
-    assert len(facts.wrong) == answers.WRONG_SHOWN["image"]
+    assert len(facts.wrong) == inputs.load("image").MOST
     points = facts.regression.points
     assert len(points) == 500
     assert {round(y - x, 3) for x, y in points} <= {0.1, -0.1, 2.1, -2.9}

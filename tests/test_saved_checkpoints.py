@@ -35,7 +35,7 @@ def losing(save):
 
 
 def test_a_training_whose_checkpoint_differs_fails(project, monkeypatch, tmp_path):
-    monkeypatch.setattr(model, "save", losing(model.save))
+    monkeypatch.setattr(model.TextClassifier, "save", losing(model.TextClassifier.save))
     recipe = load_recipe(project, ["finetune.epochs=1"])
     with pytest.raises(TrainError, match=rf"is not the model that it was saved from: .* differs is '{LOST}'"):
         pipeline.run(recipe, tmp_path / "run", until="train", say=lambda _line: None)

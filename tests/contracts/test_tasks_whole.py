@@ -68,7 +68,7 @@ def labels_of(task) -> tuple[str, str] | None:
 def cell_of(example: Any, label: int, number: int, folder: Path) -> str:
     """One of a task's own examples, told apart by its label and its number: a text, or a path of an image."""
     if isinstance(example, str):
-        return f"{('lamp bright', 'song tune')[label]} {example[:40]} {number}"
+        return f"{('lamp bright', 'song tune')[label]} {example[:12]} {number}"
     shade = np.clip(example[:64, :50].astype(int) // 3 + 90 * label + number, 0, 255).astype(np.uint8)
     Image.fromarray(shade).save(folder / f"{number}.png")
     return f"{number}.png"

@@ -292,11 +292,6 @@ def test_losses_that_cannot_work_are_told_in_one_line(losses, facts, message):
     assert "\n" not in str(caught.value)
 
 
-def test_a_language_models_logits_are_not_kept():
-    with pytest.raises(TrainError, match=r"^distill\.teacher_cache: .*; set it to false$"):
-        train.weights_for(settings(), has_hidden=True, cached=True, problem_type="causal_lm")
-
-
 def test_answers_of_other_widths_are_told(distill, toys):
     with pytest.raises(TrainError, match=r"^distill: the student answers with 2 numbers a row and the teacher with 3$"):
         distill(toys.Net(), toys.Net(n_labels=3), points(toys))

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tledge import tasks
 from tledge.cli import values as kinds
 from tledge.cli.places import bundle_of
 from tledge.cli.table_values import learnt_columns, lines_of
@@ -121,6 +120,7 @@ def command(
     A language model goes on with each text: the answer is what it adds, how many tokens, and why it ends. An image that
     cannot be read has its reason in "error", and the command then ends with exit code 9.
     """
+    from tledge import tasks
     from tledge.runtime import Predictor
 
     if not values and file is None:

@@ -63,7 +63,10 @@ def _cells(file: Path, rows: Iterator[Row], columns: Sequence[str]) -> Iterator[
 
 
 def _of_file(file: Path, error: DataError) -> InputError:
-    return InputError(f"--file {file}: {str(error).replace('set data.encoding', 'save the file as UTF-8')}")
+    """What is wrong with a table or its row, with the whole path of the file."""
+    told = str(error).replace("set data.encoding", "save the file as UTF-8")
+    own = f"{file}{told.removeprefix(file.name)}" if told.startswith(file.name) else told
+    return InputError(own if str(file) in own else f"--file {file}: {own}")
 
 
 def _named(

@@ -183,7 +183,5 @@ def task_of(manifest: Manifest) -> tasks.Task:
     if kind != (task.INPUT, task.PROBLEM_TYPE, task.GENERATES):
         raise BundleError(f"the bundle's task is {manifest.task}, but its input, problem_type or generation are not")
     if len(manifest.labels) not in task.N_LABELS:
-        raise BundleError(
-            f"a bundle of the task {manifest.task} cannot have {len(manifest.labels)} labels, as this one has"
-        )
+        raise BundleError(f"the bundle has {len(manifest.labels)} labels, which the task {manifest.task} cannot have")
     return task

@@ -17,6 +17,7 @@ def read(task: Task, metric: str, labels: tuple[str, ...], folder: Path) -> dict
     assert decisions is not None
     return {
         "many_labels": True,
+        "confusion": (),
         **_labels.facts(found, decisions.astype(bool), found.targets.astype(bool)),
         **answers.beside(found, metric, folder),
     }
