@@ -7,7 +7,7 @@ import json
 import pytest
 from labelled_rows import as_csv, labelled
 
-from tledge.data import look
+from tledge.data import preview
 
 SHAPES = {
     "rows.csv": (as_csv([(t, n, i) for i, (t, n) in enumerate(labelled(60))], ("review", "mood", "id")), False),
@@ -25,7 +25,7 @@ SHAPES = {
 def test_what_is_guessed_can_be_loaded_and_is_counted_alike(write, run, tmp_path, name):
     content, multilabel = SHAPES[name]
     write(name, content)
-    seen = look(name, base=tmp_path)
+    seen = preview(name, base=tmp_path)
     assert seen.task == ("text_multilabel" if multilabel else "text_classification")
     report = run(name, task=seen.task, columns={"text": seen.input_columns[0], "label": seen.label_column}).report
     assert seen.n_rows == report.n_read["train"] and seen.n_broken == 0

@@ -18,7 +18,7 @@ from pictures import all_rows, names_by_row, picture, picture_bytes, save_folder
 from PIL import Image
 
 from tledge.cache import cache_folder
-from tledge.data import look
+from tledge.data import preview
 from tledge.inputs.image import decode
 
 TASK = "image_classification"
@@ -310,7 +310,7 @@ def test_solar_cells(run):
 def test_a_look_at_a_folder(tmp_path):
     save_folder(tmp_path / "photos", 30, ("cat", "dog", "emu"))
     (tmp_path / "photos" / "cat" / "notes.txt").touch()
-    seen = look("photos", base=tmp_path)
+    seen = preview("photos", base=tmp_path)
     assert (seen.task, seen.input_columns[0], seen.label_column) == (TASK, "image", "label")
     assert seen.labels == {"cat": 10, "dog": 10, "emu": 10} and (seen.n_rows, seen.n_broken) == (30, 1)
     assert seen.is_folder and seen.size_bytes is None
@@ -318,31 +318,31 @@ def test_a_look_at_a_folder(tmp_path):
 
 def test_a_look_at_a_sorted_folder_larger_than_the_sample(tmp_path, monkeypatch):
     save_folder(tmp_path / "photos", 30)
-    monkeypatch.setattr(sys.modules["tledge.data.look"], "LOOKED_AT", 5)
-    assert look("photos", base=tmp_path).labels == {"cat": 15, "dog": 15}
+    monkeypatch.setattr(sys.modules["tledge.data.preview"], "LOOKED_AT", 5)
+    assert preview("photos", base=tmp_path).labels == {"cat": 15, "dog": 15}
 
 
 def test_a_look_at_a_table_of_paths(paths, tmp_path, write):
     rows = [(path, i, f"note {i}", i / 4, label) for i, (path, label) in enumerate(paths)]
     write("rows.csv", as_csv(rows, ("photo", "id", "remark", "weight", "kind")))
-    seen = look("rows.csv", base=tmp_path)
+    seen = preview("rows.csv", base=tmp_path)
     assert (seen.task, seen.input_columns[0], seen.label_column) == (TASK, "photo", "kind")
     assert seen.columns["photo"] == "image" and not seen.is_folder
-    number = look("rows.csv", base=tmp_path, task="image_regression")
+    number = preview("rows.csv", base=tmp_path, task="image_regression")
     assert (number.task, number.label_column, number.labels) == ("image_regression", "weight", {})
-    words = look("rows.csv", base=tmp_path, task="text_classification")
+    words = preview("rows.csv", base=tmp_path, task="text_classification")
     assert (words.task, words.input_columns[0]) == ("text_classification", "remark")
 
 
 def test_texts_beside_paths_are_texts(tmp_path, write):
     write("rows.csv", as_csv([(f"said {i}", f"{i}.png", i % 2) for i in range(20)], ("text", "avatar", "label")))
-    assert look("rows.csv", base=tmp_path).task == "text_classification"
+    assert preview("rows.csv", base=tmp_path).task == "text_classification"
 
 
 def test_a_look_at_images_in_a_table(tmp_path):
     cells = [{"bytes": picture_bytes(i), "path": f"{i}.png"} for i in range(12)]
     pq.write_table(pa.table({"img": cells, "tags": [["a"], ["a", "b"]] * 6}), tmp_path / "rows.parquet")
-    seen = look("rows.parquet", base=tmp_path)
+    seen = preview("rows.parquet", base=tmp_path)
     assert (seen.task, seen.input_columns[0], seen.label_column) == ("image_multilabel", "img", "tags")
     assert seen.labels == {"a": 12, "b": 6}
 
@@ -368,7 +368,7 @@ def test_an_npz_file_of_keras_is_train_and_test(tmp_path, run, complaint):
         "data.validation: cifar.npz has no arrays for it; its arrays are x_train, y_train, x_test, y_test; give "
         "another file, or a fraction of the training rows"
     )
-    seen = look("cifar.npz", base=tmp_path)
+    seen = preview("cifar.npz", base=tmp_path)
     assert (seen.task, seen.input_columns[0], seen.label_column, seen.n_rows) == (TASK, "x", "y", 60)
     keras_file(tmp_path / "more.npz", x_val=np.zeros((2, 9, 12, 3), np.uint8), y_val=np.zeros(2, np.uint8))
     assert run("more.npz", validation="more.npz", **keys).report.n_read == {"train": 60, "validation": 2}

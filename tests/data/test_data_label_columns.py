@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from tledge.data import look
+from tledge.data import preview
 from tledge.errors import RecipeError
 from tledge.recipe import load_recipe
 
@@ -47,15 +47,15 @@ def test_a_cell_that_is_neither_and_a_column_that_is_not_there(write, complaint)
 
 
 def test_the_look_finds_them_unless_a_label_is_named(write, tmp_path):
-    seen = look(write("rows.csv", table()), base=tmp_path)
+    seen = preview(write("rows.csv", table()), base=tmp_path)
     assert (seen.task, seen.input_columns[0], seen.label_columns) == (MULTI, "comment_text", FLAGS)
     assert seen.labels == {"toxic": 44, "obscene": 44, "threat": 45}
     named = table().replace("id,", "label,").replace("id0,", "x,")
     for i in range(90):
         named = named.replace(f"id{i},", f"{'xy'[i % 2]},")
-    seen = look(write("named.csv", named), base=tmp_path)
+    seen = preview(write("named.csv", named), base=tmp_path)
     assert (seen.task, seen.label_column, seen.label_columns) == ("text_classification", "label", ())
-    seen = look(write("flag.csv", table().replace("toxic,", "label,", 1)), base=tmp_path)
+    seen = preview(write("flag.csv", table().replace("toxic,", "label,", 1)), base=tmp_path)
     assert (seen.task, seen.label_column, seen.label_columns) == ("text_classification", "label", ()), "0 and 1 too"
 
 

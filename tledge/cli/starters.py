@@ -41,7 +41,7 @@ def write(
     prefixed = data.startswith(PREFIXES)
     parts = None if prefixed else data_room.split_folders(Path(data))
     source = str(parts["train"]) if parts else data
-    seen = data_room.look(source, base=Path.cwd(), task=task)
+    seen = data_room.preview(source, base=Path.cwd(), task=task)
     module = tasks.load(seen.task)
     columns = {
         **dict(zip(module.INPUT_COLUMNS, seen.input_columns, strict=True)),

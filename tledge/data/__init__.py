@@ -2,7 +2,7 @@
 
 from tledge.data.language import Blocks, open_blocks, pack, tokenizer_digest
 from tledge.data.load import load
-from tledge.data.look import Preview, look
+from tledge.data.preview import Preview, preview
 from tledge.data.sources.image_folder import split_folders
 from tledge.data.stored import DataReport, Splits, inputs_of, named_files, open_splits
 from tledge.data.unlabelled import open_unlabelled
@@ -14,12 +14,12 @@ __all__ = [
     "Splits",
     "inputs_of",
     "load",
-    "look",
     "named_files",
     "open_blocks",
     "open_splits",
     "open_unlabelled",
     "pack",
+    "preview",
     "split_folders",
     "tokenizer_digest",
 ]

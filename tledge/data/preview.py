@@ -45,7 +45,7 @@ class Preview:
     decimal: str = "."
 
 
-def look(reference: str, *, base: Path, task: str | None = None, separator: str = "|") -> Preview:
+def preview(reference: str, *, base: Path, task: str | None = None, separator: str = "|") -> Preview:
     """Read a source once and guess what its columns are, from its first 2,000 whole rows; images are not decoded.
 
     Args:
