@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge.artifacts import write_json
-from tledge.data import divide, inputs, splits, stored, unlabelled
+from tledge.data import inputs, partition, splits, stored, unlabelled
 from tledge.data.labels import load as load_labels
 from tledge.data.sources import Options, open_source
 from tledge.data.stored import SPLITS, DataReport, Splits, open_splits
@@ -69,14 +69,16 @@ def load(
         same = dict(zip(tables, splits.input_numbers([each.digests for each in tables.values()]), strict=True))
         kept, duplicates, conflicts = splits.first_of_each(same["train"], train.labels)
         rows = {name: np.arange(len(table.labels)) for name, table in tables.items()} | {"train": kept}
-        left = divide.without_overlap(rows, same, tables, settings.on_overlap, task.INPUT.replace("_", " "))
+        left = partition.without_overlap(rows, same, tables, settings.on_overlap, task.INPUT.replace("_", " "))
         groups = {name: table.groups for name, table in tables.items() if table.groups is not None}
         if groups:
-            left = divide.without_overlap(left, groups, tables, settings.on_overlap, f"{settings.group} (data.group)")
-        parts = divide.parts(settings, left, tables, seed=seed, calibration=calibration)
-        divide.assert_disjoint(parts, same)
+            left = partition.without_overlap(
+                left, groups, tables, settings.on_overlap, f"{settings.group} (data.group)"
+            )
+        parts = partition.parts(settings, left, tables, seed=seed, calibration=calibration)
+        partition.assert_disjoint(parts, same)
         if groups:
-            divide.assert_disjoint(parts, groups, "entry of data.group")
+            partition.assert_disjoint(parts, groups, "entry of data.group")
         stored.write(tables, parts, task.INPUT_COLUMNS, folder)
         n_unlabelled = _unlabelled(settings, task, tables, folder, base, progress)
         rows_by_split, label_counts = _counted(tables, parts)
@@ -182,7 +184,7 @@ def _labels(given: Sequence[str] | None, train: Table) -> tuple[str, ...]:
     return labels
 
 
-def _counted(tables: Mapping[str, Table], parts: divide.Parts) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+def _counted(tables: Mapping[str, Table], parts: partition.Parts) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
     """The rows of each split, and how many of them have each label."""
     names = tables["train"].names
     rows: dict[str, int] = {}
@@ -195,7 +197,7 @@ def _counted(tables: Mapping[str, Table], parts: divide.Parts) -> tuple[dict[str
     return rows, labels
 
 
-def _groups(parts: divide.Parts, groups: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, int]:
+def _groups(parts: partition.Parts, groups: Mapping[str, npt.NDArray[np.int64]]) -> dict[str, int]:
     """How many groups are in each split."""
     if not groups:
         return {}
@@ -214,7 +216,7 @@ def _conflict(train: Table, row: int, kept: int) -> str:
     return f"{named(row)}, kept {named(kept)}"
 
 
-def _target_quantiles(tables: Mapping[str, Table], parts: divide.Parts) -> dict[str, dict[str, float]]:
+def _target_quantiles(tables: Mapping[str, Table], parts: partition.Parts) -> dict[str, dict[str, float]]:
     """Quantiles of a regression's numbers in each split that has rows."""
     found = {}
     for number, split in enumerate(SPLITS):
