@@ -157,7 +157,7 @@ def image_classifier(reference="torchvision:mobilenet_v3_small", *, labels=LABEL
     backbone = image_backbone(reference, **changes)
     torch.manual_seed(seed)
     built = model.build(backbone, labels=labels, **(settings | head))
-    model.settle(built.backbone, [built.example(8)])
+    model.update_batch_norms(built.backbone, [built.example(8)])
     return built, backbone
 
 

@@ -232,7 +232,9 @@ def test_settling_makes_features_of_a_random_network_usable():
     batches = [{"pixel_values": torch.randn(8, 3, 32, 32).numpy()} for _ in range(3)]
     with torch.no_grad():
         before = backbone(torch.as_tensor(batches[0]["pixel_values"])).std(dim=0).max()
-        assert model.settle(backbone, batches) == len([m for m in backbone.modules() if isinstance(m, BATCH_NORMS)])
+        assert model.update_batch_norms(backbone, batches) == len(
+            [m for m in backbone.modules() if isinstance(m, BATCH_NORMS)]
+        )
         after = backbone(torch.as_tensor(batches[0]["pixel_values"])).std(dim=0).max()
     assert before < 1e-4 < 1e-2 < after < 100
     assert all(torch.equal(p, weights[n]) for n, p in backbone.named_parameters())
@@ -241,4 +243,4 @@ def test_settling_makes_features_of_a_random_network_usable():
 
 
 def test_a_network_without_batch_norms_takes_no_batch_to_settle():
-    assert model.settle(nn.Linear(2, 2), iter(lambda: pytest.fail("a batch was taken"), None)) == 0
+    assert model.update_batch_norms(nn.Linear(2, 2), iter(lambda: pytest.fail("a batch was taken"), None)) == 0

@@ -40,7 +40,7 @@ def classifier(*, task="image_classification", dropout_prob=0.0, scale=None):
         dropout_prob=dropout_prob, head_hidden_size=None, target_scale=scale,
     )  # fmt: skip
     encoder = ImageInput(backbone.preprocessing)
-    model.settle(built.backbone, [encoder.encode(TRAIN.values)])
+    model.update_batch_norms(built.backbone, [encoder.encode(TRAIN.values)])
     return built, encoder
 
 

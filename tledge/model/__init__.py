@@ -5,6 +5,7 @@ from tledge.model.backbones import Backbone, ImageBackbone, kind_of
 from tledge.model.backbones import load as load_backbone
 from tledge.model.backbones.transformers import weights_digest
 from tledge.model.backbones.vocabulary import vocabulary_size
+from tledge.model.batch_norms import update_batch_norms
 from tledge.model.blocks import Block, block_list, levels
 from tledge.model.checkpoint import build, load, save_beside, whole
 from tledge.model.classifier import TextClassifier
@@ -19,7 +20,6 @@ from tledge.model.lora import merged, with_lora
 from tledge.model.parameter_groups import groups_of
 from tledge.model.rows import Rows
 from tledge.model.saved import check_saved, check_saved_language
-from tledge.model.settle import settle
 from tledge.model.student import choose_layers, from_layers, layer_map, of_shape
 
 __all__ = [
@@ -60,8 +60,8 @@ __all__ = [
     "phases",
     "save_beside",
     "save_language",
-    "settle",
     "student",
+    "update_batch_norms",
     "vocabulary_size",
     "weights_digest",
     "whole",

@@ -15,11 +15,11 @@ from tledge.artifacts import write_json
 from tledge.errors import ModelError
 from tledge.inputs.image import write_config
 from tledge.model.backbones.image import WEIGHTS, ImageBackbone, rebuilt
+from tledge.model.batch_norms import update_batch_norms
 from tledge.model.blocks import Block, blocks
 from tledge.model.freeze import keep_frozen_in_eval
 from tledge.model.head import folded, new_head
 from tledge.model.last_layer import last_linear, logits, replace
-from tledge.model.settle import settle
 from tledge.progress import Progress
 from tledge.recipe.schema import Augmentation
 
@@ -41,7 +41,7 @@ STUDENTS = tuple(
     )
 )
 """Small networks that a budget chooses a student from."""
-_SETTLING_BATCH = 8
+_BATCH_NORM_IMAGES = 8
 
 
 class ImageClassifier(nn.Module):
@@ -196,7 +196,7 @@ class ImageClassifier(nn.Module):
             head_hidden_size=facts["tledge"]["head"]["hidden_size"],
         )
         made.drop_second()
-        settle(made.backbone, [made.example(_SETTLING_BATCH)])  # numbers near zero would be slow
+        update_batch_norms(made.backbone, [made.example(_BATCH_NORM_IMAGES)])  # numbers near zero would be slow
         return made
 
     def save(self, folder: Path, backbone: Any) -> None:

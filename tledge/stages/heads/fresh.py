@@ -18,7 +18,7 @@ from tledge.stages.job import Job
 if TYPE_CHECKING:
     from tledge.stages.heads._classifier_course import ClassifierCourse
 
-SETTLING_IMAGES = 256
+BATCH_NORM_IMAGES = 256
 """Training images from which a random network's normalisation statistics are taken."""
 SAMPLE_ROWS = 4
 """Training rows on which a checkpoint is compared with the model that it was saved from."""
@@ -96,7 +96,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         encoder = inputs.load(task.INPUT, folder / "inputs")
     unknown_tokens = vocabulary.unknown_share(job, encoder, train_rows.values) if pretrained else None
     if not pretrained or recipe.model.weights == "none":
-        model.settle(classifier.backbone, _batches(encoder, train_rows.values))
+        model.update_batch_norms(classifier.backbone, _batches(encoder, train_rows.values))
     digest = model.weights_digest(classifier.backbone)
     augmentation = recipe.finetune.augmentation
     augment = training.Augment(augmentation, encoder) if augmentation.changes_images else None
@@ -200,7 +200,7 @@ def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: 
 
 def _batches(encoder: Input, values: Any) -> Any:
     """Training images in batches, in the order of the rows."""
-    count = min(SETTLING_IMAGES, len(values))
+    count = min(BATCH_NORM_IMAGES, len(values))
     for start in range(0, count, 32):
         yield encoder.encode([values[i] for i in range(start, min(start + 32, count))])
 

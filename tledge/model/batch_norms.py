@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def settle(module: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
+def update_batch_norms(module: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
     """How many batch norms of a module were given the statistics of these batches, as a plain mean over them.
 
     With the ones that they start with, a deep random network gives features of 1e-9 or 1e12. No weight is trained, and
