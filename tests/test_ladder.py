@@ -18,7 +18,7 @@ from tledge.errors import QuantizeError, RecipeError, TrainError
 from tledge.model import student
 from tledge.recipe.distillation import StudentBudget
 from tledge.runtime import open_session, session_run
-from tledge.stages import ladder
+from tledge.stages import student_costs
 
 AT = Setting(batch=1, length=8, threads=1)
 
@@ -38,7 +38,7 @@ def teacher(pretrained):
 
 
 def sized(model, path, kept):
-    graph = ladder.write_graph(model, path)
+    graph = student_costs.write_graph(model, path)
     kept[path.parent.name] = {file.name for file in path.parent.iterdir()}, graph.size_bytes
     return graph
 
@@ -46,7 +46,7 @@ def sized(model, path, kept):
 def test_candidates_are_exported_quantized_timed_and_judged(teacher, tmp_path):
     first, *_, last = student.candidates(teacher, StudentBudget(size_mb=1))
     plans, kept = [first, last], {}
-    found = ladder.measure(
+    found = student_costs.measure(
         plans,
         StudentBudget(size_mb=0.04, p95_ms=1000),
         export_to=tmp_path,
@@ -73,11 +73,14 @@ def test_candidates_are_exported_quantized_timed_and_judged(teacher, tmp_path):
 
 
 def test_one_graph_has_to_keep_the_whole_budget():
-    graphs = (ladder.Timed("fp32", 9_000_000, row(2.0)), ladder.Timed("int8_dynamic", 3_000_000, row(3.0)))
+    graphs = (
+        student_costs.Timed("fp32", 9_000_000, row(2.0)),
+        student_costs.Timed("int8_dynamic", 3_000_000, row(3.0)),
+    )
     plan = student.Plan("2 layers", dict, 7)
 
     def judged(**budget):
-        return ladder._judged(plan, graphs, StudentBudget(**budget), AT, 60)
+        return student_costs._judged(plan, graphs, StudentBudget(**budget), AT, 60)
 
     assert not judged(p95_ms=2, size_mb=3).fits, "fp32 keeps the one limit and int8 the other"
     assert judged(p95_ms=2, size_mb=9).scheme == "fp32"
@@ -90,14 +93,16 @@ def test_one_graph_has_to_keep_the_whole_budget():
 
 
 def test_too_short_a_time_is_told():
-    graphs = (ladder.Timed("fp32", 9_000_000, row(None)),)
+    graphs = (student_costs.Timed("fp32", 9_000_000, row(None)),)
     with pytest.raises(RecipeError, match=r"bench.duration_s: 1 s gave 99 runs of 2 layers, but p95 needs 130; raise"):
-        ladder._judged(student.Plan("2 layers", dict, 7), graphs, StudentBudget(p95_ms=1), AT, 1)
+        student_costs._judged(student.Plan("2 layers", dict, 7), graphs, StudentBudget(p95_ms=1), AT, 1)
 
 
 def test_the_largest_that_fit_are_trained():
     steps = [candidate("a", parameters=5), candidate("b", parameters=9, fits=False), candidate("c", parameters=7)]
-    names = {train: [s.name for s in ladder.fitting(steps, StudentBudget(p95_ms=1, train=train))] for train in (1, 3)}
+    names = {
+        train: [s.name for s in student_costs.fitting(steps, StudentBudget(p95_ms=1, train=train))] for train in (1, 3)
+    }
     assert names == {1: ["c"], 3: ["c", "a"]}
 
 
@@ -109,15 +114,15 @@ def test_nothing_that_fits_is_an_error_that_names_the_nearest():
     ]
     message = r"no candidate keeps 2 ms p95 and 8 MB: the nearest, near, takes 3.10 ms p95 and 9.2 MB; widen distill"
     with pytest.raises(TrainError, match=message):
-        ladder.fitting(steps, StudentBudget(p95_ms=2, size_mb=8))
+        student_costs.fitting(steps, StudentBudget(p95_ms=2, size_mb=8))
     with pytest.raises(TrainError, match="no candidate keeps 2 ms p95: the nearest, quick, takes"):
-        ladder.fitting(steps, StudentBudget(p95_ms=2))
+        student_costs.fitting(steps, StudentBudget(p95_ms=2))
 
 
 def test_large_candidates_are_timed_in_groups(monkeypatch):
-    monkeypatch.setattr(ladder, "AT_ONCE", 10)
+    monkeypatch.setattr(student_costs, "AT_ONCE", 10)
     plans = [student.Plan(str(n), dict, n) for n in (12, 6, 4, 3, 2)]
-    assert [[plan.parameters for plan in group] for group in ladder._groups(plans)] == [[12], [6, 4], [3, 2]]
+    assert [[plan.parameters for plan in group] for group in student_costs._groups(plans)] == [[12], [6, 4], [3, 2]]
 
 
 def test_images_are_timed_at_their_own_size(tmp_path):
@@ -129,10 +134,10 @@ def test_images_are_timed_at_their_own_size(tmp_path):
     seen = []
 
     def feeds(graph, at):
-        seen.append({name: array.shape for name, array in ladder.one_run(graph, at).items()})
-        return ladder.one_run(graph, at)
+        seen.append({name: array.shape for name, array in student_costs.one_run(graph, at).items()})
+        return student_costs.one_run(graph, at)
 
-    [found] = ladder.measure(
+    [found] = student_costs.measure(
         plans, StudentBudget(p95_ms=1e-6), export_to=tmp_path, schemes=[], at=Setting(), feeds=feeds, duration_s=60
     )
     assert seen == [{"pixel_values": (1, 3, 64, 64)}]
@@ -143,8 +148,8 @@ def test_images_are_timed_at_their_own_size(tmp_path):
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_the_graph_of_a_candidate_computes_what_it_does(family, pretrained, tmp_path):
     made = student.from_layers(families.classifier(pretrained(family))[0], [0, 2])
-    graph = ladder.write_graph(made, tmp_path / "model.onnx")
-    feeds = ladder.one_run(graph, Setting(batch=3, length=5))
+    graph = student_costs.write_graph(made, tmp_path / "model.onnx")
+    feeds = student_costs.one_run(graph, Setting(batch=3, length=5))
     assert {array.shape for array in feeds.values()} == {(3, 5)}
     assert len(feeds) == (3 if family == "bert" else 2)
     with torch.inference_mode():
@@ -155,7 +160,7 @@ def test_the_graph_of_a_candidate_computes_what_it_does(family, pretrained, tmp_
 
 def test_one_run_of_a_decoder_is_one_step_after_a_past():
     made = decoder("llama")
-    feeds = ladder.one_run(made.graph, Setting(batch=2, length=6))
+    feeds = student_costs.one_run(made.graph, Setting(batch=2, length=6))
     assert {name: array.shape for name, array in feeds.items() if "past" not in name} == {
         "input_ids": (2, 1), "attention_mask": (2, 7), "position_ids": (2, 1),
     }  # fmt: skip
@@ -174,7 +179,7 @@ def test_an_export_of_ones_own_is_taken(tmp_path):
         shutil.copy(made.path, path)
         return made.graph
 
-    [found] = ladder.measure(
+    [found] = student_costs.measure(
         [plan], StudentBudget(size_mb=1), export_to=tmp_path, schemes=[], at=AT, export_graph=export_graph,
         duration_s=60,
     )  # fmt: skip
@@ -185,8 +190,8 @@ def test_an_export_of_ones_own_is_taken(tmp_path):
 
 def test_a_language_model_is_exported_with_its_cache(tmp_path):
     made = student.from_layers(tiny_language.tiny_gpt2(n_layer=3), [2])
-    graph = ladder.write_graph(made, tmp_path / "model.onnx")
-    feeds = ladder.one_run(graph, Setting(length=4))
+    graph = student_costs.write_graph(made, tmp_path / "model.onnx")
+    feeds = student_costs.one_run(graph, Setting(length=4))
     tensors = {name: torch.from_numpy(array) for name, array in feeds.items()}
     past = DynamicCache([tuple(tensors.pop(f"past_key_values.0.{each}") for each in ("key", "value"))])
     with torch.inference_mode():
@@ -202,7 +207,7 @@ def test_a_scheme_that_fails_or_is_unknown_is_named(tmp_path):
 
     makers = {"x": dict}
     with pytest.raises(QuantizeError, match=r"fp16 fails on a student's graph.*remove it from quantize\.schemes"):
-        ladder.timed(makers, export_to=tmp_path, schemes=["fp16"], at=AT, export_graph=no_graph)
+        student_costs.timed(makers, export_to=tmp_path, schemes=["fp16"], at=AT, export_graph=no_graph)
     with pytest.raises(RecipeError, match="'int9' is not among the schemes"):
-        ladder.timed(makers, export_to=tmp_path, schemes=["int9"], at=AT, export_graph=no_graph)
+        student_costs.timed(makers, export_to=tmp_path, schemes=["int9"], at=AT, export_graph=no_graph)
     assert not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from tledge.model import student
 from tledge.recipe.distillation import Shape
-from tledge.stages import ladder
+from tledge.stages import student_costs
 
 logging.disable_progress_bar()  # what writes the models here would draw bars among what is looked at
 
@@ -148,7 +148,7 @@ def test_a_student_of_a_language_model_is_timed_token_by_token(capfd, language_m
         shutil.copy(made.path, path)
         return made.graph
 
-    monkeypatch.setattr(ladder, "write_graph", write_graph)
+    monkeypatch.setattr(student_costs, "write_graph", write_graph)
     done = call(capfd, "inspect", language_model, "--student-shape", "n_layers=1, hidden_size=16")
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()

@@ -16,7 +16,7 @@ from tledge.errors import ModelError, RecipeError, did_you_mean
 if TYPE_CHECKING:
     from tledge.model.student import Teacher
     from tledge.recipe.distillation import Shape
-    from tledge.stages.ladder import Timed
+    from tledge.stages.student_costs import Timed
 
 TEACHER, STUDENT = "teacher", "student"
 SCHEMES = ("int8_dynamic",)
@@ -42,7 +42,7 @@ def show(reference: str, layers: str | None, shape: str | None, *, tokenizer: st
     """
     from tledge.bench.compare import Setting
     from tledge.model import student
-    from tledge.stages import ladder
+    from tledge.stages import student_costs
 
     wanted = None if layers is None else _layers(layers)
     asked = None if shape is None else _shape(shape)
@@ -56,7 +56,7 @@ def show(reference: str, layers: str | None, shape: str | None, *, tokenizer: st
         else:
             what, made = {"shape": asked.model_dump(exclude_none=True)}, student.of_shape(teacher.module, asked, 0)
         at = Setting(length=min(LENGTH, teacher.max_length - teacher.decodes))
-        graphs = ladder.timed(
+        graphs = student_costs.timed(
             {TEACHER: lambda: teacher.module, STUDENT: lambda: made},
             export_to=Path(folder),
             schemes=SCHEMES,

@@ -11,7 +11,6 @@ from tledge.model.checkpoint import build, load, save_beside, whole
 from tledge.model.classifier import TextClassifier
 from tledge.model.freeze import Freeze, Part, describe, freeze
 from tledge.model.image_classifier import ImageClassifier
-from tledge.model.ladder import Phase, phases
 from tledge.model.language import Language, check_length, context_length, load_language, save_language
 from tledge.model.language_phase import LanguagePhase, language_phase
 from tledge.model.language_tokenizer import load_tokenizer
@@ -20,6 +19,7 @@ from tledge.model.lora import merged, with_lora
 from tledge.model.parameter_groups import groups_of
 from tledge.model.rows import Rows
 from tledge.model.saved import check_saved, check_saved_language
+from tledge.model.strategies import Phase, phases
 from tledge.model.student import choose_layers, from_layers, layer_map, of_shape
 
 __all__ = [

@@ -15,7 +15,7 @@ from tledge.artifacts import Contender, Gain, StudentCandidate, read_json, write
 from tledge.bench.compare import Setting
 from tledge.recipe.contradictions import DISTILLATION_LOSSES, HARD_LABELS
 from tledge.recipe.schema import Distill, Shape, Student
-from tledge.stages import ladder
+from tledge.stages import student_costs
 from tledge.stages.contenders import contender, gain
 from tledge.stages.job import Job
 
@@ -176,7 +176,7 @@ def climb(job: Job, folder: Path, course: Course) -> tuple[StudentCandidate, ...
     budget = settings.student.budget
     assert budget is not None
     plans = model.student.candidates(course.teacher, budget, seed=job.recipe.seed)
-    measured = ladder.measure(
+    measured = student_costs.measure(
         plans,
         budget,
         export_to=folder,
@@ -186,7 +186,7 @@ def climb(job: Job, folder: Path, course: Course) -> tuple[StudentCandidate, ...
         duration_s=at.duration_s,
         progress=job.progress,
     )
-    fitting = ladder.fitting(measured, budget)
+    fitting = student_costs.fitting(measured, budget)
     starts = {plan.name: Start(plan.name, plan.layers, plan.shape, plan.backbone) for plan in plans}
     metrics: dict[str, float] = {}
     for each in fitting if len(fitting) > 1 else ():

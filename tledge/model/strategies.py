@@ -99,7 +99,7 @@ def phases(
         augmentation=settings.augmentation,
         seed=seed,
     )
-    run = _Ladder(model, source, settings)
+    run = _Strategy(model, source, settings)
     if settings.strategy == "probe":
         yield run.probe(settings.epochs or PROBE_EPOCHS)
     elif settings.strategy == "probe_then_full":
@@ -114,7 +114,7 @@ def phases(
 
 
 @dataclass(frozen=True, slots=True)
-class _Ladder:
+class _Strategy:
     model: Classifier
     source: Source
     settings: Finetune
