@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tledge.stages.course import lead
+from tledge.stages.distillation import distil
 from tledge.stages.job import Job
 
 
 def stage(job: Job, folder: Path) -> str:
     """Train students with the teacher and without it, and keep the first one that had it."""
-    return lead(job, folder, job.head.course(job, folder))
+    return distil(job, folder, job.head.students(job, folder))

@@ -4,7 +4,7 @@ Each module holds:
 
 ========  ===========================================================================================================
 `train`   makes the model that a recipe describes and trains it as the strategy says
-`course`  what differs in a distillation: how a student begins, learns, is tested and kept
+`students`  what differs in a distillation: how a student begins, learns, is tested and kept
 ========  ===========================================================================================================
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from tledge import plugins
 
 if TYPE_CHECKING:
-    from tledge.stages.course import Course
+    from tledge.stages.distillation import Students
     from tledge.stages.job import Job
     from tledge.train import Fitted
 
@@ -48,7 +48,7 @@ class Head(Protocol):
     @staticmethod
     def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained: ...
     @staticmethod
-    def course(job: Job, folder: Path) -> Course: ...
+    def students(job: Job, folder: Path) -> Students: ...
 
 
 def load(name: str) -> Head:

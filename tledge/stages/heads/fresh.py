@@ -16,7 +16,7 @@ from tledge.stages.heads import Trained
 from tledge.stages.job import Job
 
 if TYPE_CHECKING:
-    from tledge.stages.heads._classifier_course import ClassifierCourse
+    from tledge.stages.heads._classifier_students import ClassifierStudents
 
 BATCH_NORM_IMAGES = 256
 """Training images from which a random network's normalisation statistics are taken."""
@@ -25,11 +25,11 @@ SAMPLE_ROWS = 4
 _FEATURES = "features"
 
 
-def course(job: Job, folder: Path) -> ClassifierCourse:
+def students(job: Job, folder: Path) -> ClassifierStudents:
     """How students of a classifier learn."""
-    from tledge.stages.heads._classifier_course import ClassifierCourse
+    from tledge.stages.heads._classifier_students import ClassifierStudents
 
-    return ClassifierCourse(job, folder)
+    return ClassifierStudents(job, folder)
 
 
 def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:

@@ -14,17 +14,17 @@ from tledge.stages.job import Job
 from tledge.tasks import causal_lm
 
 if TYPE_CHECKING:
-    from tledge.stages.heads._language_course import LanguageCourse
+    from tledge.stages.heads._language_students import LanguageStudents
 
 SAMPLE_BLOCKS = 2
 """Training blocks on which a checkpoint is compared with the model that it was saved from."""
 
 
-def course(job: Job, folder: Path) -> LanguageCourse:  # noqa: ARG001
+def students(job: Job, folder: Path) -> LanguageStudents:  # noqa: ARG001
     """How students of a language model learn."""
-    from tledge.stages.heads._language_course import LanguageCourse
+    from tledge.stages.heads._language_students import LanguageStudents
 
-    return LanguageCourse(job)
+    return LanguageStudents(job)
 
 
 def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:

@@ -10,7 +10,7 @@ from tledge import inputs, losses, plugins
 from tledge.evaluate import score
 from tledge.inputs import Input
 from tledge.recipe.schema import Distill
-from tledge.stages.course import learnt, of_teacher, paired, start_of
+from tledge.stages.distillation import learnt, of_teacher, paired, start_of
 from tledge.stages.heads.fresh import SAMPLE_ROWS, fresh_classifier
 from tledge.stages.job import Job
 
@@ -22,8 +22,8 @@ FRESH_HEAD_FACTOR = 10
 BATCH = 16  # torch eager in fp32 answers a row alike alone and in a batch
 
 
-class ClassifierCourse:
-    """The course of a classifier of texts or images: a `Course`."""
+class ClassifierStudents:
+    """The students of a classifier of texts or images: a `Students`."""
 
     def __init__(self, job: Job, folder: Path) -> None:
         from tledge import data, model

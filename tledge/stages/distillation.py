@@ -33,7 +33,7 @@ class Start:
     backbone: str | None = None
 
 
-class Course(Protocol):
+class Students(Protocol):
     """What differs between kinds of tasks: how a student begins, learns, is tested and kept."""
 
     teacher: Any
@@ -70,7 +70,7 @@ class _Trainings:
         return contender(name, parameters, seeds, self.metrics, seconds)
 
 
-def lead(job: Job, folder: Path, course: Course) -> str:
+def distil(job: Job, folder: Path, students: Students) -> str:
     """Train the students that a recipe asks for, keep the first one that had the teacher, and write `distill.json`.
 
     Each is trained in a folder of its own and tested once, so that a stage that was killed goes on where it was.
@@ -78,25 +78,29 @@ def lead(job: Job, folder: Path, course: Course) -> str:
     settings = job.recipe.distill
     assert settings is not None
     started = time.monotonic()
-    rungs = climb(job, folder, course) if settings.student.budget is not None else ()
+    rungs = climb(job, folder, students) if settings.student.budget is not None else ()
     seeds = [job.recipe.seed + i for i in range(settings.seeds)]
     taught, alone = _Trainings(), _Trainings()
     parameters = 0
     for i, seed in enumerate(seeds):
         for trainings in (taught, alone) if settings.baseline else (taught,):
-            student = course.make(seed)
+            student = students.make(seed)
             parameters = _parameters(student)
-            own = _own(folder, course.start, seed, alone=trainings is alone)
+            own = _own(folder, students.start, seed, alone=trainings is alone)
             phase = _phase(trainings is taught, i, len(seeds))
-            fitted = course.teach(student, with_teacher=trainings is taught, seed=seed, folder=own, phase=phase)
+            fitted = students.teach(student, with_teacher=trainings is taught, seed=seed, folder=own, phase=phase)
             trainings.fitted.append(fitted)
-            trainings.metrics.append(_tested(course, student, own, phase))
+            trainings.metrics.append(_tested(students, student, own, phase))
             if i == 0 and trainings is taught:
-                course.save(student, folder / "checkpoint")
+                students.save(student, folder / "checkpoint")
     name = TAUGHT_FROM_CACHE if settings.teacher_cache else TAUGHT
     rows = [
         contender(
-            TEACHER, _parameters(course.teacher), [job.recipe.seed], [_tested(course, course.teacher, folder)], 0.0
+            TEACHER,
+            _parameters(students.teacher),
+            [job.recipe.seed],
+            [_tested(students, students.teacher, folder)],
+            0.0,
         ),
         taught.row(name, parameters, seeds),
     ]
@@ -107,9 +111,9 @@ def lead(job: Job, folder: Path, course: Course) -> str:
     write_json(
         folder / "distill.json",
         {
-            "student": course.start.name,
-            "layers": course.start.layers,
-            "teacher_parameters": _parameters(course.teacher),
+            "student": students.start.name,
+            "layers": students.start.layers,
+            "teacher_parameters": _parameters(students.teacher),
             "parameters": parameters,
             "contenders": [artifacts.to_dict(row) for row in rows],
             "gains": [artifacts.to_dict(each) for each in gains],
@@ -120,7 +124,7 @@ def lead(job: Job, folder: Path, course: Course) -> str:
             "alone_phases": [artifacts.to_dict(each) for each in alone.fitted[:1]],
             "notes": [],
             "seconds": time.monotonic() - started,
-            **course.facts(),
+            **students.facts(),
         },
     )
     for each in folder.iterdir():  # what training resumes from
@@ -161,7 +165,7 @@ def of_teacher(teacher: Any, start: Start, seed: int) -> Any:
     return model.student.of_shape(teacher, start.shape, seed)
 
 
-def climb(job: Job, folder: Path, course: Course) -> tuple[StudentCandidate, ...]:
+def climb(job: Job, folder: Path, students: Students) -> tuple[StudentCandidate, ...]:
     """Time the candidates of a budget untrained, and settle on the best one of those that fit.
 
     Where several are trained, that is the best one on the validation rows; its training is not done twice.
@@ -175,14 +179,14 @@ def climb(job: Job, folder: Path, course: Course) -> tuple[StudentCandidate, ...
     assert settings is not None
     budget = settings.student.budget
     assert budget is not None
-    plans = model.student.candidates(course.teacher, budget, seed=job.recipe.seed)
+    plans = model.student.candidates(students.teacher, budget, seed=job.recipe.seed)
     measured = student_costs.measure(
         plans,
         budget,
         export_to=folder,
         schemes=job.recipe.schemes,
         at=Setting(at.batch[0], job.recipe.bench_lengths[0], at.threads[0]),
-        export_graph=course.export_graph(),
+        export_graph=students.export_graph(),
         duration_s=at.duration_s,
         progress=job.progress,
     )
@@ -190,16 +194,16 @@ def climb(job: Job, folder: Path, course: Course) -> tuple[StudentCandidate, ...
     starts = {plan.name: Start(plan.name, plan.layers, plan.shape, plan.backbone) for plan in plans}
     metrics: dict[str, float] = {}
     for each in fitting if len(fitting) > 1 else ():
-        course.start = starts[each.name]
-        own = _own(folder, course.start, job.recipe.seed, alone=False)
-        student = course.make(job.recipe.seed)
-        fitted = course.teach(
+        students.start = starts[each.name]
+        own = _own(folder, students.start, job.recipe.seed, alone=False)
+        student = students.make(job.recipe.seed)
+        fitted = students.teach(
             student, with_teacher=True, seed=job.recipe.seed, folder=own, phase=f"distill {each.name}"
         )
         metrics[each.name] = fitted.best_metric
     better = min if job.lower_is_better else max
     chosen = better(metrics, key=lambda name: metrics[name]) if metrics else fitting[0].name
-    course.start = starts[chosen]
+    students.start = starts[chosen]
     return tuple(_told(each, chosen, {f.name for f in fitting}, metrics) for each in measured)
 
 
@@ -259,11 +263,11 @@ def _phase(taught: bool, number: int, count: int) -> str:
     return f"{words} {number + 1} of {count}" if count > 1 else words
 
 
-def _tested(course: Course, model: Any, folder: Path, who: str = TEACHER) -> dict[str, float]:
+def _tested(students: Students, model: Any, folder: Path, who: str = TEACHER) -> dict[str, float]:
     """The test metrics, from the folder where they were written before."""
     path = folder / "test_metrics.json"
     if not path.exists():
-        write_json(path, course.test(model, who))
+        write_json(path, students.test(model, who))
     return dict(read_json(path))
 
 

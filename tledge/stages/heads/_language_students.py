@@ -9,7 +9,7 @@ from typing import Any
 from tledge.errors import ModelError
 from tledge.evaluate import score
 from tledge.recipe.schema import Distill
-from tledge.stages.course import learnt, of_teacher, paired, start_of
+from tledge.stages.distillation import learnt, of_teacher, paired, start_of
 from tledge.stages.heads.own import SAMPLE_BLOCKS, scoring
 from tledge.stages.job import Job
 
@@ -18,8 +18,8 @@ COPIED_LEARNING_RATE = 1e-4
 RANDOM_LEARNING_RATE = 1e-3
 
 
-class LanguageCourse:
-    """The course of a language model: a `Course`."""
+class LanguageStudents:
+    """The students of a language model: a `Students`."""
 
     def __init__(self, job: Job) -> None:
         from tledge import data, model
