@@ -108,9 +108,9 @@ def ours(case: str, steps: int) -> None:
     few = train.TokenBlocks(tokens(case, 2)) if language else Labelled(tokens(case, 2))
     with tempfile.TemporaryDirectory() as folder:
         lesson = (
-            train.OfTokens(task.PROBLEM_TYPE)
+            train.TokenTargets(task.PROBLEM_TYPE)
             if language
-            else train.OfRows(task.PROBLEM_TYPE, plugins.load("tledge.losses", "cross_entropy").loss)
+            else train.RowTargets(task.PROBLEM_TYPE, plugins.load("tledge.losses", "cross_entropy").loss)
         )
         train.distill(
             student,

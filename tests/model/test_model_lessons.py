@@ -25,7 +25,7 @@ def photos(count, seed=0):
 
 
 def of_images(teacher_encoder=None, **options):
-    return model.lessons(SMALL, photos(6), photos(4, 1), teacher_encoder=teacher_encoder, **options)
+    return model.distillation_sets(SMALL, photos(6), photos(4, 1), teacher_encoder=teacher_encoder, **options)
 
 
 def colours(pixels, encoder):
@@ -50,7 +50,7 @@ def equal(first, second):
 
 def test_texts_that_both_read_alike_are_encoded_once(encoders):
     rows, validation = families.rows(6, 1), families.rows(4, 2)
-    lessons = model.lessons(encoders["bert"], rows, validation, teacher_encoder=encoders["bert"])
+    lessons = model.distillation_sets(encoders["bert"], rows, validation, teacher_encoder=encoders["bert"])
     batch = lessons.train.__getitems__([4, 1])
     expected = encoders["bert"].encode([rows.values[4], rows.values[1]])
     assert set(batch) == {*expected, "labels"}
@@ -63,7 +63,7 @@ def test_texts_that_both_read_alike_are_encoded_once(encoders):
 
 def test_a_teacher_with_its_own_tokenizer_reads_the_same_texts(encoders):
     rows = families.rows(6, 1)
-    lessons = model.lessons(encoders["bert"], rows, rows, teacher_encoder=encoders["gpt2"])
+    lessons = model.distillation_sets(encoders["bert"], rows, rows, teacher_encoder=encoders["gpt2"])
     batch = lessons.train.__getitems__([4, 1])
     texts = [rows.values[4], rows.values[1]]
     for prefix, family in (("", "bert"), ("teacher_", "gpt2")):
@@ -77,7 +77,7 @@ def test_a_teacher_with_its_own_tokenizer_reads_the_same_texts(encoders):
 
 def test_rows_without_labels_come_after_the_others(encoders):
     rows = families.rows(3, 1)
-    lessons = model.lessons(encoders["bert"], rows, rows, unlabelled=["fresh tea", "a stale room"])
+    lessons = model.distillation_sets(encoders["bert"], rows, rows, unlabelled=["fresh tea", "a stale room"])
     assert len(lessons.train) == 5
     assert lessons.train.labelled_share == pytest.approx(0.6)
     batch = lessons.train.__getitems__([3, 0, 4])
@@ -85,13 +85,13 @@ def test_rows_without_labels_come_after_the_others(encoders):
     expected = encoders["bert"].encode(["fresh tea", rows.values[0], "a stale room"])
     assert np.array_equal(batch["input_ids"], expected["input_ids"])
     assert batch["labels"][1] == rows.targets[0]
-    assert "labelled" not in model.lessons(encoders["bert"], rows, rows).train.__getitems__([0])
+    assert "labelled" not in model.distillation_sets(encoders["bert"], rows, rows).train.__getitems__([0])
 
 
 @pytest.mark.parametrize("targets", [np.ones((3, 4), np.float32), np.full(3, -100.0, np.float32)])
 def test_rows_without_labels_hold_the_place_of_every_kind_of_target(targets, encoders):
     rows = model.Rows(["a", "tea", "room"], targets)
-    lessons = model.lessons(encoders["bert"], rows, rows, unlabelled=["fresh tea"])
+    lessons = model.distillation_sets(encoders["bert"], rows, rows, unlabelled=["fresh tea"])
     labels = lessons.train.__getitems__([0, 3])["labels"]
     assert labels.shape == (2, *targets.shape[1:])
     assert labels.dtype == torch.float32
@@ -107,7 +107,7 @@ def test_images_are_read_when_they_are_asked_for_only():
 
     asked = []
     rows = photos(4)
-    lessons = model.lessons(
+    lessons = model.distillation_sets(
         SMALL, model.Rows(Watched(rows.values), rows.targets), rows, unlabelled=Watched(photos(3, 5).values)
     )
     assert not asked
@@ -209,7 +209,7 @@ def test_kept_logits_are_the_teachers_on_unchanged_rows(teacher_encoder):
 def test_kept_logits_of_texts(encoders, pretrained):
     built, _ = families.classifier(pretrained("gpt2"))
     rows = families.rows(5, 1)
-    lessons = model.lessons(encoders["bert"], rows, rows, teacher_encoder=encoders["gpt2"])
+    lessons = model.distillation_sets(encoders["bert"], rows, rows, teacher_encoder=encoders["gpt2"])
     kept = model.with_teacher_logits(lessons, built, batch_size=2, progress=silent)
     batch = kept.train.__getitems__([3])
     with torch.no_grad():

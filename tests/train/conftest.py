@@ -122,10 +122,10 @@ def distill(tmp_path):
         language = task.PROBLEM_TYPE == "causal_lm"
         optimizer = {} if optimizer is None else {"optimizer": optimizer}
         if language:
-            lesson, output = train.OfTokens(task.PROBLEM_TYPE), "token_losses"
+            lesson, output = train.TokenTargets(task.PROBLEM_TYPE), "token_losses"
         else:
             loss = plugins.load(losses.__name__, task.LOSS).loss
-            lesson, output = train.OfRows(task.PROBLEM_TYPE, loss, label_weights), "logits"
+            lesson, output = train.RowTargets(task.PROBLEM_TYPE, loss, label_weights), "logits"
         return train.distill(
             student,
             teacher,

@@ -9,8 +9,8 @@ from torch.utils.data import Dataset
 from tledge import losses, plugins, train
 from tledge.errors import TrainError
 from tledge.recipe.schema import Augmentation, Distill
-from tledge.train.lesson import lesson
 from tledge.train.objective import supervised
+from tledge.train.row_distillation import distillation_loss
 
 CROSS_ENTROPY = plugins.load(losses.__name__, "cross_entropy").loss
 
@@ -29,7 +29,7 @@ def close(first, second, **tolerance):
         torch.testing.assert_close(ours, theirs, **tolerance)
 
 
-class Lessons(Dataset):
+class DistillationSets(Dataset):
     """Rows of another data set with more tensors in their batches."""
 
     def __init__(self, rows, labelled=None, **more):
@@ -120,7 +120,9 @@ def test_the_student_alone_is_trained_as_ever(distill, toys, teacher, fit):
     assert same(alone, plain)
     assert [point.validation_loss for point in ours.curve] == [point.validation_loss for point in theirs.curve]
     again = toys.Net()
-    distill(again, None, (Lessons(rows[0], teacher_logits=torch.randn(64, 2)), rows[1]), folder="cached", epochs=2)
+    distill(
+        again, None, (DistillationSets(rows[0], teacher_logits=torch.randn(64, 2)), rows[1]), folder="cached", epochs=2
+    )
     assert same(alone, again)
 
 
@@ -156,7 +158,7 @@ def test_resuming_gives_what_an_undisturbed_run_gives(distill, toys, teacher, tm
 
 def test_accumulated_gradients_equal_those_of_a_large_batch(distill, toys, teacher):
     large, small = toys.Net(dropout_prob=0), toys.Net(dropout_prob=0)
-    rows = (Lessons(toys.Points(60, 1), torch.arange(60) % 3 > 0), toys.Points(32, 2))
+    rows = (DistillationSets(toys.Points(60, 1), torch.arange(60) % 3 > 0), toys.Points(32, 2))
     weights = {"soft_targets": 1.0, "dkd": 0.3, "hard_labels": 0.5}
     distill(large, teacher, rows, folder="large", batch_size=16, losses=weights)
     distill(small, teacher, rows, folder="small", batch_size=8, gradient_accumulation_steps=2, losses=weights)
@@ -174,7 +176,7 @@ def test_kept_logits_teach_as_the_teacher_itself(distill, toys, teacher):
             raise AssertionError("the teacher ran")
 
     distill(live, teacher, (train_rows, validation), folder="live")
-    distill(cached, Silent(), (Lessons(train_rows, teacher_logits=logits), validation), folder="cached")
+    distill(cached, Silent(), (DistillationSets(train_rows, teacher_logits=logits), validation), folder="cached")
     close(live, cached, rtol=1e-3, atol=1e-4)
 
 
@@ -188,7 +190,7 @@ def test_rows_without_a_label_teach_what_the_teacher_says_of_them_alone(distill,
         rows = toys.Points(64, 1)
         rows.targets = torch.where(labelled, rows.targets, junk)
         nets.append(toys.Net())
-        lessons = (Lessons(rows, labelled), toys.Points(32, 2))
+        lessons = (DistillationSets(rows, labelled), toys.Points(32, 2))
         distill(nets[-1], teacher, lessons, folder=str(i), losses={"soft_targets": 1.0, "dkd": 0.1, "hard_labels": 0.5})
     assert same(*nets)
     only = toys.Net()
@@ -201,7 +203,7 @@ def test_rows_without_a_label_teach_what_the_teacher_says_of_them_alone(distill,
 def test_the_loss_of_labels_is_a_mean_over_the_rows_that_have_one():
     logits, labels = torch.randn(8, 3), torch.tensor([0, 1, 2, 0, 1, 2, 0, 1])
     labelled = torch.tensor([True, False] * 4)
-    objective = lesson(
+    objective = distillation_loss(
         {"hard_labels": 1.0}, supervised(CROSS_ENTROPY), temperature=1.0,
         problem_type="single_label_classification", labelled_share=0.5,
     )  # fmt: skip
@@ -227,7 +229,7 @@ def test_the_weighted_sum_of_other_problems(kind):
         p, q = ((each / 2).sigmoid() for each in (theirs, logits))
         divergence = p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()
         expected = 0.5 * F.binary_cross_entropy_with_logits(logits, labels) + 2 * 4 * divergence.mean()
-    objective = lesson(
+    objective = distillation_loss(
         {"hard_labels": 0.5, "soft_targets": 2.0},
         supervised(plugins.load(losses.__name__, name).loss, label_weights=scale),
         temperature=2.0, problem_type=kind, scale=scale,
@@ -253,7 +255,7 @@ def test_the_teacher_sees_mixed_images(distill):
 
 
 def test_kept_logits_and_mixed_images_do_not_go_together(distill):
-    rows = (Lessons(Pictures(64, 1), teacher_logits=torch.randn(64, 2)), Pictures(32, 2))
+    rows = (DistillationSets(Pictures(64, 1), teacher_logits=torch.randn(64, 2)), Pictures(32, 2))
     with pytest.raises(TrainError, match=r"^distill\.teacher_cache: .* mixes them; set teacher_cache to false$"):
         distill(Seer(), Seer(), rows, mix=train.Mix(Augmentation(mixup=1.0), 2))
 

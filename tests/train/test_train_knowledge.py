@@ -12,8 +12,8 @@ from tledge import model, train
 from tledge.errors import TrainError
 from tledge.losses.distillation import hidden_cosine
 from tledge.model.blocks import blocks
-from tledge.train.knowledge import Inside, eager_attention, listening, places
-from tledge.train.lesson import Distillation
+from tledge.train.intermediate import Inside, eager_attention, listening, places
+from tledge.train.row_distillation import Distillation
 
 
 def state(module):
@@ -32,7 +32,7 @@ def made(pretrained, tmp_path):
     def make(family, layers=(0, 2)):
         taught, backbone = families.classifier(pretrained(family))
         encoder = families.encoder(taught, backbone, tmp_path / "inputs")
-        lessons = model.lessons(encoder, families.rows(24, seed=1), families.rows(16, seed=2))
+        lessons = model.distillation_sets(encoder, families.rows(24, seed=1), families.rows(16, seed=2))
         student = model.from_layers(taught, layers)
         return student, taught, (lessons.train, lessons.validation), pairing_of(student, taught, layers)
 

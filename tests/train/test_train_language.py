@@ -55,7 +55,7 @@ def test_training_has_the_gradients_of_the_plain_loss(kind, chunk, monkeypatch):
     monkeypatch.setattr(vocabulary, "CHUNK", chunk)
     model, twin = without_dropout(kind), without_dropout(kind)
     outputs = train.NextToken(model).train()(IDS, MASK)
-    loss = train.language_lesson(outputs, IDS, None)
+    loss = train.token_loss(outputs, IDS, None)
     expected = twin(input_ids=IDS, labels=IDS).loss
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     loss.backward()
@@ -66,8 +66,8 @@ def test_training_has_the_gradients_of_the_plain_loss(kind, chunk, monkeypatch):
 
 def test_accumulated_steps_weigh_as_one_batch():
     wrapped = train.NextToken(without_dropout("gpt2")).train()
-    whole = train.language_lesson(wrapped(IDS, MASK), IDS, None)
-    parts = [train.language_lesson(wrapped(IDS[i : i + 1], MASK[:1]), IDS[i : i + 1], IDS.numel()) for i in range(3)]
+    whole = train.token_loss(wrapped(IDS, MASK), IDS, None)
+    parts = [train.token_loss(wrapped(IDS[i : i + 1], MASK[:1]), IDS[i : i + 1], IDS.numel()) for i in range(3)]
     torch.testing.assert_close(sum(parts), whole)
 
 
@@ -76,7 +76,7 @@ def test_label_smoothing_is_torchs():
     wrapped = train.NextToken(model, label_smoothing=0.2).train()
     logits = model(input_ids=IDS).logits[:, :-1].flatten(0, 1)
     expected = F.cross_entropy(logits, IDS[:, 1:].flatten(), label_smoothing=0.2)
-    torch.testing.assert_close(train.language_lesson(wrapped(IDS, MASK), IDS, None), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(train.token_loss(wrapped(IDS, MASK), IDS, None), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_blocks_come_in_ready_batches_of_any_rows():
@@ -110,7 +110,7 @@ def fit(tmp_path):
         return train.fit(
             train.NextToken(phase.module, on_training=phase.on_training),
             train.Sets(train.TokenBlocks(blocks[:24]), train.TokenBlocks(blocks[24:])),
-            train.language_lesson,
+            train.token_loss,
             train.Scoring(causal_lm.score, metric, lower_is_better=True, output="token_losses"),
             train.Plan("full", phase.note, tmp_path / "run", phase.groups, phase.epochs, 0, phase.base_rate),
             settings or Finetune(strategy="full", batch_size=4, report_to=[]),

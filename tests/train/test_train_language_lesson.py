@@ -15,8 +15,8 @@ from tledge.losses.distillation import dkd, soft_targets
 from tledge.model.blocks import blocks
 from tledge.recipe.schema import Distill
 from tledge.train import vocabulary
-from tledge.train.knowledge import Inside
-from tledge.train.language_lesson import LanguageDistillation, language_lesson
+from tledge.train.intermediate import Inside
+from tledge.train.token_distillation import LanguageDistillation, token_loss
 
 
 def same(first, second):
@@ -106,7 +106,7 @@ def test_losses_in_chunks_of_tokens_are_those_of_all_at_once(kind, chunk, monkey
     batch = Blocks(4, 3).__getitems__([0, 1, 2, 3])
     module = LanguageDistillation(student, taught, None, weights, Distill(temperature=3.0), batch).train()
     labels = batch.pop("labels")
-    value = language_lesson(module(**batch), labels, None)
+    value = token_loss(module(**batch), labels, None)
     ours = gradients(student, value)
     expected = plain_loss(student, taught, batch, weights, 3.0)
     theirs = gradients(student, expected)
@@ -149,7 +149,7 @@ def test_logits_that_are_more_than_a_product_are_taken_as_they_come():
     weights = {"soft_targets": 1.0, "hard_labels": 0.5}
     module = LanguageDistillation(student, taught, None, weights, Distill(), batch).train()
     labels = batch.pop("labels")
-    value = language_lesson(module(**batch), labels, None)
+    value = token_loss(module(**batch), labels, None)
     ours = gradients(student, value)
     expected = plain_loss(student, taught, batch, weights, 2.0)
     torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
@@ -167,7 +167,7 @@ def test_hidden_states_count_by_token_too():
     weights = {"soft_targets": 1.0, "hard_labels": 0.5, "hidden_cosine": 2.0}
     module = LanguageDistillation(student, taught, inside, weights, Distill(), batch).train()
     labels = batch.pop("labels")
-    value = language_lesson(module(**batch), labels, None)
+    value = token_loss(module(**batch), labels, None)
     # The first block of the student and the last of the teacher, before the norm that follows it.
     heard = {}
     for block in (student.transformer.h[0], taught.transformer.h[1]):

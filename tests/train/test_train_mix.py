@@ -87,7 +87,7 @@ def test_a_teacher_sees_the_same_mixture_in_its_own_size(kind, size):
 
 
 def test_batches_of_a_distillation_are_mixed_as_one():
-    class Lessons(torch.utils.data.Dataset):
+    class DistillationSets(torch.utils.data.Dataset):
         def __len__(self):
             return 4
 
@@ -100,7 +100,7 @@ def test_batches_of_a_distillation_are_mixed_as_one():
             }
 
     torch.manual_seed(0)
-    batch = Mixed(Lessons(), Mix(Augmentation(mixup=1.0), n_labels=4)).__getitems__([0, 1, 2, 3])
+    batch = Mixed(DistillationSets(), Mix(Augmentation(mixup=1.0), n_labels=4)).__getitems__([0, 1, 2, 3])
     torch.testing.assert_close(batch["teacher_pixel_values"], batch["pixel_values"] * 10)
     assert batch["labels"].shape == (4, 4)
     assert batch["labelled"].tolist() == [True, True, False, False]  # each is mixed with the one before it

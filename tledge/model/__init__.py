@@ -9,12 +9,12 @@ from tledge.model.batch_norms import update_batch_norms
 from tledge.model.blocks import Block, block_list, levels
 from tledge.model.checkpoint import build, load, save_beside, whole
 from tledge.model.classifier import TextClassifier
+from tledge.model.distillation_sets import DistillationSets, distillation_sets, with_teacher_logits
 from tledge.model.freeze import Freeze, Part, describe, freeze
 from tledge.model.image_classifier import ImageClassifier
 from tledge.model.language import Language, check_length, context_length, load_language, save_language
 from tledge.model.language_phase import LanguagePhase, language_phase
 from tledge.model.language_tokenizer import load_tokenizer
-from tledge.model.lessons import Lessons, lessons, with_teacher_logits
 from tledge.model.lora import merged, with_lora
 from tledge.model.parameter_groups import groups_of
 from tledge.model.rows import Rows
@@ -25,12 +25,12 @@ from tledge.model.student import choose_layers, from_layers, layer_map, of_shape
 __all__ = [
     "Backbone",
     "Block",
+    "DistillationSets",
     "Freeze",
     "ImageBackbone",
     "ImageClassifier",
     "Language",
     "LanguagePhase",
-    "Lessons",
     "Part",
     "Phase",
     "Rows",
@@ -43,13 +43,13 @@ __all__ = [
     "choose_layers",
     "context_length",
     "describe",
+    "distillation_sets",
     "freeze",
     "from_layers",
     "groups_of",
     "kind_of",
     "language_phase",
     "layer_map",
-    "lessons",
     "levels",
     "load",
     "load_backbone",

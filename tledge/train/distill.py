@@ -16,7 +16,7 @@ from tledge.errors import TrainError
 from tledge.progress import Progress
 from tledge.recipe.schema import Distill
 from tledge.train.fit import Fitted, fit
-from tledge.train.knowledge import (
+from tledge.train.intermediate import (
     LOSSES,
     Inside,
     Pairing,
@@ -26,10 +26,10 @@ from tledge.train.knowledge import (
     first_tensor,
     listening,
 )
-from tledge.train.lesson import HARD_LABELS, own_inputs, teacher_inputs
 from tledge.train.mix import Mix
 from tledge.train.objective import Objective
 from tledge.train.plan import Plan, Scoring, Sets
+from tledge.train.row_distillation import HARD_LABELS, own_inputs, teacher_inputs
 from tledge.train.teacher import Teacher
 
 DEFAULT_WEIGHTS = {"soft_targets": 1.0, HARD_LABELS: 0.5, "hidden_cosine": 1.0}
@@ -76,8 +76,8 @@ def has_hidden(student: nn.Module, teacher: nn.Module, train: Dataset[Any], pair
     return pairing is not None and _tokens_agree(student, teacher, pairing, _sample(train, student))
 
 
-class Lesson(Protocol):
-    """What a student is asked: rows with an answer each (`lesson.OfRows`), or tokens (`language_lesson.OfTokens`).
+class Targets(Protocol):
+    """What a student is asked: rows with an answer each (`targets.RowTargets`), or tokens (`token_loss.TokenTargets`).
 
     `problem_type` is that of the task; `too_different` says in words that both answer with other numbers of outputs.
     """
@@ -104,7 +104,7 @@ def distill(
     student: nn.Module,
     teacher: nn.Module | None,
     sets: Sets,
-    lesson: Lesson,
+    targets: Targets,
     scoring: Scoring,
     plan: Plan,
     settings: Distill,
@@ -126,7 +126,7 @@ def distill(
             `teacher_pixel_values`, ...), `teacher_logits`, `(batch, labels) float32`, and `labelled`, `(batch,) bool`,
             for rows without a label. The attribute `labelled_share` of the training rows, if there is one, is the share
             of those that have one. The teacher sees mixed images.
-        lesson: what is asked.
+        targets: what is asked.
         scoring: as for `fit`.
         plan: as for `fit`; its groups are the student's.
         settings: the recipe's `distill`.
@@ -141,14 +141,14 @@ def distill(
         weights: dict[str, float] = {HARD_LABELS: 1.0}
         inside = None
         if teacher is not None:
-            weights = _weights(student, teacher, pairing, settings, lesson, sample, sets.mix)
+            weights = _weights(student, teacher, pairing, settings, targets, sample, sets.mix)
             if "attention" in weights:
                 stack.enter_context(eager_attention(student, teacher))
             inside = _inside(student, teacher, pairing, weights, sample, plan.seed)
         return fit(
-            lesson.module(student, teacher, inside, weights, settings, sample),
+            targets.module(student, teacher, inside, weights, settings, sample),
             sets,
-            lesson.objective(weights, settings, sets),
+            targets.objective(weights, settings, sets),
             scoring,
             replace(plan, groups=plan.groups + _groups_of(inside, plan.groups, settings)),
             settings,
@@ -197,7 +197,7 @@ def _weights(
     teacher: nn.Module,
     pairing: Pairing | None,
     settings: Distill,
-    lesson: Lesson,
+    targets: Targets,
     sample: dict[str, Tensor],
     mix: Mix | None,
 ) -> dict[str, float]:
@@ -208,8 +208,8 @@ def _weights(
             "them; set teacher_cache to false"
         )
     hidden = pairing is not None and not cached and _tokens_agree(student, teacher, pairing, sample)
-    weights = weights_for(settings, has_hidden=hidden, cached=cached, problem_type=lesson.problem_type)
-    _check_answers(student, teacher, sample, lesson)
+    weights = weights_for(settings, has_hidden=hidden, cached=cached, problem_type=targets.problem_type)
+    _check_answers(student, teacher, sample, targets)
     return weights
 
 
@@ -223,14 +223,14 @@ def _tokens_agree(student: nn.Module, teacher: nn.Module, pairing: Pairing, samp
     return all(compares_tokens(s, t) for s, t in zip(student_heard[""], teacher_heard[""], strict=True))
 
 
-def _check_answers(student: nn.Module, teacher: nn.Module, sample: dict[str, Tensor], lesson: Lesson) -> None:
+def _check_answers(student: nn.Module, teacher: nn.Module, sample: dict[str, Tensor], targets: Targets) -> None:
     """Raise where both models do not answer with as many numbers."""
     with torch.no_grad():
         ours = student.eval()(**own_inputs(sample))["logits"].shape[-1]
     cached = sample.get("teacher_logits")
     theirs = (Teacher(teacher)(teacher_inputs(sample))["logits"] if cached is None else cached).shape[-1]
     if ours != theirs:
-        raise TrainError(f"distill: {lesson.too_different(ours, theirs)}")
+        raise TrainError(f"distill: {targets.too_different(ours, theirs)}")
 
 
 def _inside(

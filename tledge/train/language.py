@@ -41,7 +41,7 @@ class NextToken(nn.Module):
     """A causal language model of transformers that trains to predict each next token of a block.
 
     In training it gives `loss_sum`, the cross-entropy summed over all predicted tokens, a scalar, for the objective
-    `language_lesson`. In eval mode it gives `token_losses`, `(batch, block - 1) float32`, in nats. Logits of all tokens
+    `token_loss`. In eval mode it gives `token_losses`, `(batch, block - 1) float32`, in nats. Logits of all tokens
     are never in memory at once.
     """
 

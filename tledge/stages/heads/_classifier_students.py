@@ -93,7 +93,7 @@ class ClassifierStudents:
                 lessons.decodes,
                 train.Mix(settings.augmentation, len(labels)) if mixes else None,
             ),
-            train.OfRows(task.PROBLEM_TYPE, hard_loss, weights),
+            train.RowTargets(task.PROBLEM_TYPE, hard_loss, weights),
             train.Scoring(task.score, self.job.metric, self.job.lower_is_better),
             train.Plan(phase, f"seed {seed}", folder, groups, settings.epochs or EPOCHS, seed, base_rate),
             settings,
@@ -141,7 +141,7 @@ class ClassifierStudents:
         augmentation = settings.augmentation
         augment = train.Augment(augmentation, self.encoder) if augmentation.changes_images else None
         unlabelled = data.open_unlabelled(self.job.stage("data"))
-        lessons = model.lessons(
+        lessons = model.distillation_sets(
             self.encoder,
             self._rows("train"),
             self._rows("validation"),

@@ -74,7 +74,7 @@ class LanguageStudents:
             student,
             self.teacher if with_teacher else None,
             train.Sets(rows, train.TokenBlocks(self.blocks.validation)),
-            train.OfTokens(self.job.task.PROBLEM_TYPE),
+            train.TokenTargets(self.job.task.PROBLEM_TYPE),
             scoring(self.job, self.blocks),
             train.Plan(phase, f"seed {seed}", folder, groups, settings.epochs or EPOCHS, seed, base_rate),
             settings,

@@ -76,7 +76,7 @@ def _fit(job: Job, phase: Any, blocks: Any, folder: Path) -> Any:
     return training.fit(
         training.NextToken(phase.module, label_smoothing=settings.label_smoothing, on_training=phase.on_training),
         training.Sets(training.TokenBlocks(blocks.train), training.TokenBlocks(blocks.validation)),
-        training.language_lesson,
+        training.token_loss,
         scoring(job, blocks),
         training.Plan(
             settings.strategy,

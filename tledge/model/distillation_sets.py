@@ -27,21 +27,21 @@ class Augment(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Lessons:
+class DistillationSets:
     """Rows that a student learns from, and rows that it is scored on.
 
     `decodes` says whether batches are read from image files. `own` gives the training rows as the student reads them,
     and `unchanged` as the teacher does, without random changes.
     """
 
-    train: LessonBatches
+    train: DistillationBatches
     validation: Dataset[Any]
     decodes: bool
     own: Fetch
     unchanged: Fetch
 
 
-class LessonBatches(Batches):
+class DistillationBatches(Batches):
     """Training rows, some of which may have no label: then `labelled`, `(batch,) bool`, says in batches which have one.
 
     `labelled_share` is the share of those that have one.
@@ -61,7 +61,7 @@ class LessonBatches(Batches):
         return batch
 
 
-def lessons(
+def distillation_sets(
     student_encoder: Any,
     train: Rows,
     validation: Rows,
@@ -69,7 +69,7 @@ def lessons(
     teacher_encoder: Any | None = None,
     unlabelled: Sequence[Any] | None = None,
     augment: Augment | None = None,
-) -> Lessons:
+) -> DistillationSets:
     """The batches of a distillation.
 
     Where the teacher reads texts with another tokenizer, or images in another size or normalisation, batches also hold
@@ -102,8 +102,8 @@ def lessons(
         both = partial(
             _images_for_both if student_encoder.decodes else _texts_for_both, student_encoder, teacher_encoder, values
         )
-    return Lessons(
-        LessonBatches(both, targets, len(train.targets)),
+    return DistillationSets(
+        DistillationBatches(both, targets, len(train.targets)),
         Batches(partial(_encoded, student_encoder, validation.values), validation.targets),
         decodes=student_encoder.decodes,
         own=own,
@@ -112,14 +112,14 @@ def lessons(
 
 
 def with_teacher_logits(
-    lessons: Lessons,
+    lessons: DistillationSets,
     teacher: nn.Module,
     *,
     batch_size: int,
     progress: Progress,
     device: torch.device | None = None,
-) -> Lessons:
-    """Lessons whose batches hold `teacher_logits`, `(batch, labels) float32`, and nothing for the teacher to read.
+) -> DistillationSets:
+    """DistillationSets whose batches hold `teacher_logits`, `(batch, labels) float32`, and nothing for the teacher to read.
 
     The logits are computed here, once for each training row without random changes, and kept in memory.
 
@@ -142,7 +142,7 @@ def with_teacher_logits(
             parts.append(teacher(**inputs)["logits"].float().cpu())
             advance(len(rows))
     fetch = partial(_with_logits, lessons.own, torch.cat(parts))
-    return replace(lessons, train=LessonBatches(fetch, lessons.train.targets, lessons.train.n_labelled))
+    return replace(lessons, train=DistillationBatches(fetch, lessons.train.targets, lessons.train.n_labelled))
 
 
 class _Chained(Sequence[Any]):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from tledge import plugins
 from tledge.recipe.schema import Distill
-from tledge.train.knowledge import LOSSES, Heard, Inside, listening
+from tledge.train.intermediate import LOSSES, Heard, Inside, listening
 from tledge.train.objective import Loss, Objective, supervised
 from tledge.train.plan import Sets
 from tledge.train.teacher import Teacher
@@ -81,8 +81,8 @@ class Distillation(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class OfRows:
-    """A lesson about rows that have an answer each.
+class RowTargets:
+    """Rows that have an answer each.
 
     `hard_loss` is a function of `tledge.losses`, and `label_weights` are `(labels,) float32`, or `None`; for a
     regression its scale, `(1,) float32`.
@@ -114,7 +114,7 @@ class OfRows:
         share: float = getattr(sets.train, "labelled_share", 1.0)
         smoothing = settings.label_smoothing
         hard = supervised(self.hard_loss, label_weights=self.label_weights, label_smoothing=smoothing, mixed=mixed)
-        return lesson(
+        return distillation_loss(
             weights,
             hard,
             temperature=settings.temperature,
@@ -124,7 +124,7 @@ class OfRows:
         )
 
 
-def lesson(
+def distillation_loss(
     weights: Mapping[str, float],
     hard: Objective,
     *,

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 
 from tledge import plugins
 from tledge.recipe.schema import Distill
-from tledge.train.knowledge import LOSSES, Inside, listening
-from tledge.train.lesson import HARD_LABELS, own_inputs
+from tledge.train.intermediate import LOSSES, Inside, listening
 from tledge.train.objective import Objective
 from tledge.train.plan import Sets
+from tledge.train.row_distillation import HARD_LABELS, own_inputs
 from tledge.train.teacher import Teacher
 from tledge.train.vocabulary import Speaker, block_losses, speaker, sum_over_tokens
 
@@ -113,7 +113,7 @@ def _predicting(speaks: Speaker, inputs: Mapping[str, Tensor]) -> Tensor:
     return speaks.hidden(inputs)[:, :-1].flatten(0, 1)
 
 
-def language_lesson(outputs: Mapping[str, Tensor], labels: Tensor, n_items: int | Tensor | None) -> Tensor:
+def token_loss(outputs: Mapping[str, Tensor], labels: Tensor, n_items: int | Tensor | None) -> Tensor:
     """The mean over predicted tokens: all but the first of each block, `labels` are `(batch, sequence) int64`."""
     n_tokens = (labels.numel() if n_items is None else n_items) * ((labels.shape[1] - 1) / labels.shape[1])
     total = outputs["loss_sum"] if "loss_sum" in outputs else outputs["token_losses"].sum()
@@ -121,8 +121,8 @@ def language_lesson(outputs: Mapping[str, Tensor], labels: Tensor, n_items: int 
 
 
 @dataclass(frozen=True, slots=True)
-class OfTokens:
-    """A lesson about blocks of tokens, each of which is to be predicted."""
+class TokenTargets:
+    """Blocks of tokens, each of which is to be predicted."""
 
     problem_type: str
 
@@ -147,4 +147,4 @@ class OfTokens:
 
     def objective(self, weights: Mapping[str, float], settings: Distill, sets: Sets) -> Objective:  # noqa: ARG002
         """The mean over predicted tokens, whose losses the module has weighed."""
-        return language_lesson
+        return token_loss
