@@ -148,16 +148,16 @@ def test_segments_are_zeros_and_masks_hide_nothing(kind, segments, tmp_path):
 
 def test_indices_are_rows_of_the_tables_they_look_up_and_masks_of_any_type_are_ones(tmp_path):
     nodes = [
-        helper.make_node("Cast", ["speaker"], ["s"], to=TensorProto.INT64),
+        helper.make_node("Cast", ["language_head"], ["s"], to=TensorProto.INT64),
         ("Gather", ["voices", "s"], ["a"]),
         ("Mul", ["a", "my_mask"], ["y"]),
     ]
-    taken = [("speaker", TensorProto.INT32, ["batch"]), ("my_mask", TensorProto.FLOAT, ["batch", 1])]
+    taken = [("language_head", TensorProto.INT32, ["batch"]), ("my_mask", TensorProto.FLOAT, ["batch", 1])]
     path = foreign.save(tmp_path / "g.onnx", nodes, taken, [("y", 1, None)], {"voices": foreign.table(1)})
     feeds = feeds_of(path)
-    assert (feeds["speaker"].tolist(), feeds["my_mask"].tolist()) == ([0, 0], [[1], [1]])
+    assert (feeds["language_head"].tolist(), feeds["my_mask"].tolist()) == ([0, 0], [[1], [1]])
     empty = foreign.save(tmp_path / "e.onnx", nodes, taken, [("y", 1, None)], {"voices": foreign.table(0)})
-    with pytest.raises(InputError, match="the input 'speaker' looks up a table without rows"):
+    with pytest.raises(InputError, match="the input 'language_head' looks up a table without rows"):
         targets.resolve(empty)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from tledge.train.vocabulary import block_losses, speaker, sum_over_tokens
+from tledge.train.vocabulary import block_losses, language_head, sum_over_tokens
 
 
 class TokenBlocks(Dataset[Any]):
@@ -65,7 +65,7 @@ class NextToken(nn.Module):
         self._label_smoothing, self._on_training = label_smoothing, on_training
         device = next(model.parameters()).device
         ids = torch.arange(4, device=device)[None]
-        self._speaks = speaker(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
+        self._student_head = language_head(model, {"input_ids": ids, "attention_mask": torch.ones_like(ids)})
 
     def train(self, mode: bool = True) -> NextToken:
         """As for any module."""
@@ -83,12 +83,12 @@ class NextToken(nn.Module):
         """
         batch = {"input_ids": input_ids, "attention_mask": attention_mask}
         if not self.training:
-            return {"token_losses": block_losses(self._speaks, batch)}
-        states, targets = self._speaks.hidden(batch)[:, :-1].flatten(0, 1), input_ids[:, 1:].flatten()
+            return {"token_losses": block_losses(self._student_head, batch)}
+        states, targets = self._student_head.hidden(batch)[:, :-1].flatten(0, 1), input_ids[:, 1:].flatten()
 
         def of_some(logits: Tensor, part: slice) -> Tensor:
             return F.cross_entropy(
                 logits.float(), targets[part], reduction="sum", label_smoothing=self._label_smoothing
             )
 
-        return {"loss_sum": sum_over_tokens(states, self._speaks.head, of_some)}
+        return {"loss_sum": sum_over_tokens(states, self._student_head.head, of_some)}

@@ -17,7 +17,7 @@ from tledge.train.objective import Objective
 from tledge.train.plan import Sets
 from tledge.train.row_distillation import HARD_LABELS, own_inputs
 from tledge.train.teacher import Teacher
-from tledge.train.vocabulary import Speaker, block_losses, speaker, sum_over_tokens
+from tledge.train.vocabulary import LanguageHead, block_losses, language_head, sum_over_tokens
 
 
 class LanguageDistillation(nn.Module):
@@ -50,8 +50,8 @@ class LanguageDistillation(nn.Module):
         self.student = student
         self.inside = inside
         self.teacher = None if teacher is None else Teacher(teacher)
-        self._speaks = speaker(student, own_inputs(sample))
-        self._teacher_speaks = speaker(student if teacher is None else teacher, own_inputs(sample))
+        self._student_head = language_head(student, own_inputs(sample))
+        self._teacher_head = language_head(student if teacher is None else teacher, own_inputs(sample))
         self._weights = {name: weight for name, weight in weights.items() if weight}
         self._on_logits = {
             name: module.loss
@@ -68,15 +68,15 @@ class LanguageDistillation(nn.Module):
         """
         inputs = own_inputs(batch)
         if not self.training:
-            return {"token_losses": block_losses(self._speaks, inputs)}
+            return {"token_losses": block_losses(self._student_head, inputs)}
         targets = inputs["input_ids"][:, 1:].flatten()
         with listening({} if self.inside is None else self.inside.student_places) as ours:
-            states = _predicting(self._speaks, inputs)
+            states = _predicting(self._student_head, inputs)
         if self.teacher is None:
             return {"loss_sum": self._sum(states, targets, None)}
         self.teacher.follow(states.device)
         with torch.no_grad(), listening({} if self.inside is None else self.inside.teacher_places) as theirs:
-            teacher_states = _predicting(self._teacher_speaks, inputs)
+            teacher_states = _predicting(self._teacher_head, inputs)
         total = self._sum(states, targets, teacher_states)
         if self.inside is not None:
             n_predicted = inputs["input_ids"].shape[1] - 1
@@ -91,10 +91,10 @@ class LanguageDistillation(nn.Module):
             if teacher_states is None:
                 return self._of_logits(logits, None, targets[part])
             with torch.no_grad():
-                theirs = self._teacher_speaks.logits(teacher_states[part])
+                theirs = self._teacher_head.logits(teacher_states[part])
             return self._of_logits(logits, theirs, targets[part])
 
-        return sum_over_tokens(states, self._speaks.head, of_some)
+        return sum_over_tokens(states, self._student_head.head, of_some)
 
     def _of_logits(self, logits: Tensor, teacher_logits: Tensor | None, targets: Tensor) -> Tensor:
         """The weighted losses summed over some tokens, whose logits are `(tokens, vocabulary)`."""
@@ -108,7 +108,7 @@ class LanguageDistillation(nn.Module):
         return total
 
 
-def _predicting(speaks: Speaker, inputs: Mapping[str, Tensor]) -> Tensor:
+def _predicting(speaks: LanguageHead, inputs: Mapping[str, Tensor]) -> Tensor:
     """The states of all tokens that another follows, `(tokens, hidden)`."""
     return speaks.hidden(inputs)[:, :-1].flatten(0, 1)
 

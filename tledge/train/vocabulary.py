@@ -21,7 +21,7 @@ TokenLoss = Callable[[Tensor, slice], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
+class LanguageHead:
     """A causal language model in two halves: `hidden` gives `(batch, sequence, hidden)`, and `head` makes logits of it.
 
     Without a head `hidden` gives the logits themselves: some architectures do more than one product at the end.
@@ -35,7 +35,7 @@ class Speaker:
         return hidden if self.head is None else self.head(hidden)
 
 
-def speaker(model: Any, sample: Mapping[str, Tensor]) -> Speaker:
+def language_head(model: Any, sample: Mapping[str, Tensor]) -> LanguageHead:
     """The halves of a model of transformers, made sure of on a batch; the model is left in eval mode."""
     head, body = model.get_output_embeddings(), model.base_model
 
@@ -49,8 +49,8 @@ def speaker(model: Any, sample: Mapping[str, Tensor]) -> Speaker:
         model.eval()
         with torch.no_grad():
             if torch.allclose(head(hidden(sample)), whole(sample), rtol=1e-4, atol=1e-5):
-                return Speaker(hidden, head)
-    return Speaker(whole, None)
+                return LanguageHead(hidden, head)
+    return LanguageHead(whole, None)
 
 
 def chunks(n_tokens: int, vocabulary: int) -> Iterator[slice]:
@@ -93,7 +93,7 @@ def token_losses(hidden: Tensor, head: nn.Linear | None, targets: Tensor) -> Ten
     return torch.cat(parts)
 
 
-def block_losses(speaks: Speaker, inputs: Mapping[str, Tensor]) -> Tensor:
+def block_losses(speaks: LanguageHead, inputs: Mapping[str, Tensor]) -> Tensor:
     """The negative log-probability of each predicted token, `(batch, sequence - 1) float32`.
 
     Args:
