@@ -8,13 +8,13 @@ import warnings
 
 import pytest
 
-from tledge import noise
+from tledge import captured
 
 
 def test_all_talk_goes_to_the_log(capfd):
     log = io.StringIO()
     kept = logging.getLogger("transformers.trainer")
-    with noise.to(log):
+    with captured.to(log):
         print("printed")  # noqa: T201
         print("on the error stream", file=sys.stderr)  # noqa: T201
         logging.getLogger("some.library").warning("logged")
@@ -28,8 +28,8 @@ def test_all_talk_goes_to_the_log(capfd):
 
 def test_warnings_go_to_the_log():
     code = (  # in a process of its own, since pytest has hands on warnings
-        "import io, warnings; from tledge import noise; log = io.StringIO()\n"
-        "with noise.to(log): warnings.warn('a warning')\n"
+        "import io, warnings; from tledge import captured; log = io.StringIO()\n"
+        "with captured.to(log): warnings.warn('a warning')\n"
         "assert 'UserWarning: a warning' in log.getvalue()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -39,7 +39,7 @@ def test_warnings_go_to_the_log():
 def test_all_is_as_before(capfd):
     root, own = logging.getLogger(), logging.getLogger("transformers")
     before = (list(root.handlers), list(own.handlers), own.propagate, sys.stdout, list(warnings.filters))
-    with pytest.raises(ZeroDivisionError), noise.to(io.StringIO()):
+    with pytest.raises(ZeroDivisionError), captured.to(io.StringIO()):
         _ = 1 / 0
     assert (list(root.handlers), list(own.handlers), own.propagate, sys.stdout, list(warnings.filters)) == before
     print("back")  # noqa: T201
@@ -48,7 +48,7 @@ def test_all_is_as_before(capfd):
 
 def test_a_stream_that_was_opened_before_keeps_the_screen(capfd):
     stream, log = sys.stderr, io.StringIO()
-    with noise.to(log):
+    with captured.to(log):
         stream.write("a bar\n")
     assert capfd.readouterr().err == "a bar\n"
     assert log.getvalue() == ""

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import tledge
-from tledge import hub, noise, processes, run_folder, stages, tasks
+from tledge import captured, hub, processes, run_folder, stages, tasks
 from tledge.artifacts import read_json, write_json
 from tledge.errors import MissingExtraError, RecipeError, TledgeError
 from tledge.progress import Progress, silent
@@ -262,7 +262,7 @@ def _main_first() -> AbstractContextManager[None]:
 
 
 def _build(job: Job, name: str, aside: Path) -> str:
-    with _log(job, name) as log, noise.to(log):
+    with _log(job, name) as log, captured.to(log):
         try:
             line: str = stages.load(name).stage(job, aside)
             return line

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tledge import noise
+from tledge import captured
 from tledge.cli import screen
 from tledge.errors import RecipeError
 
@@ -131,7 +131,7 @@ def _backbone(
 ) -> None:
     from tledge import model
 
-    with noise.to(io.StringIO()):
+    with captured.to(io.StringIO()):
         backbone: Any
         if model.kind_of(reference) == "image":
             of_library = reference.startswith(("torchvision:", "timm:"))
@@ -171,7 +171,7 @@ def _backbone(
 def _has_language_head(reference: str) -> bool:
     from tledge import model
 
-    with noise.to(io.StringIO()):
+    with captured.to(io.StringIO()):
         return model.student.has_language_head(reference)
 
 
@@ -185,7 +185,7 @@ def _language(
 ) -> None:
     from tledge import model
 
-    with noise.to(io.StringIO()):
+    with captured.to(io.StringIO()):
         language = model.load_language(reference, tokenizer=tokenizer)
         plan = model.freeze(language.module, strategy, unfreeze, freeze)
         parts = _language_parts(language.module)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from tledge import noise
+from tledge import captured
 from tledge.cli import screen
 from tledge.errors import ModelError, RecipeError, did_you_mean
 
@@ -47,7 +47,7 @@ def show(reference: str, layers: str | None, shape: str | None, *, tokenizer: st
     wanted = None if layers is None else _layers(layers)
     asked = None if shape is None else _shape(shape)
     progress = screen.bars()
-    with noise.to(io.StringIO()), tempfile.TemporaryDirectory() as folder:
+    with captured.to(io.StringIO()), tempfile.TemporaryDirectory() as folder:
         teacher = student.load_teacher(_place(reference), tokenizer=tokenizer)
         what: dict[str, Any]
         if asked is None:
