@@ -30,7 +30,7 @@ def run(feeds):
 
 def test_scores_every_row_once_and_in_order():
     result = score(run, Lengths(), TEXTS, TARGETS, tasks.load("text_classification"))
-    assert result.task.decisions(result.records).tolist() == [1, 0, 1, 0, 1]
+    assert result.task.predictions(result.records).tolist() == [1, 0, 1, 0, 1]
     assert result.records["logits"][:, 1].tolist() == [2, 1, 4, 1, 3]
     assert result.metrics["accuracy"] == pytest.approx(4 / 5)
 

@@ -48,7 +48,7 @@ def test_the_loss_is_torchs_own_whatever_the_batch(model, batch_size):
     assert found.metrics["loss"] == pytest.approx(expected, rel=1e-6)
     assert found.metrics["perplexity"] == pytest.approx(math.exp(expected), rel=1e-6)
     assert found.metrics["next_token_accuracy"] == pytest.approx(float((predicted == ids[:, 1:]).float().mean()))
-    np.testing.assert_array_equal(causal_lm.decisions(found.records), predicted.numpy())
+    np.testing.assert_array_equal(causal_lm.predictions(found.records), predicted.numpy())
     assert seen[0] == (batch_size, 12)
     assert sum(rows for rows, _ in seen) == 5
 

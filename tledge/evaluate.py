@@ -32,7 +32,7 @@ class Evaluation:
     records: dict[str, Array]
 
     def agree(self, other: Evaluation) -> npt.NDArray[np.bool_] | None:
-        """Whether two evaluations of the same rows decide the same; `None` where the task has no decisions."""
+        """Whether two evaluations of the same rows decide the same; `None` where the task has no predictions."""
         return self.task.agree(self.records, other.records)
 
 

@@ -218,10 +218,10 @@ def binomial_tail(at_most: int, trials: int, chance: float) -> float:
 
 def _right(task: Task, metric: str, outputs: Outputs, targets: Array) -> npt.NDArray[np.bool_] | None:
     """Which rows are right, `(rows,)`, where the metric is the share of such rows; else `None`."""
-    decisions = task.decisions(outputs) if metric in SHARES else None
-    if decisions is None:
+    predictions = task.predictions(outputs) if metric in SHARES else None
+    if predictions is None:
         return None
-    same = np.asarray(decisions == targets)
+    same = np.asarray(predictions == targets)
     return same if same.ndim == 1 else np.asarray(same.all(axis=1))
 
 

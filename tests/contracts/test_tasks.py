@@ -82,16 +82,16 @@ def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
 @pytest.mark.parametrize("name", LABELLED)
 def test_decode_decisions_and_score_agree_on_rows_and_labels(name):
     task, right = tasks.load(name), targets(name)
-    answers, decisions = task.decode(outputs(name), LABELS), task.decisions(outputs(name))
-    assert len(answers) == len(decisions) == len(right) == len(LOGITS)
-    assert decisions.shape == right.shape
-    assert decisions.dtype == np.int64
+    answers, predictions = task.decode(outputs(name), LABELS), task.predictions(outputs(name))
+    assert len(answers) == len(predictions) == len(right) == len(LOGITS)
+    assert predictions.shape == right.shape
+    assert predictions.dtype == np.int64
     assert json.loads(json.dumps(answers)) == answers
-    np.testing.assert_array_equal(decisions, right)
+    np.testing.assert_array_equal(predictions, right)
     np.testing.assert_array_equal(task.records(outputs(name), {})["logits"], outputs(name)["logits"])
     assert task.agree(outputs(name), outputs(name)).tolist() == [True] * len(LOGITS)
     assert task.agree(outputs(name), {"logits": LOGITS[::-1]}).tolist() == [
-        bool(np.all(decisions[i] == decisions[-1 - i])) for i in range(len(LOGITS))
+        bool(np.all(predictions[i] == predictions[-1 - i])) for i in range(len(LOGITS))
     ]
     for answer, row in zip(answers, ROWS[tasks.load(name).LABELS][0], strict=True):
         assert list(answer["scores"]) == list(LABELS)
@@ -106,7 +106,7 @@ def test_a_number_is_given_as_it_is_and_decides_nothing(name):
     answers = task.decode(outputs(name), ("price",))
     assert json.loads(json.dumps(answers)) == answers
     assert [answer["value"] for answer in answers] == [-3.5, 0.25, 7.0, 2.0]
-    assert task.decisions(outputs(name)) is None
+    assert task.predictions(outputs(name)) is None
     assert targets(name).dtype == np.float32
     assert targets(name).shape == (4,)
 
@@ -193,7 +193,7 @@ def test_parse_label_of_a_number():
 def test_a_probability_of_one_half_gives_the_label():
     task = tasks.load("text_multilabel")
     edge = {"logits": np.array([[0.0, -1e-6, 1e-6]], dtype=np.float32)}
-    assert task.decisions(edge).tolist() == [[1, 0, 1]]
+    assert task.predictions(edge).tolist() == [[1, 0, 1]]
     assert task.decode(edge, LABELS)[0]["labels"] == ["a", "c"]
 
 
@@ -252,7 +252,7 @@ def test_a_language_model_decides_for_the_next_token_and_has_no_labels():
     task = tasks.load("causal_lm")
     outputs = {"logits": next_token_logits(BLOCKS)}
     records = task.records(outputs, {"input_ids": np.array(BLOCKS)})
-    np.testing.assert_array_equal(task.decisions(records), np.array(BLOCKS)[:, 1:])
+    np.testing.assert_array_equal(task.predictions(records), np.array(BLOCKS)[:, 1:])
     answers = task.decode(outputs, LABELS)
     assert [answer["token"] for answer in answers] == ["c", "c"]
     assert answers[0]["score"] == pytest.approx(np.exp(9) / (np.exp(9) + 2))

@@ -25,9 +25,9 @@ def made(tmp_path_factory):
     return SimpleNamespace(model=model, path=path, graph=graph, sample=sample, stored=onnx.load(path))
 
 
-def found_on(torch_run, graph_run, decisions=TASK.decisions):
+def found_on(torch_run, graph_run, predictions=TASK.predictions):
     inputs = list(export.cases(tiny_images.ENCODER, tiny_images.pictures(4)))
-    return export.check(torch_run, graph_run, inputs, decisions, atol=1e-4, rtol=1e-3)
+    return export.check(torch_run, graph_run, inputs, predictions, atol=1e-4, rtol=1e-3)
 
 
 def reference(run):
@@ -95,9 +95,9 @@ def test_a_model_that_says_the_same_to_everything_proves_nothing():
 
 def test_numbers_have_no_decisions_to_compare():
     run = export.torch_run(tiny_images.network(1))
-    found = found_on(run, run, tasks.load("image_regression").decisions)
+    found = found_on(run, run, tasks.load("image_regression").predictions)
     assert all(case.passed and case.same_decision is None for case in found)
-    missing = found_on(run, lambda feeds: {}, tasks.load("image_regression").decisions)
+    missing = found_on(run, lambda feeds: {}, tasks.load("image_regression").predictions)
     assert not any(case.passed for case in missing)
 
 

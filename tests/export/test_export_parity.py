@@ -18,13 +18,13 @@ def outputs(*rows, dtype=np.float32):
 
 
 def compare(expected, got, *, atol=1e-4, rtol=0.0):
-    return export.check(expected, got, [("one", FEEDS, False)], TASK.decisions, atol=atol, rtol=rtol)
+    return export.check(expected, got, [("one", FEEDS, False)], TASK.predictions, atol=atol, rtol=rtol)
 
 
 def found_on(made, path, torch_run=None):
     inputs = list(export.cases(made.encoder, families.TEXTS))
     run = torch_run or export.torch_run(made.model)
-    found = export.check(run, session_run(open_session(path)), inputs, TASK.decisions, atol=1e-4, rtol=1e-3)
+    found = export.check(run, session_run(open_session(path)), inputs, TASK.predictions, atol=1e-4, rtol=1e-3)
     reference = [np.concatenate([run(made.encoder.encode([text]))["logits"] for text in families.TEXTS])]
     return found, reference
 
@@ -95,7 +95,7 @@ def test_a_graph_that_ignores_its_mask_fails_on_padded_cases_alone(exported):
         return run({**feeds, "attention_mask": np.ones_like(feeds["attention_mask"])})
 
     inputs = list(export.cases(made.encoder, families.TEXTS))
-    found = export.check(run, unmasked, inputs, TASK.decisions, atol=1e-4, rtol=1e-3)
+    found = export.check(run, unmasked, inputs, TASK.predictions, atol=1e-4, rtol=1e-3)
     assert [case.passed for case in found] == [not case.padded for case in found]
     with pytest.raises(ParityError, match="2 of "):
         export.require(found, [np.eye(2)], where="parity.json")
@@ -109,7 +109,7 @@ def test_a_model_that_says_the_same_to_everything_proves_nothing(exported):
         head.weight.zero_()
     try:
         run = export.torch_run(made.model)
-        found = export.check(run, run, list(export.cases(made.encoder, families.TEXTS)), TASK.decisions,
+        found = export.check(run, run, list(export.cases(made.encoder, families.TEXTS)), TASK.predictions,
                              atol=1e-4, rtol=1e-3)  # fmt: skip
         reference = [np.concatenate([run(made.encoder.encode([text]))["logits"] for text in families.TEXTS])]
     finally:

@@ -12,7 +12,7 @@ from tledge.errors import ExportError, ParityError
 from tledge.inputs.image import ImageInput
 from tledge.runtime import open_session, session_run
 
-DECISIONS = tasks.load("image_classification").decisions
+DECISIONS = tasks.load("image_classification").predictions
 
 
 @pytest.fixture(scope="module")

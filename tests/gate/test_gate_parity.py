@@ -1,4 +1,4 @@
-"""Parity of a bundle's golden outputs here, of language models too, whose decisions are no numbers to subtract."""
+"""Parity of a bundle's golden outputs here, of language models too, whose predictions are no numbers to subtract."""
 
 import language_bundle
 import numpy as np

@@ -232,7 +232,7 @@ def check_outputs(
     """Where a variant is further from the stored outputs than its tolerance, one line a case; empty when nowhere.
 
     A decision can then differ only where the model itself was undecided: within twice the tolerance. So whole numbers,
-    which are the decisions of language models, are not compared.
+    which are the predictions of language models, are not compared.
 
     Args:
         vectors: The stored tensors.
@@ -261,7 +261,7 @@ def check_outputs(
 
 
 def same_decisions(vectors: Vectors, variant: str, got: Outputs) -> str:
-    """How many stored decisions are the same here, such as `57 of 58 tokens the same`; empty if none are stored."""
+    """How many stored predictions are the same here, such as `57 of 58 tokens the same`; empty if none are stored."""
     same = total = 0
     for case, outputs in got.items():
         for name, stored in vectors.outputs[case].get(variant, {}).items():

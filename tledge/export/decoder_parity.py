@@ -186,7 +186,7 @@ def _greedy(
 def _case(
     name: str, shape: tuple[int, ...], padded: bool, pairs: Iterable[tuple[_Pass, _Pass]], limits: _Limits
 ) -> ParityCase:
-    """The furthest of all logits, keys and values; the decisions are the likeliest tokens."""
+    """The furthest of all logits, keys and values; the predictions are the likeliest tokens."""
     furthest, same = (-np.inf, 0.0, limits.atol), True
     for expected, got in pairs:
         for start in range(0, expected.logits.shape[1], SLICE):

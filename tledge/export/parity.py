@@ -81,7 +81,7 @@ def check(
     torch_run: Run,
     graph_run: Run,
     inputs: Sequence[tuple[str, dict[str, Array], bool]],
-    decisions: Callable[[Mapping[str, Array]], Array | None],
+    predictions: Callable[[Mapping[str, Array]], Array | None],
     *,
     atol: float,
     rtol: float,
@@ -93,7 +93,7 @@ def check(
         torch_run: the checkpoint in torch eager.
         graph_run: the graph in onnxruntime.
         inputs: what `cases` gives.
-        decisions: outputs to answers, as the task decides; it gives `None` where a task has none.
+        predictions: outputs to answers, as the task decides; it gives `None` where a task has none.
         atol: allowed absolute difference.
         rtol: allowed difference relative to torch's value.
         progress: shown by cases.
@@ -102,7 +102,7 @@ def check(
     with progress("Parity with torch", total=len(inputs)) as advance:
         for name, feeds, padded in inputs:
             expected, got = torch_run(feeds), graph_run(feeds)
-            found.append(_compare(name, feeds, padded, expected, got, decisions, atol, rtol))
+            found.append(_compare(name, feeds, padded, expected, got, predictions, atol, rtol))
             advance(1)
     return tuple(found)
 
@@ -159,7 +159,7 @@ def _compare(
     padded: bool,
     expected: Mapping[str, Array],
     got: Mapping[str, Array],
-    decisions: Callable[[Mapping[str, Array]], Array | None],
+    predictions: Callable[[Mapping[str, Array]], Array | None],
     atol: float,
     rtol: float,
 ) -> ParityCase:
@@ -169,8 +169,8 @@ def _compare(
         found = difference(reference, got.get(output), atol, rtol)
         if found[0] > excess:
             excess, worst, allowed = found
-    answers, same = decisions(expected), None
+    answers, same = predictions(expected), None
     if answers is not None:
-        same = bool(excess < np.inf) and bool(np.array_equal(answers, np.asarray(decisions(got))))
+        same = bool(excess < np.inf) and bool(np.array_equal(answers, np.asarray(predictions(got))))
     sequence = shape[1] if len(shape) == 2 else None  # images have no length
     return ParityCase(name, shape[0], sequence, padded, worst, allowed, same, bool(excess <= 0))

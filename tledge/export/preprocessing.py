@@ -81,7 +81,7 @@ def check_preprocessing(
     run: Run,
     encoder: ImageInput,
     values: Sequence[Any],
-    decisions: Callable[[Mapping[str, Array]], Array | None] | None = None,
+    predictions: Callable[[Mapping[str, Array]], Array | None] | None = None,
 ) -> dict[str, Any]:
     """How far a graph's own preprocessing is from `inputs.image`, on some images, one at a time.
 
@@ -90,7 +90,7 @@ def check_preprocessing(
         run: the graph without it.
         encoder: the preprocessing that `run` is used with.
         values: images.
-        decisions: outputs to answers, as the task decides.
+        predictions: outputs to answers, as the task decides.
 
     Returns:
         `max_steps`, the largest difference of a pixel in steps of 8 bits, `share_over_one`, the share of pixels whose
@@ -116,7 +116,7 @@ def check_preprocessing(
         over += int(np.count_nonzero(steps > 1.01))  # one step and what float32 rounds
         ours, theirs = whole(feeds), run(expected)
         off = max(off, *(float(np.abs(ours[name] - theirs[name]).max()) for name in theirs))
-        answers = (decisions(ours), decisions(theirs)) if decisions is not None else (None, None)
+        answers = (predictions(ours), predictions(theirs)) if predictions is not None else (None, None)
         if answers[0] is not None:
             same.append(bool(np.array_equal(*answers)))  # type: ignore[arg-type]
     if not worst <= MAX_STEPS + 0.01:

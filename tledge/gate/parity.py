@@ -11,7 +11,7 @@ from tledge.gate.measurements import Parity
 def parity(vectors: golden.Vectors, run: golden.Run) -> Parity:
     """How far a graph's golden outputs are from torch's, in all cases; a share of torch's largest of each output.
 
-    Whole numbers are decisions, of which two may be nearly as good: only the numbers behind them are compared.
+    Whole numbers are predictions, of which two may be nearly as good: only the numbers behind them are compared.
 
     Raises:
         BundleError, InputError: the graph cannot run, or gives other tensors than the stored ones.

@@ -37,7 +37,7 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `most_frequent`         training targets to the outputs of one row that answer with the most frequent label, or the mean
 `decode`                raw outputs to one answer a row, as plain JSON types
 `records`               raw outputs of a batch, with its inputs, to what is kept of each row: arrays by name, rows first
-`decisions`             records to an array that says which label(s) each row got; `None` for regression
+`predictions`             records to an array that says which label(s) each row got; `None` for regression
 `agree`                 whether two models' records decide the same, a truth value for each decision; `None` as above
 `score`                 records and targets to metrics
 ======================  ===============================================================================================
@@ -108,7 +108,7 @@ class Task(Protocol):
     @staticmethod
     def records(outputs: Outputs, inputs: Outputs) -> dict[str, npt.NDArray[Any]]: ...
     @staticmethod
-    def decisions(records: Outputs) -> npt.NDArray[np.int64] | None: ...
+    def predictions(records: Outputs) -> npt.NDArray[np.int64] | None: ...
     @staticmethod
     def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_] | None: ...
     @staticmethod

@@ -15,9 +15,26 @@ from tledge.tasks import HIGHER, Outputs
 from tledge.tasks._cells import holds_several, is_empty
 
 __all__ = [
-    "LABELS", "LABEL_COLUMN", "LOSS", "LOSSES", "METRIC", "METRICS", "MIXES", "NEEDS_LABEL", "N_LABELS",
-    "PROBLEM_TYPE", "TAKES_FLAGS",
-    "agree", "decisions", "decode", "most_frequent", "numbered", "parse_label", "score", "target_scale", "targets",
+    "LABELS",
+    "LABEL_COLUMN",
+    "LOSS",
+    "LOSSES",
+    "METRIC",
+    "METRICS",
+    "MIXES",
+    "NEEDS_LABEL",
+    "N_LABELS",
+    "PROBLEM_TYPE",
+    "TAKES_FLAGS",
+    "agree",
+    "decode",
+    "most_frequent",
+    "numbered",
+    "parse_label",
+    "predictions",
+    "score",
+    "target_scale",
+    "targets",
 ]  # fmt: skip
 
 LABELS = "several_labels"
@@ -99,19 +116,19 @@ def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def decisions(records: Outputs) -> npt.NDArray[np.int64]:
+def predictions(records: Outputs) -> npt.NDArray[np.int64]:
     """A one for each label that a row got, `(rows, labels) int64`."""
     return np.asarray(metrics.sigmoid(records["logits"]) >= THRESHOLD, dtype=np.int64)
 
 
 def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_]:
     """Whether both give a row the same labels, all of them, `(rows,) bool`."""
-    return np.asarray((decisions(ours) == decisions(theirs)).all(axis=1))
+    return np.asarray((predictions(ours) == predictions(theirs)).all(axis=1))
 
 
 def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
     """Micro F1, macro F1 and exact-match accuracy of `logits` against `(rows, labels)` ones and zeros."""
-    predicted = decisions(records)
+    predicted = predictions(records)
     truth = targets.astype(np.int64)
     return {
         "micro_f1": metrics.f1(predicted.ravel(), truth.ravel()),

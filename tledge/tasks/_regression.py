@@ -15,9 +15,26 @@ from tledge.tasks import HIGHER, LOWER, Outputs
 from tledge.tasks._cells import holds_several, is_empty
 
 __all__ = [
-    "LABELS", "LABEL_COLUMN", "LOSS", "LOSSES", "METRIC", "METRICS", "MIXES", "NEEDS_LABEL", "N_LABELS",
-    "PROBLEM_TYPE", "TAKES_FLAGS",
-    "agree", "decisions", "decode", "most_frequent", "numbered", "parse_label", "score", "target_scale", "targets",
+    "LABELS",
+    "LABEL_COLUMN",
+    "LOSS",
+    "LOSSES",
+    "METRIC",
+    "METRICS",
+    "MIXES",
+    "NEEDS_LABEL",
+    "N_LABELS",
+    "PROBLEM_TYPE",
+    "TAKES_FLAGS",
+    "agree",
+    "decode",
+    "most_frequent",
+    "numbered",
+    "parse_label",
+    "predictions",
+    "score",
+    "target_scale",
+    "targets",
 ]  # fmt: skip
 
 LABELS = "number"
@@ -77,12 +94,12 @@ def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
     return [{"value": float(row[0])} for row in outputs["logits"]]
 
 
-def decisions(records: Outputs) -> None:
+def predictions(records: Outputs) -> None:
     """None: numbers are nearer or further, and never simply the same."""
 
 
 def agree(ours: Outputs, theirs: Outputs) -> None:
-    """None, as for `decisions`."""
+    """None, as for `predictions`."""
 
 
 def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:

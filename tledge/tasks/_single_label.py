@@ -13,9 +13,26 @@ from tledge.tasks import HIGHER, LOWER, Outputs
 from tledge.tasks._cells import holds_several, is_empty
 
 __all__ = [
-    "LABELS", "LABEL_COLUMN", "LOSS", "LOSSES", "METRIC", "METRICS", "MIXES", "NEEDS_LABEL", "N_LABELS",
-    "PROBLEM_TYPE", "TAKES_FLAGS",
-    "agree", "decisions", "decode", "most_frequent", "numbered", "parse_label", "score", "target_scale", "targets",
+    "LABELS",
+    "LABEL_COLUMN",
+    "LOSS",
+    "LOSSES",
+    "METRIC",
+    "METRICS",
+    "MIXES",
+    "NEEDS_LABEL",
+    "N_LABELS",
+    "PROBLEM_TYPE",
+    "TAKES_FLAGS",
+    "agree",
+    "decode",
+    "most_frequent",
+    "numbered",
+    "parse_label",
+    "predictions",
+    "score",
+    "target_scale",
+    "targets",
 ]  # fmt: skip
 
 LABELS = "one_label"
@@ -78,14 +95,14 @@ def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
     ]
 
 
-def decisions(records: Outputs) -> npt.NDArray[np.int64]:
+def predictions(records: Outputs) -> npt.NDArray[np.int64]:
     """The label index of each row, `(rows,) int64`."""
     return np.asarray(records["logits"].argmax(axis=-1), dtype=np.int64)
 
 
 def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_]:
     """Whether both give a row the same label, `(rows,) bool`."""
-    return np.asarray(decisions(ours) == decisions(theirs))
+    return np.asarray(predictions(ours) == predictions(theirs))
 
 
 def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
@@ -95,7 +112,7 @@ def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
     against the rest; it is left out where `targets` holds one label alone.
     """
     logits = records["logits"]
-    predicted = decisions(records)
+    predicted = predictions(records)
     return metrics.defined(
         {
             "accuracy": metrics.accuracy(predicted, targets),

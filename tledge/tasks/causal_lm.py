@@ -89,14 +89,14 @@ def records(outputs: Outputs, inputs: Outputs) -> dict[str, npt.NDArray[Any]]:
     return {"token_losses": losses.reshape(tokens.shape), "tokens": tokens, **known}
 
 
-def decisions(records: Outputs) -> npt.NDArray[np.int64]:
+def predictions(records: Outputs) -> npt.NDArray[np.int64]:
     """The most likely next token after each token but the last, `(blocks, block - 1) int64`."""
     return np.asarray(records["tokens"], dtype=np.int64)
 
 
 def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_]:
     """Whether both find the same token the likeliest, `(blocks, block - 1) bool`."""
-    return np.asarray(decisions(ours) == decisions(theirs))
+    return np.asarray(predictions(ours) == predictions(theirs))
 
 
 def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:

@@ -15,13 +15,13 @@ from tledge.tasks import Task
 def read(task: Task, metric: str, labels: tuple[str, ...], folder: Path) -> dict[str, Any]:
     """How often each label was taken for each, and what the labels and the mistakes are."""
     found = answers.of_run(task, labels, folder)
-    decisions = task.decisions(found.records)
-    assert decisions is not None
+    predictions = task.predictions(found.records)
+    assert predictions is not None
     counts = np.zeros((len(labels), len(labels)), dtype=int)
-    np.add.at(counts, (found.targets, decisions), 1)
+    np.add.at(counts, (found.targets, predictions), 1)
     which = np.eye(len(labels), dtype=bool)
     return {
         "confusion": tuple(tuple(int(n) for n in row) for row in counts),
-        **_labels.facts(found, which[decisions], which[found.targets]),
+        **_labels.facts(found, which[predictions], which[found.targets]),
         **answers.beside(found, metric, folder),
     }

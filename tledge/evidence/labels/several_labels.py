@@ -13,11 +13,11 @@ from tledge.tasks import Task
 def read(task: Task, metric: str, labels: tuple[str, ...], folder: Path) -> dict[str, Any]:
     """What the labels and the mistakes are."""
     found = answers.of_run(task, labels, folder)
-    decisions = task.decisions(found.records)
-    assert decisions is not None
+    predictions = task.predictions(found.records)
+    assert predictions is not None
     return {
         "many_labels": True,
         "confusion": (),
-        **_labels.facts(found, decisions.astype(bool), found.targets.astype(bool)),
+        **_labels.facts(found, predictions.astype(bool), found.targets.astype(bool)),
         **answers.beside(found, metric, folder),
     }

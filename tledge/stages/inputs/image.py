@@ -37,7 +37,10 @@ def finish(job: Job, encoder: Any, graph: Graph, values: Sequence[Any], folder: 
     found = {"reference": library.name, "rows": rows.of, "metric": job.metric, **metrics, **difference}
     if mode != "none":
         graph = export.add_preprocessing(path, encoder.facts, mode)
-        found["in_graph"] = {"mode": mode, **export.check_preprocessing(path, run, encoder, values, job.task.decisions)}
+        found["in_graph"] = {
+            "mode": mode,
+            **export.check_preprocessing(path, run, encoder, values, job.task.predictions),
+        }
         image.write_config(folder / "inputs", dataclasses.replace(encoder.facts, in_graph=mode))
     write_json(folder / "preprocessing.json", found)
     return graph

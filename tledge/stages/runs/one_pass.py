@@ -38,7 +38,7 @@ def export(job: Job, path: Path) -> Exported:
         torch_run,
         session_run(open_session(path)),
         list(export.cases(encoder, values)),
-        job.task.decisions,
+        job.task.predictions,
         atol=job.recipe.export.atol,
         rtol=job.recipe.export.rtol,
         progress=job.progress,
