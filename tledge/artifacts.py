@@ -47,7 +47,7 @@ class ParityCase:
 
     `max_abs_diff` is the absolute difference at the element that is nearest to its limit or furthest beyond it,
     `allowed` that limit (`atol + rtol * |torch|`), and `same_decision` whether both gave the same answers (`None` for
-    tasks without predictions). `sequence` is `None` for inputs without a length.
+    tasks that estimate numbers). `sequence` is `None` for inputs without a length.
     """
 
     name: str
@@ -133,8 +133,8 @@ class Variant:
 
     `metrics` are those of the validation rows, `test_metrics` those of the test rows. `latency_ms` is the median of one
     run at `latency_at` (such as `batch 1, length 32, 1 thread`). `agreement` is the share of validation rows with the
-    same answer as fp32, `None` for tasks without predictions. `reason` says why the variant was chosen or not. `settings`
-    tells how it was made, where its scheme had a choice. `metric_drop` and `test_metric_drop` compare the budget's
+    same answer as fp32, `None` for tasks that estimate numbers. `reason` says why the variant was chosen or not.
+    `settings` tells how it was made, where its scheme had a choice. `metric_drop` and `test_metric_drop` compare the budget's
     metric with fp32's, on the validation and on the test rows. `overflow` says whether it could answer otherwise on
     other processors, `exact` how its outputs here compare with exact arithmetic, where this processor's could differ,
     and `processor` where it was scored and timed; each is `None` where an older release made the graph.

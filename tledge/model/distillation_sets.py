@@ -119,7 +119,7 @@ def with_teacher_logits(
     progress: Progress,
     device: torch.device | None = None,
 ) -> DistillationSets:
-    """DistillationSets whose batches hold `teacher_logits`, `(batch, labels) float32`, and nothing for the teacher to read.
+    """Sets whose batches hold `teacher_logits`, `(batch, labels) float32`, and nothing for the teacher to read.
 
     The logits are computed here, once for each training row without random changes, and kept in memory.
 
