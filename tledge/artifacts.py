@@ -134,10 +134,10 @@ class Variant:
     `metrics` are those of the validation rows, `test_metrics` those of the test rows. `latency_ms` is the median of one
     run at `latency_at` (such as `batch 1, length 32, 1 thread`). `agreement` is the share of validation rows with the
     same answer as fp32, `None` for tasks that estimate numbers. `reason` says why the variant was chosen or not.
-    `settings` tells how it was made, where its scheme had a choice. `metric_drop` and `test_metric_drop` compare the budget's
-    metric with fp32's, on the validation and on the test rows. `overflow` says whether it could answer otherwise on
-    other processors, `exact` how its outputs here compare with exact arithmetic, where this processor's could differ,
-    and `processor` where it was scored and timed; each is `None` where an older release made the graph.
+    `settings` tells how it was made, where its scheme had a choice. `metric_drop` and `test_metric_drop` compare the
+    budget's metric with fp32's, on the validation and on the test rows. `overflow` says whether it could answer
+    otherwise on other processors, `exact` how its outputs here compare with exact arithmetic, where this processor's
+    could differ, and `processor` where it was scored and timed; each is `None` where an older release made the graph.
     """
 
     name: str
