@@ -21,8 +21,7 @@ from tledge.digest import sha256
 from tledge.errors import BundleError
 
 _OPTIONAL = ("special_tokens_map.json", "generation_config.json")
-ECOSYSTEM_FILES = ("config.json", "generation_config.json", *inputs.files())
-"""What bundles take over from their checkpoints, each those of its kind of input."""
+_OF_EVERY_KIND = ("config.json", "generation_config.json")
 
 LANGUAGE_MODEL = "causal_lm"
 """The `problem_type` of bundles that generate text."""
@@ -123,9 +122,14 @@ def replace_readme(folder: Path, text: str) -> Manifest:
     return after
 
 
+def ecosystem_files() -> tuple[str, ...]:
+    """What bundles take over from their checkpoints, each those of its kind of input."""
+    return (*_OF_EVERY_KIND, *inputs.files())
+
+
 def _copy_ecosystem_files(checkpoint: Path, target: Path, input_kind: str, chosen: Variant) -> None:
     target.mkdir(parents=True)
-    names = ("config.json", "generation_config.json", *inputs.files(input_kind))
+    names = (*_OF_EVERY_KIND, *inputs.files(input_kind))
     for name in names:
         if (checkpoint / name).is_file():
             shutil.copyfile(checkpoint / name, target / name)

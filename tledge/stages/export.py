@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tledge import artifacts
 from tledge.artifacts import write_json
-from tledge.bundle.write import ECOSYSTEM_FILES
+from tledge.bundle.write import ecosystem_files
 from tledge.stages.job import Job
 
 
@@ -22,7 +22,7 @@ def stage(job: Job, folder: Path) -> str:
     shutil.copy(parity, folder / "parity.json")
     export.require(made.parity, [made.reference], where=str(parity))
     (folder / "inputs").mkdir()
-    for name in ECOSYSTEM_FILES:
+    for name in ecosystem_files():
         if (job.checkpoint / name).exists():
             shutil.copy(job.checkpoint / name, folder / "inputs" / name)
     graph = made.finish(folder)
