@@ -22,6 +22,11 @@ from tledge.stages.job import Job
 TEACHER, ALONE = "teacher", "student alone"
 TAUGHT, TAUGHT_FROM_CACHE = "student with teacher", "student with cached teacher"
 
+EPOCHS = 3
+COPIED_LEARNING_RATE = 1e-4
+RANDOM_LEARNING_RATE = 1e-3
+"""Of students that begin with weights of a trained model, and of those that begin with random ones."""
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -153,6 +158,14 @@ def start_of(student: Student, n_teacher: int) -> Start:
     layers = model.student.choose_layers(student.layers, n_teacher) if student.budget is None else ()
     noun = "layer" if len(layers) == 1 else "layers"
     return Start(f"{noun} {', '.join(map(str, layers))} of the teacher's {n_teacher}", layers=layers)
+
+
+def learning_rate(settings: Distill, start: Start) -> tuple[float, float | None, bool]:
+    """A student's learning rate, the one that a range test begins at (`None` without), and whether it begins random."""
+    random = start.shape is not None or settings.student.weights == "none"
+    asked = settings.learning_rate
+    rate = asked if isinstance(asked, float) else RANDOM_LEARNING_RATE if random else COPIED_LEARNING_RATE
+    return rate, rate if asked == "auto" else None, random
 
 
 def of_teacher(teacher: Any, start: Start, seed: int) -> Any:

@@ -10,13 +10,10 @@ from tledge import inputs, losses, plugins
 from tledge.evaluate import score
 from tledge.inputs import Input
 from tledge.recipe.schema import Distill
-from tledge.stages.distillation import learnt, of_teacher, paired, start_of
+from tledge.stages.distillation import EPOCHS, learning_rate, learnt, of_teacher, paired, start_of
 from tledge.stages.heads.fresh import SAMPLE_ROWS, fresh_classifier
 from tledge.stages.job import Job
 
-EPOCHS = 3
-COPIED_LEARNING_RATE = 1e-4
-RANDOM_LEARNING_RATE = 1e-3
 FRESH_HEAD_FACTOR = 10
 """How much faster a head that was put on a pretrained backbone learns than the backbone, as in fine-tuning."""
 BATCH = 16  # torch eager in fp32 answers a row alike alone and in a batch
@@ -159,11 +156,8 @@ class ClassifierStudents:
         """Parameter groups, and the rate that they are made for where it is still to be found."""
         from tledge import model
 
-        asked, decay = self.settings.learning_rate, self.settings.weight_decay
-        random = self.start.shape is not None or self.settings.student.weights == "none"
-        usual = RANDOM_LEARNING_RATE if random else COPIED_LEARNING_RATE
-        rate = asked if isinstance(asked, float) else usual
-        base_rate = rate if asked == "auto" else None
+        decay = self.settings.weight_decay
+        rate, base_rate, random = learning_rate(self.settings, self.start)
         if self.start.backbone is None or random:
             return model.groups_of(student.parameters(), rate, decay), base_rate
         groups = model.groups_of(student.backbone.parameters(), rate, decay)

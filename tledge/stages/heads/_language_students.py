@@ -9,13 +9,9 @@ from typing import Any
 from tledge.errors import ModelError
 from tledge.evaluate import score
 from tledge.recipe.schema import Distill
-from tledge.stages.distillation import learnt, of_teacher, paired, start_of
+from tledge.stages.distillation import EPOCHS, learning_rate, learnt, of_teacher, paired, start_of
 from tledge.stages.heads.own import SAMPLE_BLOCKS, scoring
 from tledge.stages.job import Job
-
-EPOCHS = 3
-COPIED_LEARNING_RATE = 1e-4
-RANDOM_LEARNING_RATE = 1e-3
 
 
 class LanguageStudents:
@@ -111,10 +107,5 @@ class LanguageStudents:
     def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
         from tledge import model
 
-        asked = self.settings.learning_rate
-        rate = RANDOM_LEARNING_RATE if self.start.shape is not None else COPIED_LEARNING_RATE
-        rate = asked if isinstance(asked, float) else rate
-        return (
-            model.groups_of(student.parameters(), rate, self.settings.weight_decay),
-            rate if asked == "auto" else None,
-        )
+        rate, base_rate, _ = learning_rate(self.settings, self.start)
+        return model.groups_of(student.parameters(), rate, self.settings.weight_decay), base_rate
