@@ -104,7 +104,7 @@ def _data(rows: dict[str, Any], scored_tokens: dict[str, int]) -> DataFacts:
         target_quantiles=rows.get("target_quantiles") or {},
         tokens=rows.get("tokens") or {},
         bytes=rows.get("bytes") or {},
-        scored_tokens=scored_tokens,
+        scored_tokens=scored_tokens if rows.get("tokens") else {},  # other rows are no tokens
         documents=rows.get("documents") or {},
         dropped_tokens=rows.get("dropped_tokens"),
     )
