@@ -62,7 +62,7 @@ def forms(backbone: str, folder: Path) -> tuple[inputs.Input, list[str]]:
             dropout_prob=0.1,
             head_hidden_size=None,
         )
-        model.save_tokenizer(classifier, loaded.tokenizer, folder)
+        classifier.save_inputs(folder, loaded)
         encoder = inputs.load("text", folder)
         sample = encoder.dummy(2, 8)
         sample["attention_mask"][0, -3:] = 0

@@ -65,7 +65,7 @@ def test_the_look_finds_them_unless_a_label_is_named(write, tmp_path):
         (
             "text_classification",
             "",
-            "data.label_columns: text_classification has one label a row; set task: image_multilabel or text_multi",
+            "data.label_columns: is for several labels a row, and the task is text_classification; set task",
         ),
         (MULTI, ", columns: {label: c}", "data.label_columns: data.columns.label names another column of labels"),
     ],

@@ -72,6 +72,32 @@ def test_what_cannot_be_guessed_is_said(tmp_path: Path, content: str, said: str)
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("label", ["0.{}", "{}", "1,{}", "a free text of its own number {}"])
+def test_what_differs_in_every_row_is_no_label_unless_it_is_asked_for(tmp_path: Path, label: str) -> None:
+    lines = [f'a text that says {i} things,"{label.format(i)}"' for i in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["text,target", *lines]) + "\n")
+    with pytest.raises(DataError, match="no column looks like a label"):
+        data.preview("t.csv", base=tmp_path)
+    assert data.preview("t.csv", base=tmp_path, task="text_classification").label_column == "target"
+
+
+def test_two_texts_are_found_by_their_names_or_as_the_longest_ones(tmp_path: Path) -> None:
+    for columns in ("premise,hypothesis,label", "first,second,label"):
+        lines = [f"a text of row {i},another one of {i},{'ab'[i % 2]}" for i in range(20)]
+        (tmp_path / "t.csv").write_text("\n".join([columns, *lines]) + "\n")
+        seen = data.preview("t.csv", base=tmp_path, task="text_pair_classification")
+        assert (*seen.input_columns, seen.label_column) == tuple(columns.split(","))
+    (tmp_path / "t.csv").write_text("text,label\na b,x\nc d,y\ne f,x\n")
+    with pytest.raises(DataError, match="no column looks like two texts"):
+        data.preview("t.csv", base=tmp_path, task="text_pair_classification")
+
+
+def test_lines_of_a_text_file_are_no_images(tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("One line.\nAnother line.\n")
+    with pytest.raises(DataError, match="no column looks like an image"):
+        data.preview("book.txt", base=tmp_path, task="image_classification")
+
+
 def test_numbers_are_labels_where_the_task_says_so(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("text,label\na b,1.0\nc d,2.0\ne f,1.0\n")
     seen = data.preview("t.csv", base=tmp_path, task="text_classification")

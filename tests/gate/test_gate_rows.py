@@ -84,6 +84,22 @@ def test_each_mistake_names_its_line(read, name, text, problem):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("columns", "problem"),
+    [
+        ({"text_pair": "label"}, "evaluation.text_pair: text_classification has no such column; it has text, label"),
+        ({"text": "label"}, "evaluation: text and label must be columns of their own, got label, label"),
+    ],
+)
+def test_columns_that_the_task_has_not_or_twice_are_refused(read, columns, problem):
+    with pytest.raises(DataError, match=problem):
+        read("rows.csv", "text,label\ngood,positive\n", columns=columns)
+
+
+def test_empty_columns_at_the_end_are_passed_over(read):
+    assert read("rows.csv", "text,label,,\ngood,positive,,\n").values == ("good",)
+
+
 def test_a_misspelt_label_gets_a_hint(read):
     with pytest.raises(DataError, match=r"did you mean 'negative'\?; rename it with evaluation.label_names"):
         read("rows.csv", "text,label\nbad,negativ\n")

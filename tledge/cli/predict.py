@@ -267,9 +267,13 @@ def _of_file(file: Path | None, names: Sequence[str], columns: Sequence[str], bu
             yield from _split(lines_of(file), names, file.parent)
             return
         chosen, cells = in_table(file, names, columns, learnt_columns(bundle))
-        for name, column in zip(names, chosen, strict=True):
-            if column not in (*columns, name):
-                typer.echo(f"note: --file {file}: the column {column!r} is read; another one: --column NAME", err=True)
+        if not columns and chosen != list(names):
+            read = " and ".join(map(repr, chosen))
+            options = " ".join(["--column NAME"] * len(names))
+            which = (
+                f"the column {read} is read; another one" if len(names) == 1 else f"the columns {read} are read; others"
+            )
+            typer.echo(f"note: --file {file}: {which}: {options}", err=True)
         yield from (Given(place, found, file.parent) for place, found in cells)
     except (OSError, EOFError, zlib.error) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else f"is it cut short? {error}"

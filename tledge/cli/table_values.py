@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from tledge.errors import DataError, InputError, did_you_mean
-from tledge.tables import Options, Row, open_table, whole_rows
+from tledge.tables import Row, open_table, whole_rows
 from tledge.tables.source import open_text, undecodable
 
 LOOKED_AT = 100  # rows that a column is guessed from
@@ -29,17 +29,18 @@ def values(
         InputError: there is no row or no such column, or it is not clear which one is meant; while rows are read: one
             is broken, or has no text there.
     """
-    if wanted and len(wanted) != len(names):
-        raise InputError(
-            f"--column: got {len(wanted)} of them, but the task takes {len(names)} columns, {' and '.join(names)}"
-        )
+    if wanted and (len(wanted) != len(names) or len(set(wanted)) < len(wanted)):
+        once = "once" if len(names) == 1 else f"{len(names)} times, each another column"
+        raise InputError(f"--column: got {', '.join(wanted)}; the task takes {' and '.join(names)}: give it {once}")
     try:
-        source = open_table(file, Options())
+        source = open_table(file)
         rows = whole_rows(source)
         first = list(islice(rows, 1))
         if not first:
             raise InputError(f"--file {file} has no row; expected a header and rows, or one JSON object a line")
         columns = list(first[0].cells)
+        if not columns:
+            raise InputError(f"{first[0].name}: expected an object with columns, got {{}}")
         chosen = [_named(file, columns, names, i, wanted, learnt) for i in range(len(names))]
         if chosen == [""]:
             first += islice(rows, LOOKED_AT)
@@ -64,8 +65,7 @@ def _cells(file: Path, rows: Iterator[Row], columns: Sequence[str]) -> Iterator[
 
 def _of_file(file: Path, error: DataError) -> InputError:
     """What is wrong with a table or its row, with the whole path of the file."""
-    told = str(error).replace("set data.encoding", "save the file as UTF-8")
-    own = f"{file}{told.removeprefix(file.name)}" if told.startswith(file.name) else told
+    own = str(error)
     return InputError(own if str(file) in own else f"--file {file}: {own}")
 
 

@@ -55,9 +55,10 @@ class Columns:
                 distinct[column] = len(names)
         return named(LABEL_NAMES, distinct) or min(distinct, key=lambda column: distinct[column], default="")
 
-    def varied(self) -> str:
-        """A column with a label's name whose values are not all the same, whatever they are."""
-        return named(LABEL_NAMES, [column for column, of in self.values.items() if len({*map(str, of)}) > 1])
+    def varied(self, given: Sequence[str]) -> str:
+        """A column with a label's name whose values are not all the same, whatever they are; not one of the input."""
+        others = {column: of for column, of in self.values.items() if column not in given}
+        return named(LABEL_NAMES, [column for column, of in others.items() if len({*map(str, of)}) > 1])
 
     def flags(self, given: Sequence[str], separator: str) -> tuple[str, ...]:
         """Several columns of 0 and 1, unless a column of labels has a telling name."""

@@ -68,13 +68,16 @@ def preview(reference: str, *, base: Path, task: str | None = None, separator: s
         if source.is_one_text and asked is None:
             task, asked = TEXTS_ALONE, tasks.load(TEXTS_ALONE)
         input_kind = asked.INPUT if asked else _input_kind(columns)
-        given = source.columns[:1] if source.is_one_text else inputs.load(input_kind).find(columns)
         # Any labels may be found where nothing is asked for: one column of them tells which.
         kind = labels.load(asked.LABELS if asked else "several_labels")
+        lines_alone = source.is_one_text and not kind.MISSING
+        given = source.columns[:1] if lines_alone else inputs.load(input_kind).find(columns)
         if source.columns == image_folder.COLUMNS and given == image_folder.COLUMNS[:1] and kind.MISSING:
             found = labels.Found(image_folder.COLUMNS[1])  # whose first rows may all be of one label
         else:
             found = kind.find(columns, given, separator)
+        if asked is not None and kind.MISSING and not (found.column or found.flags):  # it may hold anything then
+            found = labels.Found(columns.varied(given))
         if not all(given) or (kind.MISSING and not (found.column or found.flags)):
             only = columns.only_one()
             alone = f"{source.name}: the column {only}; expected rows of two labels or more, to tell them apart"

@@ -50,7 +50,15 @@ def read(file: RowsFile, manifest: Manifest, encoder: Input) -> Rows:
     task = tasks.load(manifest.task)
     if not file.rows.exists():
         raise DataError(f"{file.rows}: no such file, expected labelled rows (CSV, TSV or JSON Lines)")
-    columns = {name: file.columns.get(name, name) for name in (*task.INPUT_COLUMNS, task.LABEL_COLUMN)}
+    names = (*task.INPUT_COLUMNS, task.LABEL_COLUMN)
+    other = next((name for name in file.columns if name not in names), None)
+    if other is not None:
+        raise DataError(f"evaluation.{other}: {manifest.task} has no such column; it has {', '.join(names)}")
+    columns = {name: file.columns.get(name, name) for name in names}
+    if len(set(columns.values())) < len(columns):
+        raise DataError(
+            f"evaluation: {' and '.join(names)} must be columns of their own, got {', '.join(columns.values())}"
+        )
     values, labels = [], []
     for row in whole_rows(open_table(file.rows)):
         for name in columns.values():

@@ -46,8 +46,11 @@ def _in_data(recipe: Recipe) -> Iterator[str]:
         if "label" in recipe.data.columns:
             yield "data.label_columns: data.columns.label names another column of labels; remove one of the two"
         if recipe.task in plugins.names("tledge.tasks") and not tasks.load(recipe.task).TAKES_FLAGS:
-            several = [name for name in plugins.names("tledge.tasks") if tasks.load(name).TAKES_FLAGS]
-            yield f"data.label_columns: {recipe.task} has one label a row; set task: {' or '.join(several)}"
+            known = {name: tasks.load(name) for name in plugins.names("tledge.tasks")}
+            inputs = known[recipe.task].INPUT
+            several = [name for name, each in known.items() if each.TAKES_FLAGS and inputs == each.INPUT]
+            cure = f"set task: {several[0]}" if several and known[recipe.task].LABEL_COLUMN else "remove the key"
+            yield f"data.label_columns: is for several labels a row, and the task is {recipe.task}; {cure}"
     if recipe.data.unlabelled is not None and recipe.distill is None:
         yield "data.unlabelled: only a teacher gives rows without labels a target; add distill, or remove the key"
 
@@ -143,6 +146,8 @@ def _in_strategy(settings: Finetune) -> Iterator[str]:
 
 
 def _in_augmentation(section: str, settings: Training, task: tasks.Task, *, cached: bool) -> Iterator[str]:
+    if ("finetune", "augmentation") in MEANINGLESS[task.STARTER]:
+        return
     mixed = next((key for key in ("mixup", "cutmix") if getattr(settings.augmentation, key)), None)
     if mixed is None:
         return

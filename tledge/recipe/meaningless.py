@@ -43,7 +43,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
     "language": {
         **_IN_IMAGES,
         ("data", "calibration"): "",
-        ("data", "group"): "keeps rows together, and documents are split whole",
+        ("data", "group"): "is for rows that belong together",
         ("baseline",): "is for tasks with a new head",
         ("data", "labels"): "",
         ("data", "label_names"): "",
@@ -58,7 +58,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("finetune", "layer_decay"): "",
         ("finetune", "class_weights"): "",
         ("finetune", "label_smoothing"): "",
-        ("distill", "teacher_cache"): "keeps a logit for each word of the vocabulary at each token, which are too many",
+        ("distill", "teacher_cache"): "keeps a logit for each label, not for each word of a vocabulary",
         ("distill", "class_weights"): "",
         ("distill", "label_smoothing"): "",
     },

@@ -6,6 +6,8 @@ One file a format: each has `SUFFIXES`, the file names it reads, and `open_file(
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from tledge.errors import DataError
@@ -24,8 +26,8 @@ def is_table(path: Path) -> bool:
     return plain_suffix(path.name) in _FORMATS
 
 
-def open_table(path: Path, options: Options | None = None) -> Source:
-    """The rows of a table.
+def open_table(path: Path) -> Source:
+    """The rows of a table of UTF-8, or as a byte-order mark tells.
 
     Raises:
         DataError: it is of no known format, or cannot be read.
@@ -33,17 +35,31 @@ def open_table(path: Path, options: Options | None = None) -> Source:
     suffix = plain_suffix(path.name)
     if suffix not in _FORMATS:
         raise DataError(f"{path}: a table ends in one of {', '.join(SUFFIXES)}; got {suffix or 'no suffix'}")
-    opened: Source = _FORMATS[suffix](path, options or Options())
+    with _named(path):
+        opened: Source = _FORMATS[suffix](path, Options())
     return opened
 
 
 def whole_rows(source: Source) -> Iterator[Row]:
-    """The rows of a source, all of which must be whole.
+    """The rows of a table, all of which must be whole; each is named with the whole path of its file.
 
     Raises:
         DataError: one is broken; with its place.
     """
-    for row in source.read(None):
-        if row.problem is not None:
-            raise DataError(f"{row.name}: {row.problem.detail.replace('set data.encoding', 'save the file as UTF-8')}")
-        yield row
+    path = source.path or Path(source.name)
+    with _named(path):
+        for row in source.read(None):
+            if row.problem is not None:
+                raise DataError(f"{row.name}: {row.problem.detail}")
+            yield replace(row, name=f"{path}{row.name.removeprefix(path.name)}")
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of a file have its whole path, and advise what can be done where there is no recipe."""
+    try:
+        yield
+    except DataError as error:
+        told = str(error).replace("set data.encoding", "save the file as UTF-8")
+        told = told.replace("of the encoding that data.encoding says", "UTF-8")
+        raise DataError(f"{path}{told.removeprefix(path.name)}" if told.startswith(path.name) else told) from error

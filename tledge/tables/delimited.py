@@ -39,7 +39,7 @@ def open_file(path: Path, options: Options) -> Source:
     if first.problem is not None:
         raise DataError(f"{first.name}: {first.problem.detail} (the first line must hold the columns' names)")
     header = [name.strip() for name in header]
-    again = twice(header)
+    again = twice([name for name in header if name])  # empty ones are of columns without cells
     if again is not None:
         raise DataError(f"{first.name}: the header names the column {again!r} twice; give each its own name")
     read_as = [

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from tledge.data.columns import Columns, named
+from tledge.data.columns import LABEL_NAMES, Columns, named
 from tledge.data.inputs import Value, text
 from tledge.data.sources import Problem
 
@@ -31,6 +31,7 @@ def find(columns: Columns) -> tuple[str, ...]:
         found = tuple(named((name,), lengths) for name in pair)
         if all(found):
             return found
+    lengths = {column: length for column, length in lengths.items() if column.lower() not in LABEL_NAMES}
     longest = sorted(lengths, key=lambda column: -lengths[column])[:2]
     return tuple(column for column in lengths if column in longest) if len(longest) == 2 else ("", "")
 

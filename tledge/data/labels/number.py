@@ -13,8 +13,8 @@ VALUES = True
 
 
 def find(columns: Columns, given: Sequence[str], separator: str) -> Found:  # noqa: ARG001
-    """A column of numbers, or else one with a label's name whose cells differ."""
-    return Found(columns.number(given) or columns.varied())
+    """A column of numbers."""
+    return Found(columns.number(given))
 
 
 def names_of(cells: Mapping[str, Any], found: Found) -> list[str]:  # noqa: ARG001

@@ -13,8 +13,8 @@ VALUES = False
 
 
 def find(columns: Columns, given: Sequence[str], separator: str) -> Found:
-    """A column of few values, or else one with a label's name whatever it holds: numbers are labels where asked for."""
-    return Found(columns.labels(given, separator) or columns.varied())
+    """A column of few, short, repeated values."""
+    return Found(columns.labels(given, separator))
 
 
 def names_of(cells: Mapping[str, Any], found: Found) -> list[str]:

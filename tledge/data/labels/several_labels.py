@@ -19,7 +19,7 @@ def find(columns: Columns, given: Sequence[str], separator: str) -> Found:
         return Found(flags=flags)
     column = columns.labels(given, separator)
     several = any(isinstance(value, list) or separator in str(value) for value in columns.values.get(column, ()))
-    return Found(column or columns.varied(), separator=separator if several else None)
+    return Found(column, separator=separator if several else None)
 
 
 def names_of(cells: Mapping[str, Any], found: Found) -> list[str]:

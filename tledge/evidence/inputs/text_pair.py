@@ -10,4 +10,4 @@ MOST = 10
 
 def shown(row: Mapping[str, Any]) -> dict[str, Any]:
     """One text above the other."""
-    return {"text": f"{row['text']}\n{row['text_pair']}"}
+    return {"text": f"{row['text']} ‖\n{row['text_pair']}"}
