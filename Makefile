@@ -3,6 +3,7 @@
 # check    lint, format, types, import walls
 # fix      mend what the linter can, and format
 # test     check, then the tests, two files at a time
+# slow     the tests that take minutes
 # device   install only what a device needs, and try the quickstart's bundle there
 # bench    the benchmarks (they take their time; run nothing else meanwhile)
 
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEVICE := .venv-device
 
-.PHONY: install demo check fix test device bench
+.PHONY: install demo check fix test slow device bench
 
 install: $(VENV)/installed
 
@@ -36,6 +37,9 @@ fix: install
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+slow: install
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 device:
 	$(PYTHON) -m venv $(DEVICE)

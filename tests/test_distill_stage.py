@@ -96,6 +96,7 @@ def test_a_cached_teacher_has_a_row_of_that_name(finished, tmp_path):
     assert set(facts["losses"]) == {"soft_targets", "hard_labels"}
 
 
+@pytest.mark.slow
 def test_a_budget_trains_what_fits_and_keeps_the_ladder(finished, tmp_path):
     shutil.copytree(finished.run, tmp_path / "run")
     go_on(

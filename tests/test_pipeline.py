@@ -218,6 +218,7 @@ def test_summary_names_what_the_verb_made(run_copy):
     assert all(Path(path).exists() for path in found.values())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="stops forks of one process, since each fresh one takes seconds")
 def test_stopped_anywhere_it_goes_on_to_the_same_result(finished, project):
     """Ctrl-C once, and kill -9 in every stage: while its folder is half-written, and before that is renamed."""
@@ -264,6 +265,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result(finished, project):
 TORCHRUN = shutil.which("torchrun", path=Path(sys.executable).parent) or shutil.which("torchrun")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(TORCHRUN is None, reason="needs torchrun")
 @pytest.mark.parametrize("strategy", ["probe"])
 def test_two_processes(project, strategy):

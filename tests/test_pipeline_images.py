@@ -138,6 +138,7 @@ def test_preprocessing_in_the_graph_takes_bytes(mode, tmp_path, cache):
     assert predictor.predict(tiny_photos.photo("sky", 1000))["label"] == "sky"
 
 
+@pytest.mark.slow
 def test_a_number_is_estimated(tmp_path, cache, capfd):
     tiny_photos.write_photos(tmp_path / "photos")
     files = sorted((tmp_path / "photos").rglob("*.*"))

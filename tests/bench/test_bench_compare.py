@@ -69,6 +69,7 @@ def test_an_interruption_of_less_than_half_of_the_pairs_changes_nothing():
     assert (found.ratio, found.low, found.high) == pytest.approx((1, 1, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("blocks", "rounds"), [(6, 8), (10, 20)])
 def test_the_interval_holds_the_truth_as_often_as_it_says(blocks, rounds):
     """Openings differ by 1 %, the one opened first is 1 % slower, and rounds are heavy-tailed: all as measured."""

@@ -57,6 +57,7 @@ def test_a_bundle_is_timed_from_the_raw_value_to_the_answer(tiny_bundle, capfd):
     assert all(f["operators"] for f in result["footprints"])
 
 
+@pytest.mark.slow
 def test_the_slowest_operators_are_shown_when_asked_for(tiny_bundle, capfd):
     shown = [call(capfd, "bench", tiny_bundle, *SHORT, "--for", "p50", *more).out for more in ((), ("--operators",))]
     assert ["Slowest operators" in out for out in shown] == [False, True]
@@ -81,6 +82,7 @@ def test_server(tiny_bundle, capfd):
     assert 0 <= row["within_bound"] <= 1
 
 
+@pytest.mark.slow
 def test_a_history_gains_a_line_for_each_run_and_becomes_a_page(tiny_bundle, tmp_path, capfd):
     history = tmp_path / "history.jsonl"
     for _ in range(2):

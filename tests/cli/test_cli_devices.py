@@ -94,6 +94,7 @@ def test_no_machine_at_all(shape, boards, tiny_bundle, capfd):
     assert "ssh://me@gone" in done.out
 
 
+@pytest.mark.slow
 def test_each_device_may_have_a_python_of_its_own(boards, tiny_bundle, capfd):
     pythons = ("--device-python", "a", "--device-python", "b")
     call(capfd, "bench", tiny_bundle, *SHORT, *asked(GONE, "local", BOARD), *pythons, "--ssh-option", "User=me")
@@ -218,6 +219,7 @@ def test_what_a_run_answered_travels_with_its_bundle(boards, budget, tiny, tmp_p
     assert boards[0][2][:4] == ["--budget", budget, "--against", part]
 
 
+@pytest.mark.slow
 def test_stored_results_side_by_side(boards, budget, tiny_bundle, tmp_path, capfd):
     for name, url in (("a.json", "local"), ("b.json", BOARD)):
         (tmp_path / name).write_text(call(capfd, "bench", tiny_bundle, *SHORT, *asked(url), "--json").out)

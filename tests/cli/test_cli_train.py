@@ -132,6 +132,7 @@ def test_set_on_a_run_folder(run_copy, capfd):
     assert len(read_json(run_copy / "train" / "train.json")["phases"][0]["curve"]) == 1
 
 
+@pytest.mark.slow
 def test_several_labels(tiny_backbone, feature_cache, tmp_path, capfd):
     recipe = tiny_project.write_project(tmp_path / "project", tiny_backbone, "text_multilabel")
     run = tmp_path / "run"

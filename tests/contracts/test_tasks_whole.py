@@ -17,12 +17,12 @@ import tiny_language
 import tiny_project
 from PIL import Image
 
-from tledge import bundle, inputs, pipeline, plugins, tasks
+from tledge import bundle, evidence, inputs, pipeline, plugins, report, tasks
 from tledge.artifacts import read_json
 from tledge.recipe import load_recipe
 from tledge.runtime import verify
 
-COUNT = 60
+COUNT, FEW = 60, 8
 CELLS = (("low|high", "high"), ("1.5", "2.5"))
 """Two different cells of labels: names, and numbers."""
 MODELS = {
@@ -75,7 +75,7 @@ def cell_of(example: Any, label: int, number: int, folder: Path) -> str:
 
 
 def write_rows(task, folder: Path) -> list[dict[str, str]]:
-    """`rows.jsonl`, made of what the kind of input has as examples that are nobody's data."""
+    """`rows.jsonl`, and the first ones in `few.jsonl`, of examples that are nobody's data."""
     examples = [each for each in plugins.load("tledge.inputs", task.INPUT).Input.examples(None) if len(each) > 0]
     cells, rows = labels_of(task), []
     for number in range(COUNT):
@@ -85,6 +85,7 @@ def write_rows(task, folder: Path) -> list[dict[str, str]]:
         row = dict(zip(task.INPUT_COLUMNS, values, strict=True))
         rows.append(row | ({task.LABEL_COLUMN: cells[number % 2]} if cells else {}))
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    (folder / "few.jsonl").write_text("\n".join(map(json.dumps, rows[:FEW])) + "\n", encoding="utf-8")
     return rows
 
 
@@ -118,7 +119,8 @@ def test_a_task_goes_all_the_way(name, backbones, tmp_path, monkeypatch, capfd):
     if (backbones / task.STARTER).exists():
         (tmp_path / "backbone").symlink_to(backbones / task.STARTER)
     run = tmp_path / "runs" / "whole"
-    pipeline.run(load_recipe(write_recipe(name, tmp_path)), run)
+    recipe = load_recipe(write_recipe(name, tmp_path))
+    pipeline.run(recipe, run, until="bundle")
 
     parity = read_json(run / "export" / "parity.json")
     assert len(parity) > 5
@@ -138,15 +140,15 @@ def test_a_task_goes_all_the_way(name, backbones, tmp_path, monkeypatch, capfd):
     assert heavy == []
     assert len(answers) == 3
     assert all(answers)
-    shown = tiny_project.call(capfd, "predict", run, "--file", "rows.jsonl")
+    shown = tiny_project.call(capfd, "predict", run, "--file", "few.jsonl")
     assert shown.code == 0
     lines = [json.loads(line) for line in shown.out.splitlines()]
     assert [{column: line[column] for column in task.INPUT_COLUMNS} for line in lines] == [
-        {column: row[column] for column in task.INPUT_COLUMNS} for row in rows
+        {column: row[column] for column in task.INPUT_COLUMNS} for row in rows[:FEW]
     ]
     assert answers == [{k: v for k, v in line.items() if k not in task.INPUT_COLUMNS} for line in lines[:3]]
 
-    rows_too = ["--rows", "rows.jsonl"] if task.LABEL_COLUMN else []
+    rows_too = ["--rows", "few.jsonl"] if task.LABEL_COLUMN else []
     (tmp_path / "budget.yaml").write_text("size_mb: 500\nmax_metric_drop: 0.99\nmachine: any\n")
     judged = tiny_project.call(
         capfd, "gate", run, "--against", run, "--budget", "budget.yaml", *rows_too, "--json", "verdict.json"
@@ -154,7 +156,7 @@ def test_a_task_goes_all_the_way(name, backbones, tmp_path, monkeypatch, capfd):
     assert judged.code in (0, 12), judged.err
     verdict = read_json(tmp_path / "verdict.json")
     assert {"max_metric_drop", "size_mb"} <= {each["limit"] for each in verdict["findings"]}
-    page = (run / "report" / "report.html").read_text(encoding="utf-8")
+    page = report.html(evidence.facts(recipe, run))
     assert name in page
     assert task.METRIC in json.dumps(manifest.metrics)
 

@@ -145,7 +145,7 @@ from tledge.recipe.schema import Data
 
 base = Path(sys.argv[1])
 for name in ("rows.csv", "rows.jsonl", "rows.parquet"):
-    look(name, base=base)
+    preview(name, base=base)
     made = load(Data(train=name), tasks.load("text_classification"), seed=1, folder=base / "out", base=base)
     print(len(made.train))
     open_splits(base / "out").train.with_format("numpy")[:4]

@@ -292,6 +292,7 @@ def test_stored_images_do_not_stay_in_memory(tmp_path, run):
     assert peak < 40_000_000 < 800 * len(noise[0]) / 2, peak
 
 
+@pytest.mark.slow
 @pytest.mark.demo
 def test_solar_cells(run):
     pytest.importorskip("elpv_dataset", reason="the demo extra is not installed")

@@ -84,6 +84,7 @@ def test_a_mistake_found_there_is_that_mistake_here(gate, ssh_server, budget, ti
         gate(tiny_bundle, budget("size_mb: 1\nmetric: f9"))
 
 
+@pytest.mark.slow
 def test_a_device_beside_this_machine_and_one_that_is_not_there(
     ssh_server, far, source, budget, tiny_bundle, tmp_path, capfd
 ):
