@@ -140,7 +140,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from tledge import tasks
-from tledge.data import load, look, open_splits
+from tledge.data import load, open_splits, preview
 from tledge.recipe.schema import Data
 
 base = Path(sys.argv[1])
