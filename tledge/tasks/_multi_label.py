@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tledge import metrics
 from tledge.tasks import HIGHER, Outputs
-from tledge.tasks._cells import holds_several, is_empty
+from tledge.tasks._cells import holds_several, is_empty, numbered
 
 __all__ = [
     "LABELS",
@@ -78,19 +78,6 @@ def _written_list(cell: str) -> object:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return cell
     return found if isinstance(found, list) and all(isinstance(part, str | int) for part in found) else cell
-
-
-def numbered(label: Sequence[str], names: Sequence[str]) -> list[int]:
-    """The places of a row's labels among all of them.
-
-    Raises:
-        ValueError: one is not among them; the message is its name.
-    """
-    places = {name: i for i, name in enumerate(names)}
-    unknown = next((name for name in label if name not in places), None)
-    if unknown is not None:
-        raise ValueError(unknown)
-    return [places[name] for name in label]
 
 
 def targets(labels: Sequence[Sequence[int]], n_labels: int) -> npt.NDArray[np.float32]:

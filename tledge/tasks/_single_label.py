@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tledge import metrics
 from tledge.tasks import HIGHER, LOWER, Outputs
-from tledge.tasks._cells import holds_several, is_empty
+from tledge.tasks._cells import holds_several, is_empty, numbered
 
 __all__ = [
     "LABELS",
@@ -60,19 +60,6 @@ def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]: 
         raise ValueError("one label name")
     name = str(cell).strip()
     return (name,) if name else ()
-
-
-def numbered(label: Sequence[str], names: Sequence[str]) -> list[int]:
-    """The places of a row's labels among all of them.
-
-    Raises:
-        ValueError: one is not among them; the message is its name.
-    """
-    places = {name: i for i, name in enumerate(names)}
-    unknown = next((name for name in label if name not in places), None)
-    if unknown is not None:
-        raise ValueError(unknown)
-    return [places[name] for name in label]
 
 
 def targets(labels: Sequence[Sequence[int]], n_labels: int) -> npt.NDArray[np.int64]:
