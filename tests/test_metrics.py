@@ -112,3 +112,14 @@ def test_what_does_not_vary_has_no_r2_and_no_correlation():
 
 def test_metrics_without_a_value_are_left_out():
     assert metrics.defined({"a": 0.0, "b": float("nan"), "c": -1.5}) == {"a": 0.0, "c": -1.5}
+
+
+def test_spearman_is_that_of_scipy_with_equal_values_too():
+    for truth in (RNG.normal(size=80), RNG.integers(0, 6, 80).astype(float)):
+        estimates = truth + RNG.normal(size=80)
+        expected = stats.spearmanr(estimates, truth).statistic
+        assert metrics.spearman(estimates, truth) == pytest.approx(expected)
+        assert metrics.spearman(np.round(estimates), truth) == pytest.approx(
+            stats.spearmanr(np.round(estimates), truth).statistic
+        )
+    assert metrics.spearman(np.ones(5), np.arange(5.0)) == 0.0
