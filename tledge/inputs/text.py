@@ -15,6 +15,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ class TextInput:
         self.input_names = input_names
         self._tokenizer = tokenizer
         self.pad_id = pad_id
-        self._padding = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": pad_type_id}
+        self.padding = {"input_ids": pad_id, "attention_mask": 0, "token_type_ids": pad_type_id}
         self.pads_left = pad_left
         self._unknown_id = unknown_id
 
@@ -168,7 +169,7 @@ class TextInput:
         Raises:
             InputError: a value is not a text, or gives no token at all.
         """
-        # One text at a time: the library's own batches start threads, and a later fork then prints a warning.
+        # One text at a time: the library's own batches start threads, which a device may not have to spare.
         encodings = [self._encode_one(value) for value in values]
         length = max((len(encoding.ids) for encoding in encodings), default=0)
         rows = {
@@ -176,7 +177,32 @@ class TextInput:
             "attention_mask": [encoding.attention_mask for encoding in encodings],
             "token_type_ids": [encoding.type_ids for encoding in encodings],
         }
-        return {name: self._padded(rows[name], length, self._padding[name]) for name in self.input_names}
+        return {name: self._padded(rows[name], length, self.padding[name]) for name in self.input_names}
+
+    def tokens(self, values: Sequence[Any]) -> tuple[dict[str, npt.NDArray[np.int32]], Ids]:
+        """The tokens of many texts end to end, and how many each has: what `encode` gives without padding and mask.
+
+        It works on all cores.
+
+        Raises:
+            InputError: a value is not a text, or gives no token at all.
+        """
+        for value in values:
+            self.check(value)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else the library complains about later forks
+        with _told(_NOT_READ):
+            encodings = self._tokenizer.encode_batch(
+                [value if isinstance(value, str) else tuple(value) for value in values]
+            )
+        for value, encoding in zip(values, encodings, strict=True):
+            _require_tokens(value, encoding)
+        kinds = {"input_ids": "ids", "token_type_ids": "type_ids"}
+        flat = {
+            name: np.fromiter(chain.from_iterable(getattr(each, kinds[name]) for each in encodings), np.int32)
+            for name in self.input_names
+            if name in kinds
+        }
+        return flat, np.fromiter(map(len, encodings), np.int64)
 
     def encode_whole(self, value: str) -> list[int]:
         """The tokens of a text however long it is, with the tokenizer's special tokens; empty if it has none.
@@ -267,8 +293,7 @@ class TextInput:
         self.check(value)
         with _told(_NOT_READ):
             encoding = self._tokenizer.encode(*_parts(value))  # type: ignore[arg-type]
-        if not encoding.ids:
-            raise InputError(f"the text {_shortened(value)} is empty for this model's tokenizer: it gives no token")
+        _require_tokens(value, encoding)
         return encoding
 
     def _padded(self, rows: Sequence[Sequence[int]], length: int, padding: int) -> Ids:
@@ -281,6 +306,11 @@ class TextInput:
 
 
 Input = TextInput
+
+
+def _require_tokens(value: Any, encoding: Any) -> None:
+    if not encoding.ids:
+        raise InputError(f"the text {_shortened(value)} is empty for this model's tokenizer: it gives no token")
 
 
 def _parts(value: Any) -> Sequence[str]:
