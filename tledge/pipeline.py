@@ -312,16 +312,13 @@ def _prepare(job: Job, name: str, plan: _Plan) -> None:
 
 def _reached(aside: Path) -> str:
     """From where a training goes on in a stage's half-written folder, in words; empty where it starts."""
-    from tledge.train.callbacks import is_whole
-
-    whole = [path / "trainer_state.json" for path in aside.rglob("checkpoint-*") if is_whole(path)]
+    reached = list(aside.rglob("resume.json"))
     done = [path.parent.relative_to(aside).as_posix() for path in sorted(aside.rglob("fitted.json"))]
     places = []
-    if whole:
-        newest = max(whole, key=lambda path: path.stat().st_mtime_ns)
-        state = read_json(newest)
-        of = newest.relative_to(aside).parents[2].as_posix()
-        places.append(f"after step {state['global_step']:,} of {state['max_steps']:,} in {of}")
+    if reached:
+        newest = max(reached, key=lambda path: path.stat().st_mtime_ns)
+        state, of = read_json(newest), newest.parent.relative_to(aside).as_posix()
+        places.append(f"after step {state['step']:,} of {state['of']:,} in {of}")
     if done:
         places.append(f"with {', '.join(done)} done")
     return ", ".join(places)

@@ -1,5 +1,3 @@
-import pickle
-
 import families
 import numpy as np
 import pytest
@@ -51,51 +49,49 @@ def equal(first, second):
 def test_texts_that_both_read_alike_are_encoded_once(encoders):
     rows, validation = families.rows(6, 1), families.rows(4, 2)
     lessons = model.distillation_sets(encoders["bert"], rows, validation, teacher_encoder=encoders["bert"])
-    batch = lessons.train.__getitems__([4, 1])
+    batch = lessons.train.batch([4, 1])
     expected = encoders["bert"].encode([rows.values[4], rows.values[1]])
     assert set(batch) == {*expected, "labels"}
     assert all(np.array_equal(batch[name], expected[name]) for name in expected)
     assert batch["labels"].tolist() == rows.targets[[4, 1]].tolist()
-    assert lessons.validation.__getitems__([0])["labels"].tolist() == validation.targets[:1].tolist()
-    assert (len(lessons.train), len(lessons.validation), lessons.decodes) == (6, 4, False)
-    assert lessons.train.labelled_share == 1
+    assert lessons.validation.batch([0])["labels"].tolist() == validation.targets[:1].tolist()
+    assert (len(lessons.train), len(lessons.validation), lessons.train.decodes) == (6, 4, False)
+    assert lessons.labelled_share == 1
 
 
 def test_a_teacher_with_its_own_tokenizer_reads_the_same_texts(encoders):
     rows = families.rows(6, 1)
     lessons = model.distillation_sets(encoders["bert"], rows, rows, teacher_encoder=encoders["gpt2"])
-    batch = lessons.train.__getitems__([4, 1])
+    batch = lessons.train.batch([4, 1])
     texts = [rows.values[4], rows.values[1]]
     for prefix, family in (("", "bert"), ("teacher_", "gpt2")):
         for name, array in encoders[family].encode(texts).items():
             assert np.array_equal(batch[prefix + name], array)
     assert "teacher_token_type_ids" not in batch
-    assert not any(name.startswith("teacher_") for name in lessons.validation.__getitems__([0]))
-    unchanged = lessons.unchanged([4, 1])
-    assert equal(unchanged, {name.removeprefix("teacher_"): batch[name] for name in batch if "teacher_" in name})
+    assert not any(name.startswith("teacher_") for name in lessons.validation.batch([0]))
+    assert equal(lessons.unchanged.batch([4, 1]), {name: batch[name] for name in batch if "teacher_" in name})
 
 
 def test_rows_without_labels_come_after_the_others(encoders):
     rows = families.rows(3, 1)
     lessons = model.distillation_sets(encoders["bert"], rows, rows, unlabelled=["fresh tea", "a stale room"])
     assert len(lessons.train) == 5
-    assert lessons.train.labelled_share == pytest.approx(0.6)
-    batch = lessons.train.__getitems__([3, 0, 4])
+    assert lessons.labelled_share == pytest.approx(0.6)
+    batch = lessons.train.batch([3, 0, 4])
     assert batch["labelled"].tolist() == [False, True, False]
     expected = encoders["bert"].encode(["fresh tea", rows.values[0], "a stale room"])
     assert np.array_equal(batch["input_ids"], expected["input_ids"])
     assert batch["labels"][1] == rows.targets[0]
-    assert "labelled" not in model.distillation_sets(encoders["bert"], rows, rows).train.__getitems__([0])
+    assert "labelled" not in model.distillation_sets(encoders["bert"], rows, rows).train.batch([0])
 
 
 @pytest.mark.parametrize("targets", [np.ones((3, 4), np.float32), np.full(3, -100.0, np.float32)])
 def test_rows_without_labels_hold_the_place_of_every_kind_of_target(targets, encoders):
     rows = model.Rows(["a", "tea", "room"], targets)
     lessons = model.distillation_sets(encoders["bert"], rows, rows, unlabelled=["fresh tea"])
-    labels = lessons.train.__getitems__([0, 3])["labels"]
+    labels = lessons.train.batch([0, 3])["labels"]
     assert labels.shape == (2, *targets.shape[1:])
     assert labels.dtype == torch.float32
-    assert not (labels == -100).any()  # that would not count as a row
     assert labels[0].flatten()[0] == pytest.approx(targets.flat[0])
 
 
@@ -111,18 +107,18 @@ def test_images_are_read_when_they_are_asked_for_only():
         SMALL, model.Rows(Watched(rows.values), rows.targets), rows, unlabelled=Watched(photos(3, 5).values)
     )
     assert not asked
-    lessons.train.__getitems__([1, 5])
+    lessons.train.batch([1, 5])
     assert asked == [1, 1]
 
 
 def test_images_that_are_left_as_they_are_get_the_size_of_each(tmp_path):
     lessons = of_images(LARGE)
-    batch = lessons.train.__getitems__([2, 3])
+    batch = lessons.train.batch([2, 3])
     values = [photos(6).values[row] for row in (2, 3)]
     assert np.array_equal(batch["pixel_values"], SMALL.encode(values)["pixel_values"])
     assert np.array_equal(batch["teacher_pixel_values"], LARGE.encode(values)["pixel_values"])
-    assert lessons.decodes
-    assert set(of_images(SMALL).train.__getitems__([0])) == {"pixel_values", "labels"}
+    assert lessons.train.decodes
+    assert set(of_images(SMALL).train.batch([0])) == {"pixel_values", "labels"}
 
 
 @pytest.mark.parametrize("teacher_encoder", [LARGE, OTHER_SCALE])
@@ -130,7 +126,7 @@ def test_both_see_the_same_random_view(teacher_encoder):
     change = train.Augment(EVERYTHING, SMALL)
     lessons = of_images(teacher_encoder, augment=change)
     torch.manual_seed(3)
-    batch = lessons.train.__getitems__([0, 1, 2, 3])
+    batch = lessons.train.batch([0, 1, 2, 3])
     ours, theirs = colours(batch["pixel_values"], SMALL), colours(batch["teacher_pixel_values"], teacher_encoder)
     shrunk = torch.nn.functional.interpolate(theirs, (24, 24), mode="bilinear", antialias=True)
     distances = (ours[:, None] - shrunk[None]).abs().mean((2, 3, 4))
@@ -145,12 +141,12 @@ def test_both_see_the_same_random_view(teacher_encoder):
 def test_views_are_drawn_anew_and_are_the_same_from_the_same_state():
     lessons = of_images(LARGE, augment=train.Augment(EVERYTHING, SMALL))
     torch.manual_seed(3)
-    first, second = (lessons.train.__getitems__([0, 1]) for _ in range(2))
+    first, second = (lessons.train.batch([0, 1]) for _ in range(2))
     torch.manual_seed(3)
-    assert equal(lessons.train.__getitems__([0, 1]), first)
+    assert equal(lessons.train.batch([0, 1]), first)
     assert not torch.equal(first["pixel_values"], second["pixel_values"])
-    plain = lessons.validation.__getitems__([0])
-    assert equal(plain, lessons.validation.__getitems__([0]))
+    plain = lessons.validation.batch([0])
+    assert equal(plain, lessons.validation.batch([0]))
     assert np.array_equal(plain["pixel_values"], SMALL.encode(photos(4, 1).values[:1])["pixel_values"])
 
 
@@ -158,7 +154,7 @@ def test_a_student_of_the_teachers_size_is_drawn_as_in_training():
     change = train.Augment(EVERYTHING, SMALL)
     lessons = of_images(SMALL, augment=change)
     torch.manual_seed(4)
-    batch = lessons.train.__getitems__([5, 2])
+    batch = lessons.train.batch([5, 2])
     torch.manual_seed(4)
     expected = SMALL.normalise([change(photos(6).values[row], None) for row in (5, 2)])
     assert np.array_equal(batch["pixel_values"], expected["pixel_values"])
@@ -192,16 +188,16 @@ def test_kept_logits_are_the_teachers_on_unchanged_rows(teacher_encoder):
             return None
 
     kept = model.with_teacher_logits(lessons, Sums().train(), batch_size=4, progress=Progress)
-    batch = kept.train.__getitems__([8, 1])
+    batch = kept.train.batch([8, 1])
     values = [photos(3, 7).values[2], photos(6).values[1]]
     pixels = torch.from_numpy((teacher_encoder or SMALL).encode(values)["pixel_values"])
     torch.testing.assert_close(batch["teacher_logits"], Sums().eval()(pixels)["logits"].detach())
     assert batch["teacher_logits"].dtype == torch.float32
     assert set(batch) == {"pixel_values", "teacher_logits", "labels", "labelled"}
-    assert kept.train.labelled_share == lessons.train.labelled_share
+    assert kept.labelled_share == lessons.labelled_share
     assert heard == [("Teacher over the training rows", 9), 4, 4, 1]
     torch.manual_seed(1)
-    changed = kept.train.__getitems__([1])["pixel_values"]
+    changed = kept.train.batch([1])["pixel_values"]
     assert not np.array_equal(changed, SMALL.encode(values[1:])["pixel_values"])  # the student's view is still changed
     assert kept.validation is lessons.validation
 
@@ -211,18 +207,9 @@ def test_kept_logits_of_texts(encoders, pretrained):
     rows = families.rows(5, 1)
     lessons = model.distillation_sets(encoders["bert"], rows, rows, teacher_encoder=encoders["gpt2"])
     kept = model.with_teacher_logits(lessons, built, batch_size=2, progress=silent)
-    batch = kept.train.__getitems__([3])
+    batch = kept.train.batch([3])
     with torch.no_grad():
         tensors = {n: torch.from_numpy(a) for n, a in encoders["gpt2"].encode([rows.values[3]]).items()}
         expected = built(**tensors)["logits"]
     torch.testing.assert_close(batch["teacher_logits"], expected, rtol=1e-4, atol=1e-5)
     assert not any(name.startswith("teacher_") and name != "teacher_logits" for name in batch)
-
-
-def test_batches_travel_to_other_processes():
-    lessons = of_images(LARGE, augment=train.Augment(EVERYTHING, SMALL))
-    again = pickle.loads(pickle.dumps(lessons.train))
-    torch.manual_seed(0)
-    first = lessons.train.__getitems__([0])
-    torch.manual_seed(0)
-    assert equal(again.__getitems__([0]), first)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from tledge import model
+from tledge.batches import Views, tokenized
 from tledge.errors import InputError, ModelError
 from tledge.inputs.image import Facts, ImageInput
 from tledge.model import boundary, features, image_features
@@ -38,8 +39,9 @@ class Counted:
 
 
 def cached(compute, encoder, folder, *, texts=ROWS.values, identity="weights mean", per_token=False):
+    tokens = tokenized(encoder, texts, progress=silent, description="")
     return features.cached(
-        compute, encoder, texts, identity=identity, hidden_size=32, per_token=per_token, folder=folder,
+        compute, tokens, texts, identity=f"{identity} {encoder.identity}", hidden_size=32, per_token=per_token, folder=folder,
         progress=silent, description="", device=torch.device("cpu"),
     )  # fmt: skip
 
@@ -53,7 +55,7 @@ def test_each_row_gets_the_features_it_has_alone(made, tmp_path):
             for text in ROWS.values
         ]
     assert len(found) == len(ROWS.values)
-    assert found.vectors.dtype == np.float32
+    assert found.vectors.dtype == torch.float32
     np.testing.assert_allclose(found.vectors, torch.cat(alone).numpy(), rtol=1e-4, atol=1e-5)
 
 
@@ -157,7 +159,7 @@ def test_activations_are_kept_in_half_precision_one_vector_a_token(made, tmp_pat
     compute = lambda tensors: boundary.activations(built, 2, tensors)  # noqa: E731
     found = cached(compute, encoder, tmp_path / "cache", per_token=True)
     lengths = [int(encoder.encode([text])["attention_mask"].sum()) for text in ROWS.values]
-    assert found.vectors.dtype == np.float16
+    assert found.vectors.dtype == torch.float16
     assert np.diff(found.offsets).tolist() == lengths
     tensors = {n: torch.from_numpy(a) for n, a in encoder.encode([ROWS.values[5]]).items()}
     with torch.inference_mode():
@@ -234,7 +236,7 @@ def kept(values, folder, *, compute=halves, identity="weights", half=False, prog
 def test_each_image_has_the_features_of_its_views(photos, tmp_path):
     found = kept(photos, tmp_path / "cache", augment=mirrored, views=5, seed=3)
     assert found.vectors.shape == (12, 5, 2)
-    assert found.vectors.dtype == np.float32
+    assert found.vectors.dtype == torch.float32
     images = Images(photos, PIXELS, augment=mirrored, views=5, seed=3)
     for row in (0, 1, 2, 11):
         views = images.kept_views(row, photos[row])
@@ -258,25 +260,22 @@ def test_what_a_killed_process_left_is_deleted_when_it_is_old(photos, tmp_path):
     assert new.exists()
 
 
-def test_a_batch_takes_one_view_of_each_row_from_the_random_state(photos, tmp_path):
+def test_a_batch_takes_one_view_of_each_row_as_its_seed_says(photos, tmp_path):
     found = kept(photos, tmp_path / "cache", augment=mirrored, views=4)
-    torch.manual_seed(1)
-    first = [found.take([7, 2, 2]) for _ in range(20)]
-    torch.manual_seed(1)
-    assert all(torch.equal(found.take([7, 2, 2]), each) for each in first)
-    assert {each[0].numpy().tobytes() for each in first} == {view.tobytes() for view in found.vectors[7]}
+    views = Views("features", found.vectors)
+    first = [views.batch([7, 2, 2], seed)["features"] for seed in range(20)]
+    assert all(torch.equal(views.batch([7, 2, 2], seed)["features"], each) for seed, each in enumerate(first))
+    assert {each[0].numpy().tobytes() for each in first} == {view.numpy().tobytes() for view in found.vectors[7]}
     assert first[0].dtype == torch.float32
     single = kept(photos, tmp_path / "cache")
-    state = torch.get_rng_state()
-    np.testing.assert_array_equal(single.take([3, 0]).numpy(), single.vectors[[3, 0], 0])
-    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(Views("features", single.vectors).batch([3, 0])["features"], single.vectors[[3, 0], 0])
 
 
 def test_activations_of_images_are_kept_in_half_precision(photos, tmp_path):
     found = kept(photos, tmp_path / "cache", compute=lambda x: x["pixel_values"][:, :, ::4, ::4], half=True)
     assert found.vectors.shape == (12, 1, 3, 4, 4)
-    assert found.vectors.dtype == np.float16
-    assert found.take([1, 5]).shape == (2, 3, 4, 4)
+    assert found.vectors.dtype == torch.float16
+    assert Views("activations", found.vectors).batch([1, 5])["activations"].shape == (2, 3, 4, 4)
     with pytest.raises(ModelError, match=r"do not fit float16, so they cannot be cached: set finetune\.cache: false"):
         kept(photos, tmp_path / "cache", compute=lambda x: x["pixel_values"] * 1e6, half=True, identity="large")
 

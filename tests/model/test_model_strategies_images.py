@@ -67,7 +67,7 @@ def climb(tmp_path):
                     train.fit(
                         phase.module,
                         train.Sets(
-                            phase.train, phase.validation, phase.decodes,
+                            phase.train, phase.validation,
                             train.Mix(changes, 2) if changes.mixes_images else None,
                         ),
                         train.supervised(
@@ -109,8 +109,8 @@ def test_a_probe_on_cached_features_gives_what_it_gives_without(climb):
     theirs, (plain_phase,), (plain,) = climb(strategy="probe", cache=False, name="plain", dropout_prob=0.3)
     close(ours, theirs, rtol=1e-3, atol=1e-4)
     assert moved(ours) == {"classifier.weight", "classifier.bias"}
-    assert (phase.note, phase.decodes) == ("features kept in the cache", False)
-    assert (plain_phase.note, plain_phase.decodes) == ("the frozen backbone runs in every epoch", True)
+    assert (phase.note, phase.train.decodes) == ("features kept in the cache", False)
+    assert (plain_phase.note, plain_phase.train.decodes) == ("the frozen backbone runs in every epoch", True)
     for mine, other in zip(fitted.curve, plain.curve, strict=True):
         assert mine.validation_loss == pytest.approx(other.validation_loss, rel=1e-3)
 
@@ -145,7 +145,7 @@ def test_what_cannot_be_cut_runs_whole_and_says_why(climb, monkeypatch, tmp_path
     monkeypatch.setattr(boundary, "cuttable", lambda *_: False)
     _, (phase,), _ = climb(strategy="partial", unfreeze=2, fit=False)
     assert phase.note.startswith("the whole model runs in every epoch: something passes by the 16 frozen blocks")
-    assert phase.decodes
+    assert phase.train.decodes
     assert not (tmp_path / "cache").exists()
 
 
@@ -153,10 +153,10 @@ def test_the_cache_holds_views_of_training_images_alone(climb):
     _, (phase,), _ = climb(strategy="probe", augmentation=CHANGES, fit=False)
     assert phase.note == "features of 3 views of each training image kept in the cache"
     torch.manual_seed(0)
-    seen = [phase.train.__getitems__([4, 9])["features"] for _ in range(30)]
+    seen = [phase.train.batch([4, 9])["features"] for _ in range(30)]
     for row in range(2):
         assert len({each[row].numpy().tobytes() for each in seen}) == 3
-    unchanged = {phase.validation.__getitems__([3])["features"].numpy().tobytes() for _ in range(5)}
+    unchanged = {phase.validation.batch([3])["features"].numpy().tobytes() for _ in range(5)}
     assert len(unchanged) == 1
     built, encoder = classifier()
     with torch.inference_mode():
@@ -167,7 +167,7 @@ def test_the_cache_holds_views_of_training_images_alone(climb):
 def test_views_of_activations_are_kept_too(climb):
     _, (phase,), (fitted,) = climb(strategy="partial", unfreeze=1, augmentation=CHANGES)
     assert phase.note == "activations of 3 views of each training image kept in the cache"
-    assert phase.train.__getitems__([1])["activations"].shape == (1, 192, 1, 1)
+    assert phase.train.batch([1])["activations"].shape == (1, 192, 1, 1)
     assert len(fitted.curve) == 2
 
 
@@ -307,7 +307,7 @@ def test_batches_travel_to_worker_processes(kind, climb, tmp_path):
         )
     rows = (model.Rows(values, TRAIN.targets[:4]), VALIDATION)
     _, (phase,), _ = climb(strategy="full", rows=rows, fit=False)
-    batch = pickle.loads(pickle.dumps(phase.train)).__getitems__([2, 0])
+    batch = pickle.loads(pickle.dumps(phase.train)).batch([2, 0])
     _, encoder = classifier()
     expected = encoder.encode([TRAIN.values[2], TRAIN.values[0]])["pixel_values"]
     np.testing.assert_array_equal(batch["pixel_values"].numpy(), expected)

@@ -5,18 +5,19 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 
 from tledge import losses, plugins, tasks, train
+from tledge.batches import Columns
 from tledge.progress import silent
 from tledge.recipe.schema import Distill, Finetune
+from tledge.train import loop, resume
 
 
 class Interrupted(Exception):  # noqa: N818 - nothing is wrong
     """What a test raises in the middle of training."""
 
 
-class Points(Dataset):
+class Points(Columns):
     """Points of a plane with the side of a line that they are on, handed out in ready batches."""
 
     def __init__(self, count, seed=0, multilabel=False):
@@ -28,7 +29,7 @@ class Points(Dataset):
     def __len__(self):
         return len(self.points)
 
-    def __getitems__(self, rows):
+    def take(self, rows, seed):
         return {"points": self.points[rows], "labels": self.targets[rows]}
 
 
@@ -62,6 +63,13 @@ def interrupt_at(step):
     return progress
 
 
+@pytest.fixture(autouse=True)
+def at_each_step(monkeypatch):
+    """Progress is shown, and a checkpoint kept, at each step."""
+    monkeypatch.setattr(loop, "SHOWN_EVERY_S", 0.0)
+    monkeypatch.setattr(resume, "EVERY_S", 0.0)
+
+
 @pytest.fixture
 def toys():
     """`Net`, `Points`, `Interrupted` and `interrupt_at`, for tests of the training loop."""
@@ -75,7 +83,7 @@ def fit(tmp_path):
 
     def run(
         net, *, folder="run", progress=silent, lr=0.05, epochs=4, n_train=64, seed=0, weights=None, multilabel=False,
-        task=None, loss=None, rows=None, metric=None, groups=None, base_rate=None, decodes=False, mix=None,
+        task=None, loss=None, rows=None, metric=None, groups=None, base_rate=None, mix=None,
         section="finetune", lower_is_better=False, output="logits", objective=None, score=None, **settings,
     ):  # fmt: skip
         task = tasks.load(task or ("text_multilabel" if multilabel else "text_classification"))
@@ -83,7 +91,7 @@ def fit(tmp_path):
         parameters = [p for p in net.parameters() if p.requires_grad]
         return train.fit(
             net,
-            train.Sets(*(rows or (Points(n_train, 1, multilabel), Points(32, 2, multilabel))), decodes, mix),
+            train.Sets(*(rows or (Points(n_train, 1, multilabel), Points(32, 2, multilabel))), mix),
             objective
             or train.supervised(
                 loss or plugins.load(losses.__name__, task.LOSS).loss,

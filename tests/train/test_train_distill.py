@@ -4,9 +4,9 @@ import pytest
 import torch
 from tiny_seer import Pictures, Seer
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
 from tledge import losses, plugins, train
+from tledge.batches import Columns
 from tledge.errors import TrainError
 from tledge.recipe.schema import Augmentation, Distill
 from tledge.train.objective import supervised
@@ -29,7 +29,7 @@ def close(first, second, **tolerance):
         torch.testing.assert_close(ours, theirs, **tolerance)
 
 
-class DistillationSets(Dataset):
+class DistillationSets(Columns):
     """Rows of another data set with more tensors in their batches."""
 
     def __init__(self, rows, labelled=None, **more):
@@ -40,8 +40,8 @@ class DistillationSets(Dataset):
     def __len__(self):
         return len(self.rows)
 
-    def __getitems__(self, rows):
-        batch = self.rows.__getitems__(rows) | {name: each[rows] for name, each in self.more.items()}
+    def take(self, rows, seed):
+        batch = self.rows.take(rows, seed) | {name: each[rows] for name, each in self.more.items()}
         return batch if self.labelled is None else batch | {"labelled": self.labelled[rows]}
 
 
@@ -91,8 +91,8 @@ def test_hard_labels_pull_the_other_way(distill, toys, teacher):
 
 def test_the_teacher_sees_the_very_batch(distill, toys, teacher):
     class Noisy(toys.Points):
-        def __getitems__(self, rows):
-            batch = super().__getitems__(rows)
+        def take(self, rows, seed):
+            batch = super().take(rows, seed)
             return batch | {"points": batch["points"] + torch.randn(len(rows), 4)}
 
     class Witness(toys.Net):
@@ -128,9 +128,9 @@ def test_the_student_alone_is_trained_as_ever(distill, toys, teacher, fit):
 
 def test_both_students_see_the_same_rows_in_the_same_order(distill, toys, teacher):
     class Recorder(toys.Points):
-        def __getitems__(self, rows):
+        def take(self, rows, seed):
             heard.append((list(rows), torch.get_rng_state().sum().item()))
-            return super().__getitems__(rows)
+            return super().take(rows, seed)
 
     histories = []
     for folder, one in (("taught", teacher), ("alone", None)):
@@ -146,10 +146,8 @@ def test_resuming_gives_what_an_undisturbed_run_gives(distill, toys, teacher, tm
     expected = distill(whole, teacher, points(toys), folder="whole")
     with pytest.raises(toys.Interrupted):
         distill(parted, teacher, points(toys), folder="parted", progress=toys.interrupt_at(17))
-    stored = next((tmp_path / "parted" / "checkpoints").glob("checkpoint-*")) / "model.safetensors"
-    from safetensors.torch import load_file
-
-    assert {name.partition(".")[0] for name in load_file(stored)} == {"student"}
+    stored = torch.load(tmp_path / "parted" / "resume.pt", weights_only=True)
+    assert {name.partition(".")[0] for name in stored["weights"]} == {"student"}
     parted = toys.Net(seed=99)
     again = distill(parted, teacher, points(toys), folder="parted")
     assert same(whole, parted)

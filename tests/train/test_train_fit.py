@@ -9,11 +9,12 @@ import torch
 from torch.nn import functional as F
 
 from tledge import losses, plugins
+from tledge.artifacts import read_json
+from tledge.batches import Columns
 from tledge.errors import TrainError
-from tledge.recipe.schema import Augmentation, Finetune
+from tledge.recipe.schema import Augmentation
 from tledge.train import Mix, label_weights
-from tledge.train.arguments import arguments, workers
-from tledge.train.callbacks import COMPLETE, last_complete
+from tledge.train import settings as names
 
 
 def same(first, second):
@@ -71,8 +72,6 @@ def test_resuming_gives_what_an_undisturbed_run_gives(step, fit, toys):
     with pytest.raises(toys.Interrupted):
         fit(parted, folder="parted", progress=toys.interrupt_at(step))
     parted = toys.Net(seed=99)  # a new process would not have the half-trained weights
-    if step < 8:
-        parted = toys.Net()  # nothing is kept before the first epoch has ended
     again = fit(parted, folder="parted")
     assert same(whole, parted)
     assert without_seconds(again) == without_seconds(expected)
@@ -81,7 +80,7 @@ def test_resuming_gives_what_an_undisturbed_run_gives(step, fit, toys):
 def test_a_finished_training_is_not_repeated(fit, toys, tmp_path):
     net, again = toys.Net(), toys.Net(seed=5)
     fitted = fit(net)
-    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["fitted.json", "model.safetensors"]
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["fitted.json", "weights.safetensors"]
     assert fit(again, progress=toys.interrupt_at(1)) == fitted
     assert same(net, again)
 
@@ -100,7 +99,7 @@ def test_interrupted_after_the_last_epoch(fit, toys, tmp_path):
 
     with pytest.raises(toys.Interrupted):
         fit(parted, folder="parted", progress=Progress)
-    assert last_complete(tmp_path / "parted" / "checkpoints").endswith("checkpoint-32")
+    assert read_json(tmp_path / "parted" / "resume.json") == {"step": 32, "of": 32}
     parted = toys.Net(seed=99)
     assert without_seconds(fit(parted, folder="parted")) == without_seconds(expected)
     assert same(whole, parted)
@@ -111,6 +110,9 @@ import os, signal, sys
 from contextlib import contextmanager
 from pathlib import Path
 import conftest
+from tledge.train import loop, resume
+
+loop.SHOWN_EVERY_S = resume.EVERY_S = 0.0
 
 @contextmanager
 def progress(description, total):
@@ -137,34 +139,26 @@ def test_a_killed_process_is_resumed_to_the_same_bits(fit, toys, tmp_path):
         [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=False, env=environment
     )
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert last_complete(tmp_path / "killed" / "checkpoints").endswith("checkpoint-8")
+    assert (tmp_path / "killed" / "resume.pt").exists()
     whole, resumed = toys.Net(), toys.Net(seed=99)
     expected = fit(whole, folder="whole")
     assert without_seconds(fit(resumed, folder="killed")) == without_seconds(expected)
     assert same(whole, resumed)
 
 
-def test_a_half_written_checkpoint_is_not_used(fit, toys, tmp_path):
+@pytest.mark.parametrize("damage", [b"", b"half", None])
+def test_a_checkpoint_that_cannot_be_read_is_not_used(damage, fit, toys, tmp_path):
     whole, parted = toys.Net(), toys.Net()
     expected = fit(whole, folder="whole")
     with pytest.raises(toys.Interrupted):
         fit(parted, folder="parted", progress=toys.interrupt_at(20))
-    second = tmp_path / "parted" / "checkpoints" / "checkpoint-16"
-    (second / COMPLETE).unlink()
-    (second / "model.safetensors").write_bytes(b"half")
-    parted = toys.Net(seed=99)
+    path = tmp_path / "parted" / "resume.pt"
+    path.write_bytes(path.read_bytes()[:1000] if damage is None else damage)
+    (tmp_path / "parted" / "resume.pt.partial").write_bytes(b"half")
+    parted = toys.Net()  # it starts again
     assert without_seconds(fit(parted, folder="parted")) == without_seconds(expected)
     assert same(whole, parted)
-
-
-def test_last_complete_compares_numbers_and_clears_the_broken(tmp_path):
-    assert last_complete(tmp_path) is None
-    for number in (9, 10, 200):
-        (tmp_path / f"checkpoint-{number}").mkdir()
-    for number in (9, 10):
-        (tmp_path / f"checkpoint-{number}" / COMPLETE).touch()
-    assert last_complete(tmp_path) == str(tmp_path / "checkpoint-10")
-    assert not (tmp_path / "checkpoint-200").exists()
+    assert sorted(p.name for p in (tmp_path / "parted").iterdir()) == ["fitted.json", "weights.safetensors"]
 
 
 def test_early_stopping_ends_before_the_last_epoch(fit, toys):
@@ -231,9 +225,12 @@ def test_a_loss_that_is_no_number_stops_in_one_line(fit, toys):
     [
         (
             {"optimizer": "adamw_torchh"},
-            r"^finetune\.optimizer: .*'adamw_torchh'; known are adamw_torch, .*did you mean",
+            r"^finetune\.optimizer: 'adamw_torchh' is not known; known are adamw_torch, .*did you mean",
         ),
-        ({"schedule": "lineer"}, r"^finetune\.schedule: .* 'lineer'; known are linear, .*; did you mean 'linear'\?$"),
+        (
+            {"schedule": "lineer"},
+            r"^finetune\.schedule: 'lineer' is not known; known are linear, .*; did you mean",
+        ),
         ({"report_to": ["tensorbord"]}, r"^finetune\.report_to: .*; did you mean 'tensorboard'\?$"),
         ({"schedule": "warmup_stable_decay"}, r"^finetune\.schedule: 'warmup_stable_decay' needs settings that"),
         ({"schedule": "cosine_with_min_lr"}, r"^finetune\.schedule: 'cosine_with_min_lr' needs settings that"),
@@ -247,12 +244,10 @@ def test_a_setting_that_transformers_does_not_take(settings, message, fit, toys)
 
 @pytest.mark.parametrize("fault", [ImportError, RuntimeError])
 def test_a_package_that_a_setting_needs_is_named(fault, fit, toys, monkeypatch):
-    from tledge.train import fit as module
-
     def refuse(*_, **__):
         raise fault("SomeCallback requires some_tracker to be installed. Run `pip install some_tracker`.\nmore")
 
-    monkeypatch.setattr(sys.modules[module.__module__], "Trainer", type("T", (), {
+    monkeypatch.setattr(names, "Trainer", type("T", (), {
         "get_optimizer_cls_and_kwargs": staticmethod(refuse)
     }))  # fmt: skip
     with pytest.raises(TrainError, match=r"^finetune: SomeCallback requires .* `pip install some_tracker`\.$"):
@@ -267,7 +262,7 @@ def test_bf16_trains_on_a_cpu(fit, toys):
     torch.cuda.is_available() or torch.backends.mps.is_available(), reason="this machine has an accelerator"
 )
 def test_fp16_without_an_accelerator_is_refused(fit, toys):
-    with pytest.raises(TrainError, match=r"^finetune\.precision: fp16 needs a GPU.*; use bf16 or fp32$"):
+    with pytest.raises(TrainError, match=r"^finetune\.precision: fp16 needs a GPU.*; use auto, bf16 or fp32$"):
         fit(toys.Net(), precision="fp16")
 
 
@@ -303,7 +298,8 @@ def test_progress_counts_optimizer_steps(fit, toys):
         yield heard.append
 
     fit(toys.Net(), progress=progress, gradient_accumulation_steps=2, epochs=2)
-    assert heard == [("Training (full)", 8), 0] + [1] * 8
+    assert heard[:2] == [("Training (full)", 8), 0]
+    assert [count for count in heard[2:] if count] == [1] * 8
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adafactor", "rmsprop"])
@@ -346,7 +342,7 @@ def test_a_second_classifier_counts_four_tenths(fit, toys):
     torch.testing.assert_close(before["second.weight"] - net.second.weight, 0.4 * weight.grad, rtol=1e-4, atol=1e-6)
 
 
-class Numbers(torch.utils.data.Dataset):
+class Numbers(Columns):
     """Points of a plane with a number that is far from zero, and -100 at some."""
 
     def __init__(self, count, seed=0):
@@ -357,7 +353,7 @@ class Numbers(torch.utils.data.Dataset):
     def __len__(self):
         return len(self.points)
 
-    def __getitems__(self, rows):
+    def take(self, rows, seed):
         return {"points": self.points[rows], "labels": self.targets[rows]}
 
 
@@ -397,7 +393,7 @@ def test_a_metric_that_the_validation_rows_cannot_give_is_told(fit, toys):
     assert fitted.curve[0].validation_metric <= 1
 
 
-class Pictures(torch.utils.data.Dataset):
+class Pictures(Columns):
     """Noisy images that are brighter in one half, handed out in ready batches."""
 
     def __init__(self, count, seed=0):
@@ -409,8 +405,8 @@ class Pictures(torch.utils.data.Dataset):
     def __len__(self):
         return len(self.images)
 
-    def __getitems__(self, rows):
-        noise = 0.05 * torch.randn(len(rows), 3, 6, 6)  # random, as augmentation is
+    def take(self, rows, seed):
+        noise = 0.05 * torch.randn(len(rows), 3, 6, 6, generator=torch.Generator().manual_seed(seed))
         return {"pixel_values": self.images[rows] + noise, "labels": self.targets[rows]}
 
 
@@ -443,7 +439,7 @@ def test_accumulated_gradients_of_mixed_images_weigh_rows_alike(fit):
             return pixel_values, F.one_hot(labels, 2).float()
 
     class Still(Pictures):
-        def __getitems__(self, rows):
+        def take(self, rows, seed):
             return {"pixel_values": self.images[rows], "labels": self.targets[rows]}
 
     rows = (Still(60, 1), Still(32, 2))
@@ -457,13 +453,10 @@ def test_accumulated_gradients_of_mixed_images_weigh_rows_alike(fit):
     close(large, plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_random_batches_from_worker_processes_are_the_same_after_a_resume(workers, fit, toys):
+def test_random_batches_are_the_same_after_a_resume(fit, toys):
     rows = (Pictures(32, 1), Pictures(16, 2))
     mix = Mix(Augmentation(mixup=0.4, cutmix=0.4), n_labels=2)
-    common = {
-        "task": "image_classification", "rows": rows, "mix": mix, "decodes": True, "workers": workers, "epochs": 3,
-    }  # fmt: skip
+    common = {"task": "image_classification", "rows": rows, "mix": mix, "epochs": 3}
     whole, parted = Seer(), Seer()
     expected = fit(whole, folder="whole", **common)
     with pytest.raises(toys.Interrupted):
@@ -471,22 +464,6 @@ def test_random_batches_from_worker_processes_are_the_same_after_a_resume(worker
     resumed = Seer(seed=99)
     assert without_seconds(fit(resumed, folder="parted", **common)) == without_seconds(expected)
     assert same(whole, resumed)
-
-
-def test_only_batches_that_are_decoded_are_made_in_worker_processes(monkeypatch):
-    for accelerated, setting, expected in ((False, None, 0), (False, 3, 3), (True, None, min(8, os.cpu_count()))):
-        monkeypatch.setattr("tledge.train.arguments.has_accelerator", lambda value=accelerated: value)
-        assert workers(Finetune(workers=setting)) == expected
-    monkeypatch.undo()
-    made = [
-        arguments(
-            Finetune(workers=3, batch_size=4, report_to=[]), section="finetune", epochs=1, metric="accuracy",
-            lower_is_better=False, random_seed=0, folder=Path("x"), learning_rate=1.0, decodes=decodes,
-        )
-        for decodes in (False, True)
-    ]  # fmt: skip
-    assert [each.dataloader_num_workers for each in made] == [0, 3]
-    assert [each.per_device_eval_batch_size for each in made] == [64, 4]
 
 
 def test_messages_name_the_section_of_the_recipe(fit, toys):

@@ -6,9 +6,9 @@ import families
 import pytest
 import torch
 from tiny_seer import Pictures, Seer
-from torch.utils.data import Dataset
 
 from tledge import model, train
+from tledge.batches import Columns
 from tledge.errors import TrainError
 from tledge.losses.distillation import hidden_cosine
 from tledge.model.blocks import blocks
@@ -56,7 +56,7 @@ INSIDE = ("hidden_cosine", "attention", "value_relations")
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_copy_has_nothing_to_learn_of_what_lies_inside_and_a_stranger_has(family, made):
     student, taught, rows, pairing = made(family, (0, 1, 2))
-    batch = rows[0].__getitems__(list(range(6)))
+    batch = rows[0].batch(list(range(6)))
     batch.pop("labels")
     values = []
     for _ in range(2):
@@ -74,7 +74,7 @@ def test_a_copy_has_nothing_to_learn_of_what_lies_inside_and_a_stranger_has(fami
 
 def test_what_is_heard_is_what_the_blocks_gave(made):
     student, taught, rows, pairing = made("bert", (0, 2))
-    batch = rows[0].__getitems__([0, 1, 2])
+    batch = rows[0].batch([0, 1, 2])
     batch.pop("labels")
     inside = Inside(["hidden_cosine"], pairing, lambda: student(**batch), lambda: taught(**batch), random_seed=0)
     states = [each.backbone(**batch, output_hidden_states=True).hidden_states for each in (student, taught)]
@@ -94,7 +94,7 @@ VALUES = {
 @pytest.mark.parametrize("family", VALUES)
 def test_attention_weights_and_values_are_those_of_the_model(family, made):
     _, taught, rows, _ = made(family)
-    batch = rows[0].__getitems__([0, 1, 2])
+    batch = rows[0].batch([0, 1, 2])
     batch.pop("labels")
     layers = [b.modules[-1] for b in taught.blocks()]
     with eager_attention(taught):
@@ -149,12 +149,14 @@ def test_a_thinner_student_learns_hidden_states_through_projections(made, distil
 def with_own_tokens(rows):
     """Rows of texts that the teacher reads with a tokenizer of its own, which gives the same numbers here."""
 
-    class Both(Dataset):
+    class Both(Columns):
+        lengths = rows.lengths
+
         def __len__(self):
             return len(rows)
 
-        def __getitems__(self, numbers):
-            batch = rows.__getitems__(numbers)
+        def take(self, numbers, seed):
+            batch = rows.take(numbers, seed)
             return batch | {f"teacher_{name}": each for name, each in batch.items() if name != "labels"}
 
     return Both()

@@ -5,32 +5,37 @@ import pytest
 import torch
 from torch import nn
 
+from tledge import train
+from tledge.batches import Columns
 from tledge.errors import TrainError
 from tledge.progress import silent
-from tledge.train.arguments import ready
+from tledge.recipe.schema import Finetune
+from tledge.train import settings
 from tledge.train.learning_rate import RateFinder, range_test
 
 
 @pytest.fixture
-def found(toys):
+def found(toys, tmp_path, monkeypatch):
     """`found(net, ...)` is the range test of a net on 64 points."""
     torch.set_num_threads(1)
 
     def run(net, *, rows=None, groups=None, base_rate=0.01, optimizer=torch.optim.SGD, seed=0, progress=silent):
+        groups = groups or [{"params": list(net.parameters()), "lr": base_rate}]
+        monkeypatch.setattr(settings, "optimizer", lambda _, __, groups: optimizer([dict(group) for group in groups]))
         return range_test(
-            net, rows or toys.Points(64, 1),
+            net,
+            train.Sets(rows or toys.Points(64, 1), toys.Points(8, 2)),
             lambda outputs, labels, _: nn.functional.cross_entropy(outputs["logits"], labels),
-            lambda groups: optimizer([dict(group) for group in groups]),
-            groups or [{"params": list(net.parameters()), "lr": base_rate}],
-            base_rate=base_rate, batch_size=8, workers=0, max_grad_norm=1.0, bf16=False, random_seed=seed,
-            device=torch.device("cpu"), progress=progress, description="",
-        )  # fmt: skip
+            train.Plan("full", "", tmp_path, groups, 1, seed, base_rate),
+            Finetune(batch_size=8, report_to=[]),
+            progress=progress,
+        )
 
     return run
 
 
 def test_a_tenth_of_the_rate_with_the_lowest_loss_is_suggested(found, toys):
-    finder = found(toys.Net())
+    finder = found(toys.Net(), seed=1)
     best = finder.rates[finder.losses.index(min(finder.losses))]
     assert finder.suggestion == pytest.approx(best / 10, rel=0.01)
     assert 1e-3 < finder.suggestion <= 0.1
@@ -127,7 +132,7 @@ def test_a_loss_that_never_falls_is_told(found, toys):
         found(toys.Net(dropout_prob=0.0), optimizer=Climbing, rows=Same(toys.Points(8, 1)))
 
 
-class Same:
+class Same(Columns):
     """The same batch at each step."""
 
     def __init__(self, points):
@@ -136,8 +141,8 @@ class Same:
     def __len__(self):
         return 8
 
-    def __getitems__(self, rows):
-        return self.points.__getitems__(list(range(8)))
+    def take(self, rows, seed):
+        return self.points.take(torch.arange(8), seed)
 
 
 def test_training_uses_and_tells_what_was_found(fit, toys, tmp_path):
@@ -176,8 +181,3 @@ def late(toys, step):
     return lambda description, total: (
         silent(description, total) if description.startswith("Learning rate") else interrupting(description, total)
     )
-
-
-def test_ready_batches_are_left_alone():
-    batch = {"labels": torch.zeros(2)}
-    assert ready(batch) is batch

@@ -1,8 +1,7 @@
-import pickle
-
 import pytest
 import torch
 
+from tledge.batches import Columns
 from tledge.recipe.schema import Augmentation
 from tledge.train.mix import Mix, Mixed
 
@@ -48,24 +47,24 @@ def test_the_random_state_decides():
     assert not torch.equal(results[0], results[2])
 
 
-class Rows:
+class Rows(Columns):
     def __len__(self):
         return 4
 
-    def __getitems__(self, numbers):
+    def take(self, numbers, seed):
         return {"pixel_values": flat_images()[numbers], "labels": LABELS[numbers]}
 
 
-def test_mixed_rows_come_in_batches_and_travel_to_other_processes():
+def test_rows_are_mixed_as_their_seed_says():
     rows = Mixed(Rows(), Mix(Augmentation(cutmix=1.0), n_labels=3))
     assert len(rows) == 4
-    torch.manual_seed(1)
-    batch = rows.__getitems__([3, 0])
+    before = torch.get_rng_state()
+    batch = rows.batch([3, 0], seed=1)
     assert batch["pixel_values"].shape == (2, 3, 8, 8)
     assert batch["labels"].shape == (2, 3)
-    torch.manual_seed(1)
-    again = pickle.loads(pickle.dumps(rows)).__getitems__([3, 0])
-    assert torch.equal(again["pixel_values"], batch["pixel_values"])
+    assert torch.equal(rows.batch([3, 0], seed=1)["pixel_values"], batch["pixel_values"])
+    assert not torch.equal(rows.batch([3, 0], seed=2)["pixel_values"], batch["pixel_values"])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
@@ -87,11 +86,11 @@ def test_a_teacher_sees_the_same_mixture_in_its_own_size(kind, size):
 
 
 def test_batches_of_a_distillation_are_mixed_as_one():
-    class DistillationSets(torch.utils.data.Dataset):
+    class DistillationSets(Columns):
         def __len__(self):
             return 4
 
-        def __getitems__(self, rows):
+        def take(self, rows, seed):
             return {
                 "pixel_values": flat_images()[rows],
                 "teacher_pixel_values": flat_images()[rows] * 10,
@@ -99,8 +98,7 @@ def test_batches_of_a_distillation_are_mixed_as_one():
                 "labelled": torch.tensor([True, True, False, True])[rows],
             }
 
-    torch.manual_seed(0)
-    batch = Mixed(DistillationSets(), Mix(Augmentation(mixup=1.0), n_labels=4)).__getitems__([0, 1, 2, 3])
+    batch = Mixed(DistillationSets(), Mix(Augmentation(mixup=1.0), n_labels=4)).batch([0, 1, 2, 3])
     torch.testing.assert_close(batch["teacher_pixel_values"], batch["pixel_values"] * 10)
     assert batch["labels"].shape == (4, 4)
     assert batch["labelled"].tolist() == [True, True, False, False]  # each is mixed with the one before it

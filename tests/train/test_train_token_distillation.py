@@ -7,9 +7,9 @@ import pytest
 import tiny_language
 import torch
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
 from tledge import model, tasks, train
+from tledge.batches import Columns
 from tledge.errors import TrainError
 from tledge.losses.distillation import dkd, soft_targets
 from tledge.model.blocks import blocks
@@ -37,7 +37,7 @@ def pairing_of(student, teacher, layer_map):
 INSIDE = ("hidden_cosine", "attention", "value_relations")
 
 
-class Blocks(Dataset):
+class Blocks(Columns):
     """Random tokens, each block followed by itself, so that there is something to learn."""
 
     def __init__(self, count, seed=0, length=16):
@@ -47,7 +47,7 @@ class Blocks(Dataset):
     def __len__(self):
         return len(self.tokens)
 
-    def __getitems__(self, rows):
+    def take(self, rows, seed):
         tokens = self.tokens[rows]
         return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": tokens}
 
@@ -103,7 +103,7 @@ def test_losses_in_chunks_of_tokens_are_those_of_all_at_once(kind, chunk, monkey
     monkeypatch.setattr(vocabulary, "CHUNK", chunk)
     student, taught, _ = speakers(kind)
     weights = {"soft_targets": 1.0, "hard_labels": 0.5, "dkd": 0.1}
-    batch = Blocks(4, 3).__getitems__([0, 1, 2, 3])
+    batch = Blocks(4, 3).batch([0, 1, 2, 3])
     module = LanguageDistillation(student, taught, None, weights, Distill(temperature=3.0), batch).train()
     labels = batch.pop("labels")
     value = token_loss(module(**batch), labels, None)
@@ -119,7 +119,7 @@ def test_losses_in_chunks_of_tokens_are_those_of_all_at_once(kind, chunk, monkey
 def test_no_more_logits_are_in_memory_than_a_chunk(monkeypatch):
     monkeypatch.setattr(vocabulary, "CHUNK", 320 * 7)
     student, taught, _ = speakers()
-    batch = Blocks(4, 3).__getitems__([0, 1, 2, 3])
+    batch = Blocks(4, 3).batch([0, 1, 2, 3])
     heights = []
     original = soft_targets.loss
     monkeypatch.setattr(soft_targets, "loss", lambda s, t, **how: heights.append(s.shape) or original(s, t, **how))
@@ -145,7 +145,7 @@ def test_logits_that_are_more_than_a_product_are_taken_as_they_come():
     student = copy.deepcopy(taught)
     with torch.no_grad():
         student.model.norm.weight.add_(0.3)
-    batch = Blocks(2, 3).__getitems__([0, 1])
+    batch = Blocks(2, 3).batch([0, 1])
     weights = {"soft_targets": 1.0, "hard_labels": 0.5}
     module = LanguageDistillation(student, taught, None, weights, Distill(), batch).train()
     labels = batch.pop("labels")
@@ -159,7 +159,7 @@ def test_logits_that_are_more_than_a_product_are_taken_as_they_come():
 
 def test_hidden_states_count_by_token_too():
     student, taught, pairing = speakers()
-    batch = Blocks(4, 3).__getitems__([0, 1, 2, 3])
+    batch = Blocks(4, 3).batch([0, 1, 2, 3])
     inside = Inside(
         ["hidden_cosine"], pairing, lambda: student(batch["input_ids"]), lambda: taught(batch["input_ids"]),
         random_seed=0,
@@ -254,7 +254,7 @@ def test_mixed_precision_trains_language_models(chunk, distill, monkeypatch):
 
 def test_blocks_are_scored_some_at_a_time(monkeypatch):
     student, _, _ = speakers()
-    batch = Blocks(7, 3).__getitems__(list(range(7)))
+    batch = Blocks(7, 3).batch(list(range(7)))
     labels = batch.pop("labels")
     module = LanguageDistillation(student, None, None, {"hard_labels": 1.0}, Distill(), batch).eval()
     heights = []

@@ -2,10 +2,11 @@
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
+
+from tledge.batches import Columns
 
 
-class Pictures(Dataset):
+class Pictures(Columns):
     def __init__(self, count, seed=0):
         generator = torch.Generator().manual_seed(seed)
         self.targets = torch.randint(2, (count,), generator=generator)
@@ -15,7 +16,7 @@ class Pictures(Dataset):
     def __len__(self):
         return len(self.images)
 
-    def __getitems__(self, rows):
+    def take(self, rows, seed):
         return {"pixel_values": self.images[rows], "labels": self.targets[rows]}
 
 

@@ -53,6 +53,7 @@ class Values(Columns):
     """One tensor a name, `(rows, ...)` of any type; halves come out as `float32`."""
 
     tensors: dict[str, Tensor]
+    lengths: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.tensors.values())))

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 
-from tledge.model.batches import Batches, Fetch
-from tledge.model.rows import Rows
-from tledge.progress import Progress
+from tledge.batches import Beside, Columns, Values
+from tledge.model.rows import TRAINING, VALIDATION, Rows, read
+from tledge.precision import training_device
+from tledge.progress import Progress, silent
+
+OF_TEACHER = "teacher_"
+"""What the names of a batch's tensors begin with that are for the teacher alone."""
 
 
 class Augment(Protocol):
@@ -28,37 +29,19 @@ class Augment(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DistillationSets:
-    """Rows that a student learns from, and rows that it is scored on.
+    """Rows that a student learns from, and rows that it is scored on, with `labels`.
 
-    `decodes` says whether batches are read from image files. `own` gives the training rows as the student reads them,
-    and `unchanged` as the teacher does, without random changes.
+    `own` are the training rows as the student reads them, `labels` their labels, with `labelled`, `(batch,) bool`,
+    where not all have one, and `unchanged` the rows as the teacher reads them, without random changes.
+    `labelled_share` is the share of the training rows that have a label.
     """
 
-    train: DistillationBatches
-    validation: Dataset[Any]
-    decodes: bool
-    own: Fetch
-    unchanged: Fetch
-
-
-class DistillationBatches(Batches):
-    """Training rows, some of which may have no label: then `labelled`, `(batch,) bool`, says in batches which have one.
-
-    `labelled_share` is the share of those that have one.
-    """
-
-    def __init__(self, fetch: Fetch, targets: npt.NDArray[Any], n_labelled: int) -> None:
-        """Rows of which the first `n_labelled` have a label; the targets of the others only hold the place."""
-        super().__init__(fetch, targets)
-        self.targets, self.n_labelled = targets, n_labelled
-        self.labelled_share = n_labelled / len(targets)
-
-    def __getitems__(self, rows: list[int]) -> dict[str, Tensor]:
-        """The batch of these rows."""
-        batch = super().__getitems__(rows)
-        if self.n_labelled < len(self):
-            batch["labelled"] = torch.tensor(rows) < self.n_labelled
-        return batch
+    train: Columns
+    validation: Columns
+    own: Columns
+    labels: Columns
+    unchanged: Columns
+    labelled_share: float
 
 
 def distillation_sets(
@@ -66,6 +49,7 @@ def distillation_sets(
     train: Rows,
     validation: Rows,
     *,
+    progress: Progress = silent,
     teacher_encoder: Any | None = None,
     unlabelled: Sequence[Any] | None = None,
     augment: Augment | None = None,
@@ -79,6 +63,7 @@ def distillation_sets(
         student_encoder: the student's `Input` of `tledge.inputs`.
         train: rows that train.
         validation: rows that are scored; they are never changed, and only the student reads them.
+        progress: shown while texts are tokenized.
         teacher_encoder: the teacher's `Input`; `None` where it reads what the student reads.
         unlabelled: more values to train on, without a label.
         augment: changes a training image at random, in the student's size; `None` leaves images as they are.
@@ -87,32 +72,31 @@ def distillation_sets(
     if unlabelled is not None:
         values = _Chained(values, unlabelled)
         targets = np.concatenate([targets, np.zeros((len(unlabelled), *targets.shape[1:]), targets.dtype)])
-    own = (
-        partial(_encoded, student_encoder, values)
-        if augment is None
-        else partial(_changed, student_encoder, augment, values)
-    )
+    labels = Rows(values, targets).labels()
+    if unlabelled is not None:
+        labels = Values(labels.tensors | {"labelled": torch.arange(len(targets)) < len(train.targets)})
     reads_alike = teacher_encoder is None or teacher_encoder.identity == student_encoder.identity
-    if reads_alike:
-        both = own
-    elif augment is not None:
-        changes = (augment, augment.at(teacher_encoder))
-        both = partial(_changed_for_both, student_encoder, teacher_encoder, changes, values)
-    else:
-        both = partial(
-            _images_for_both if student_encoder.decodes else _texts_for_both, student_encoder, teacher_encoder, values
-        )
+    own = theirs = read(student_encoder, values, progress=progress, name=TRAINING, augment=augment)
+    prefix = "" if reads_alike else OF_TEACHER
+    if not reads_alike:
+        changes = None if augment is None else augment.at(teacher_encoder)
+        theirs = read(teacher_encoder, values, progress=progress, name=TRAINING, augment=changes, prefix=prefix)
+    unchanged = theirs
+    if augment is not None:
+        reader = student_encoder if reads_alike else teacher_encoder
+        unchanged = read(reader, values, progress=progress, name=TRAINING, prefix=prefix)
     return DistillationSets(
-        DistillationBatches(both, targets, len(train.targets)),
-        Batches(partial(_encoded, student_encoder, validation.values), validation.targets),
-        decodes=student_encoder.decodes,
-        own=own,
-        unchanged=partial(_encoded, student_encoder if reads_alike else teacher_encoder, values),
+        Beside(own, labels) if reads_alike else Beside(own, labels, theirs),
+        Beside(read(student_encoder, validation.values, progress=progress, name=VALIDATION), validation.labels()),
+        own,
+        labels,
+        unchanged,
+        len(train.targets) / len(targets),
     )
 
 
 def with_teacher_logits(
-    lessons: DistillationSets,
+    sets: DistillationSets,
     teacher: nn.Module,
     *,
     batch_size: int,
@@ -124,25 +108,31 @@ def with_teacher_logits(
     The logits are computed here, once for each training row without random changes, and kept in memory.
 
     Args:
-        lessons: as `lessons` gives them.
-        teacher: its forward gives `{"logits": (batch, labels)}`; it is left in eval mode on the device.
+        sets: as `distillation_sets` gives them.
+        teacher: its forward gives `{"logits": (batch, labels)}`; it is left in eval mode where it was.
         batch_size: rows in one run.
         progress: shown by rows.
         device: where it runs; by default a GPU where there is one, else where the teacher is.
     """
-    if device is None:
-        device = torch.device("cuda") if torch.cuda.is_available() else next(teacher.parameters()).device
+    here = next(teacher.parameters()).device
+    device = device or training_device()
     teacher.to(device).eval()
-    count = len(lessons.train)
+    columns = sets.unchanged.on(device)
+    order = torch.arange(len(columns))
+    if columns.lengths is not None:
+        order = torch.from_numpy(np.argsort(-columns.lengths, kind="stable"))
     parts = []
-    with torch.no_grad(), progress("Teacher over the training rows", total=count) as advance:
-        for start in range(0, count, batch_size):
-            rows = list(range(start, min(start + batch_size, count)))
-            inputs = {name: each.to(device) for name, each in lessons.unchanged(rows).items()}
-            parts.append(teacher(**inputs)["logits"].float().cpu())
+    with torch.no_grad(), progress("Teacher over the training rows", total=len(order)) as advance:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = columns.finish({name: each.to(device) for name, each in columns.take(rows, 0).items()}, 0)
+            inputs = {name.removeprefix(OF_TEACHER): each for name, each in batch.items()}
+            parts.append(teacher(**inputs)["logits"].float())
             advance(len(rows))
-    fetch = partial(_with_logits, lessons.own, torch.cat(parts))
-    return replace(lessons, train=DistillationBatches(fetch, lessons.train.targets, lessons.train.n_labelled))
+    teacher.to(here)
+    logits = torch.empty_like(torch.cat(parts), device="cpu")
+    logits[order] = torch.cat(parts).cpu()
+    return replace(sets, train=Beside(sets.own, sets.labels, Values({"teacher_logits": logits})))
 
 
 class _Chained(Sequence[Any]):
@@ -156,48 +146,7 @@ class _Chained(Sequence[Any]):
 
     def __getitem__(self, row: Any) -> Any:
         n_first = len(self._first)
+        if isinstance(row, slice):
+            start, stop, _ = row.indices(len(self))
+            return [*self._first[start:stop], *self._second[max(0, start - n_first) : max(0, stop - n_first)]]
         return self._first[row] if row < n_first else self._second[row - n_first]
-
-
-def _encoded(encoder: Any, values: Sequence[Any], rows: list[int]) -> dict[str, Tensor]:
-    return _tensors(encoder.encode([values[row] for row in rows]))
-
-
-def _changed(encoder: Any, augment: Augment, values: Sequence[Any], rows: list[int]) -> dict[str, Tensor]:
-    return _tensors(encoder.normalise([augment(values[row], None) for row in rows]))
-
-
-def _texts_for_both(student: Any, teacher: Any, values: Sequence[Any], rows: list[int]) -> dict[str, Tensor]:
-    texts = [values[row] for row in rows]
-    return _tensors(student.encode(texts)) | _of_teacher(teacher.encode(texts))
-
-
-def _images_for_both(student: Any, teacher: Any, values: Sequence[Any], rows: list[int]) -> dict[str, Tensor]:
-    images = [student.decode(values[row]) for row in rows]
-    ours, theirs = (each.normalise([each.fit(image) for image in images]) for each in (student, teacher))
-    return _tensors(ours) | _of_teacher(theirs)
-
-
-def _changed_for_both(
-    student: Any, teacher: Any, changes: tuple[Augment, Augment], values: Sequence[Any], rows: list[int]
-) -> dict[str, Tensor]:
-    """The same random view of each image, in both sizes."""
-    images = [student.decode(values[row]) for row in rows]
-    seeds = torch.randint(2**31, (len(rows),)).tolist()
-    ours, theirs = (
-        encoder.normalise([change(image, seed) for image, seed in zip(images, seeds, strict=True)])
-        for encoder, change in zip((student, teacher), changes, strict=True)
-    )
-    return _tensors(ours) | _of_teacher(theirs)
-
-
-def _with_logits(own: Fetch, logits: Tensor, rows: list[int]) -> dict[str, Tensor]:
-    return {**own(rows), "teacher_logits": logits[rows]}
-
-
-def _tensors(arrays: Mapping[str, npt.NDArray[Any]], prefix: str = "") -> dict[str, Tensor]:
-    return {prefix + name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
-def _of_teacher(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Tensor]:
-    return _tensors(arrays, "teacher_")

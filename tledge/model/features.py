@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,24 +26,16 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from tledge.artifacts import write_json
+from tledge.batches import Tokens, places
 from tledge.errors import ModelError
 from tledge.progress import Progress
 
-CHUNK = 4096  # rows that are encoded and sorted by length together: bounds memory, and short rows meet short rows
 _LEFT_BEHIND_S = 24 * 3600
-BATCH_TOKENS = 4096  # tokens of one pass through the backbone
+BATCH = {"cpu": (4096, 64), "cuda": (65536, 1024)}
+"""Tokens and rows of one pass through the backbone, at most."""
 
 Compute = Callable[[dict[str, Tensor]], Tensor]
 """Input tensors to `(batch, hidden)` features or `(batch, sequence, hidden)` activations."""
-
-
-class Encoder(Protocol):
-    """Raw values to input tensors; `identity` names what the result depends on."""
-
-    @property
-    def identity(self) -> str: ...
-
-    def encode(self, values: Sequence[Any]) -> dict[str, npt.NDArray[Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +46,7 @@ class Features:
     `offsets[i]` to `offsets[i + 1]`.
     """
 
-    vectors: npt.NDArray[Any]
+    vectors: Tensor
     offsets: npt.NDArray[np.int64]
     key: str
     reused: bool
@@ -65,8 +57,8 @@ class Features:
 
 def cached(
     compute: Compute,
-    encoder: Encoder,
-    texts: Sequence[str],
+    tokens: Tokens,
+    texts: Sequence[Any],
     *,
     identity: str,
     hidden_size: int,
@@ -80,9 +72,9 @@ def cached(
 
     Args:
         compute: the frozen part of the model, run in inference mode.
-        encoder: texts to tensors.
-        texts: the rows; a column on disk will do.
-        identity: names the weights and the pooling that `compute` runs.
+        tokens: of the texts.
+        texts: the rows themselves, by whose content features are found again; a column on disk will do.
+        identity: names the weights, the pooling and the precision that `compute` runs, and the tokenizer.
         hidden_size: width of a vector.
         per_token: one vector for each token instead of one for each row.
         folder: the cache; each set of features is a folder in it.
@@ -93,20 +85,17 @@ def cached(
     Raises:
         ModelError: activations do not fit float16.
     """
-    key = _key(texts, identity, encoder.identity, per_token)
+    key = _key(texts, identity, per_token)
     facts = {"identity": identity, "rows": len(texts), "per_token": per_token}
     home, reused = kept(
         folder,
         key,
         facts,
-        lambda aside: _compute(compute, encoder, texts, aside, hidden_size, per_token, progress, description, device),
+        lambda aside: _compute(compute, tokens, aside, hidden_size, per_token, progress, description, device),
     )
-    return Features(
-        np.load(home / "vectors.npy", mmap_mode="r"),
-        np.load(home / "offsets.npy", mmap_mode="r"),
-        key,
-        reused,
-    )
+    # Copied on write, for torch does not take arrays that cannot be written to.
+    vectors = torch.from_numpy(np.load(home / "vectors.npy", mmap_mode="c"))
+    return Features(vectors, np.load(home / "offsets.npy"), key, reused)
 
 
 def kept(folder: Path, key: str, facts: Mapping[str, Any], write: Callable[[Path], None]) -> tuple[Path, bool]:
@@ -156,8 +145,7 @@ def _key(texts: Iterable[str | tuple[str, ...]], *parts: object) -> str:
 
 def _compute(
     compute: Compute,
-    encoder: Encoder,
-    texts: Sequence[str],
+    tokens: Tokens,
     folder: Path,
     hidden_size: int,
     per_token: bool,
@@ -165,25 +153,25 @@ def _compute(
     description: str,
     device: torch.device,
 ) -> None:
-    lengths = _lengths(encoder, texts) if per_token else np.ones(len(texts), np.int64)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    dtype = np.float16 if per_token else np.float32
-    vectors = new_array(folder, (int(offsets[-1]), hidden_size), np.dtype(dtype), f"{len(texts):,} texts")
-    with progress(description, total=len(texts)) as advance, torch.inference_mode():
-        for rows, inputs in _batches(encoder, texts):
-            tensors = {name: torch.from_numpy(array).to(device) for name, array in inputs.items()}
-            result = compute(tensors).float().cpu()
+    offsets = tokens.offsets if per_token else np.arange(len(tokens) + 1)
+    dtype = np.dtype(np.float16 if per_token else np.float32)
+    vectors = new_array(folder, (int(offsets[-1]), hidden_size), dtype, f"{len(tokens):,} texts")
+    here = tokens.on(device)
+    with progress(description, total=len(tokens)) as advance, torch.inference_mode():
+        for rows in _batches(tokens.lengths, device):
+            inputs = {name: tensor.to(device) for name, tensor in here.take(rows, 0).items()}
+            result = compute(inputs).float()
             if per_token:
-                mask = torch.from_numpy(inputs["attention_mask"]).bool()
+                mask = inputs["attention_mask"].bool()
                 if result.shape[:2] != mask.shape:  # XLNet's blocks have the tokens first
                     raise ModelError(
                         f"the blocks of this backbone give {tuple(result.shape[:2])} for {tuple(mask.shape)} (texts, "
                         "tokens), so that their activations cannot be cached: set finetune.cache: false"
                     )
-                for row, hidden, keep in zip(rows, result, mask, strict=True):
-                    vectors[offsets[row] : offsets[row + 1]] = float16(hidden[keep])
+                at, inside = places(offsets, rows, tokens.pads_left, here.multiple)
+                vectors[at[inside].numpy()] = float16(result[mask].cpu())
             else:
-                vectors[rows] = result.numpy()
+                vectors[rows.numpy()] = result.cpu().numpy()
             advance(len(rows))
     vectors.flush()
     np.save(folder / "offsets.npy", offsets)
@@ -206,34 +194,15 @@ def new_array(
     return open_memmap(folder / "vectors.npy", mode="w+", dtype=dtype, shape=shape)
 
 
-def _lengths(encoder: Encoder, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-    lengths = [
-        encoder.encode(texts[start : start + CHUNK])["attention_mask"].sum(1) for start in range(0, len(texts), CHUNK)
-    ]
-    return np.concatenate(lengths).astype(np.int64)
-
-
-def _batches(encoder: Encoder, texts: Sequence[str]) -> Iterator[tuple[list[int], dict[str, npt.NDArray[Any]]]]:
-    """Rows of like length together, cut to their own padding."""
-    for start in range(0, len(texts), CHUNK):
-        encoded = encoder.encode(texts[start : start + CHUNK])
-        lengths = encoded["attention_mask"].sum(1)
-        order = np.argsort(lengths, kind="stable")
-        at = 0
-        while at < len(order):
-            size = max(1, BATCH_TOKENS // int(lengths[order[min(at + 63, len(order) - 1)]]))
-            rows = order[at : at + min(size, 64)]
-            yield (
-                [start + int(r) for r in rows],
-                _trim({name: array[rows] for name, array in encoded.items()}),
-            )
-            at += len(rows)
-
-
-def _trim(inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Without the columns that are padding in every row."""
-    used = np.flatnonzero(inputs["attention_mask"].any(axis=0))
-    return {name: array[:, used[0] : used[-1] + 1] for name, array in inputs.items()}
+def _batches(lengths: npt.NDArray[np.int64], device: torch.device) -> Iterator[Tensor]:
+    """Row numbers of like length together, the longest first, so that what needs too much memory fails at once."""
+    most_tokens, most_rows = BATCH.get(device.type, BATCH["cpu"])
+    order = torch.from_numpy(np.argsort(-lengths, kind="stable"))
+    at = 0
+    while at < len(order):
+        size = min(most_rows, max(1, most_tokens // int(lengths[order[at]])))
+        yield order[at : at + size]
+        at += size
 
 
 def float16(activations: Tensor) -> npt.NDArray[np.float16]:

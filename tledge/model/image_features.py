@@ -29,16 +29,9 @@ AHEAD = 2  # batches that are decoded while the backbone runs
 class ImageFeatures:
     """Arrays on disk: `vectors` is `(rows, views, ...)`, float32 for features and float16 for activations."""
 
-    vectors: npt.NDArray[Any]
+    vectors: Tensor
     key: str
     reused: bool
-
-    def take(self, rows: list[int]) -> Tensor:
-        """Those of a batch, `(batch, ...) float32`: of each row one view, drawn from torch's random state."""
-        views = self.vectors.shape[1]
-        # Without a choice nothing is drawn, so that rows without views train as rows of texts do.
-        chosen = torch.randint(views, (len(rows),)).numpy() if views > 1 else np.zeros(len(rows), np.int64)
-        return torch.from_numpy(np.asarray(self.vectors[rows, chosen], np.float32))
 
 
 def cached(
@@ -73,7 +66,8 @@ def cached(
     home, reused = kept(
         folder, key, facts, lambda aside: _compute(compute, images, aside, half, progress, description, device)
     )
-    return ImageFeatures(np.load(home / "vectors.npy", mmap_mode="r"), key, reused)
+    vectors = torch.from_numpy(np.load(home / "vectors.npy", mmap_mode="c"))
+    return ImageFeatures(vectors, key, reused)
 
 
 def _compute(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
+from tledge.batches import Beside, Columns, TokenVectors, Values, Views, tokenized
 from tledge.model import features, image_features
-from tledge.model.batches import Batches
 from tledge.model.features import Compute
 from tledge.model.images import Augment, ImageEncoder, Images
+from tledge.model.pictures import Pictures
 from tledge.progress import Progress
 from tledge.recipe.schema import Augmentation
 
@@ -30,27 +30,49 @@ class Rows:
     values: Sequence[Any]
     targets: npt.NDArray[Any]
 
+    def labels(self) -> Values:
+        """The targets as `labels`."""
+        return Values({"labels": torch.from_numpy(np.array(self.targets))})
+
+
+def read(
+    encoder: Any,
+    values: Sequence[Any],
+    *,
+    progress: Progress,
+    name: str,
+    augment: Augment | None = None,
+    prefix: str = "",
+) -> Columns:
+    """What a model reads of some values: texts are tokenized here, once, and images are decoded for each batch.
+
+    Args:
+        encoder: an `Input` of `tledge.inputs`.
+        values: texts, or what else it takes; a column on disk will do.
+        progress: shown by texts.
+        name: of the rows, for the progress bar.
+        augment: changes an image at random.
+        prefix: what the names of a batch's tensors begin with.
+    """
+    if encoder.decodes:
+        return Pictures(values, encoder, augment, prefix)
+    return tokenized(encoder, values, progress=progress, description=f"Tokenizing the {name} texts", prefix=prefix)
+
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """Batches that train and batches that are scored, and a line about them for the report."""
+    """Rows that train and rows that are scored, with `labels`, and a line about them for the report."""
 
-    train: Batches
-    validation: Batches
+    train: Columns
+    validation: Columns
     note: str
 
 
 class Source(Protocol):
-    """The rows of one training in the forms that the ladder asks for.
-
-    `decodes` says whether the rows themselves are images, whose reading takes longer than a small head's step.
-    """
-
-    @property
-    def decodes(self) -> bool: ...
+    """The rows of one training in the forms that the strategies ask for."""
 
     def whole(self) -> Sets:
-        """The model's own inputs, made anew for each batch."""
+        """The model's own inputs."""
 
     def pooled(self, compute: Compute, identity: str, device: torch.device) -> Sets:
         """`features`, `(batch, n_features) float32`, that `compute` gave once."""
@@ -59,69 +81,72 @@ class Source(Protocol):
         """`activations`, `(batch, ...) float32`, that `compute` gave once, with the inputs that are still needed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Texts:
-    """Rows of texts."""
+    """Rows of texts, which are tokenized once for all that is made of them."""
 
     train: Rows
     validation: Rows
-    encoder: features.Encoder
+    encoder: Any
     n_features: int
     cache: Path
     progress: Progress
-    decodes: bool = False
 
     def whole(self) -> Sets:
         """Tensors of texts, padded to the longest of their batch."""
-        train, validation = (
-            Batches(partial(_encoded, self.encoder, rows.values), rows.targets)
-            for rows in (self.train, self.validation)
-        )
+        train, validation = (Beside(tokens, rows.labels()) for rows, _, tokens in self._sides)
         return Sets(train, validation, "")
 
     def pooled(self, compute: Compute, identity: str, device: torch.device) -> Sets:
-        """One feature vector for each text."""
+        """One feature vector for each text; rows meet in the same batches as those of the texts themselves."""
         train, validation = (
-            self._cached(compute, rows, identity, f"Backbone over the {name} rows", False, device)
-            for rows, name in ((self.train, TRAINING), (self.validation, VALIDATION))
+            Beside(Values({"features": each.vectors}, tokens.lengths), rows.labels())
+            for (rows, each), (_, _, tokens) in zip(
+                self._cached(compute, identity, "Backbone", False, device), self._sides, strict=True
+            )
         )
-        return Sets(
-            Batches(partial(_vectors, train), self.train.targets),
-            Batches(partial(_vectors, validation), self.validation.targets),
-            "features kept in the cache",
-        )
+        return Sets(train, validation, "features kept in the cache")
 
     def activated(self, compute: Compute, identity: str, device: torch.device) -> Sets:
         """One vector for each token, and the texts' own tensors."""
         train, validation = (
-            Batches(
-                partial(
-                    _tokens,
-                    self.encoder,
-                    rows.values,
-                    self._cached(compute, rows, identity, f"Frozen blocks over the {name} rows", True, device),
-                ),
-                rows.targets,
+            Beside(TokenVectors("activations", each.vectors, each.offsets, tokens.pads_left), tokens, rows.labels())
+            for (rows, each), (_, _, tokens) in zip(
+                self._cached(compute, identity, "Frozen blocks", True, device), self._sides, strict=True
             )
-            for rows, name in ((self.train, TRAINING), (self.validation, VALIDATION))
         )
         return Sets(train, validation, "")
 
-    def _cached(
-        self, compute: Compute, rows: Rows, identity: str, description: str, per_token: bool, device: torch.device
-    ) -> features.Features:
-        return features.cached(
-            compute,
-            self.encoder,
-            rows.values,
-            identity=identity,
-            hidden_size=self.n_features,
-            per_token=per_token,
-            folder=self.cache,
-            progress=self.progress,
-            description=description,
-            device=device,
+    @cached_property
+    def _sides(self) -> tuple[tuple[Rows, str, Any], tuple[Rows, str, Any]]:
+        """Rows that train and rows that are scored, each with their name and tokens."""
+        train, validation = (
+            (rows, name, read(self.encoder, rows.values, progress=self.progress, name=name))
+            for rows, name in ((self.train, TRAINING), (self.validation, VALIDATION))
         )
+        return train, validation
+
+    def _cached(
+        self, compute: Compute, identity: str, who: str, per_token: bool, device: torch.device
+    ) -> list[tuple[Rows, features.Features]]:
+        return [
+            (
+                rows,
+                features.cached(
+                    compute,
+                    tokens,
+                    rows.values,
+                    identity=f"{identity} {self.encoder.identity}",
+                    hidden_size=self.n_features,
+                    per_token=per_token,
+                    folder=self.cache,
+                    progress=self.progress,
+                    description=f"{who} over the {name} rows",
+                    device=device,
+                ),
+            )
+            for rows, name, tokens in self._sides
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +161,14 @@ class Photos:
     seed: int
     cache: Path
     progress: Progress
-    decodes: bool = True
 
     def whole(self) -> Sets:
-        """Pixels, read and changed anew for each batch."""
-        train, validation = self._images()
-        return Sets(Batches(train.batch, self.train.targets), Batches(validation.batch, self.validation.targets), "")
+        """Pixels, changed anew for each batch."""
+        train, validation = (
+            Beside(read(self.encoder, rows.values, progress=self.progress, name=name, augment=augment), rows.labels())
+            for rows, name, augment in ((self.train, TRAINING, self.augment), (self.validation, VALIDATION, None))
+        )
+        return Sets(train, validation, "")
 
     def pooled(self, compute: Compute, identity: str, device: torch.device) -> Sets:
         """One feature vector for each image: each time that of one of its views."""
@@ -166,7 +193,7 @@ class Photos:
             for images, name in zip(self._images(), (TRAINING, VALIDATION), strict=True)
         ]
         train, validation = (
-            Batches(partial(_view, what, each), rows.targets)
+            Beside(Views(what, each.vectors), rows.labels())
             for each, rows in zip(found, (self.train, self.validation), strict=True)
         )
         views = "" if self.augment is None else f" of {self.settings.views} views of each training image"
@@ -179,27 +206,3 @@ class Photos:
         changes = self.settings.model_dump_json(exclude={"views", "mixup", "cutmix"})
         changed = Images(self.train.values, self.encoder, self.augment, changes, self.settings.views, self.seed)
         return changed, plain
-
-
-def _encoded(encoder: features.Encoder, values: Sequence[Any], rows: list[int]) -> dict[str, Tensor]:
-    return {name: torch.from_numpy(array) for name, array in encoder.encode([values[i] for i in rows]).items()}
-
-
-def _vectors(found: features.Features, rows: list[int]) -> dict[str, Tensor]:
-    return {"features": torch.from_numpy(found.vectors[rows])}
-
-
-def _view(name: str, found: image_features.ImageFeatures, rows: list[int]) -> dict[str, Tensor]:
-    return {name: found.take(rows)}
-
-
-def _tokens(
-    encoder: features.Encoder, values: Sequence[Any], found: features.Features, rows: list[int]
-) -> dict[str, Tensor]:
-    """Activations scattered to the places of their tokens, and zeros where texts are padded."""
-    encoded = encoder.encode([values[i] for i in rows])
-    mask = encoded["attention_mask"].astype(bool)
-    hidden = np.zeros((*mask.shape, found.vectors.shape[1]), np.float32)
-    for row, number in enumerate(rows):
-        hidden[row, mask[row]] = found.vectors[found.offsets[number] : found.offsets[number + 1]]
-    return {"activations": torch.from_numpy(hidden)} | {n: torch.from_numpy(a) for n, a in encoded.items()}

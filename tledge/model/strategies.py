@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
+from tledge.batches import Columns
 from tledge.model import boundary
 from tledge.model.backbones.transformers import weights_digest
 from tledge.model.freeze import freeze
@@ -18,6 +18,7 @@ from tledge.model.images import Augment
 from tledge.model.parameter_groups import groups_by_block, groups_of
 from tledge.model.protocol import Classifier
 from tledge.model.rows import Rows, Source
+from tledge.precision import training_device
 from tledge.progress import Progress
 from tledge.recipe.schema import Finetune
 
@@ -32,21 +33,19 @@ WHOLE = "the whole model runs in every epoch"
 class Phase:
     """One training: a module whose forward gives `{"logits": ...}`, its data, and what the optimizer needs.
 
-    `train` and `validation` give ready batches: a list of row numbers in, a dict of tensors with `labels` out.
-    `groups` are optimizer parameter groups with their learning rates. `base_rate` is the learning rate that they are
-    made for where a range test shall find it (`learning_rate: auto`), else `None`. `decodes` says whether batches are
-    read from image files.
+    `train` and `validation` hold the module's inputs and `labels`. `groups` are optimizer parameter groups with their
+    learning rates. `base_rate` is the learning rate that they are made for where a range test shall find it
+    (`learning_rate: auto`), else `None`.
     """
 
     name: str
     module: nn.Module
-    train: Dataset[Any]
-    validation: Dataset[Any]
+    train: Columns
+    validation: Columns
     epochs: float
     groups: list[dict[str, Any]]
     note: str
     base_rate: float | None = None
-    decodes: bool = False
 
 
 class _Probe(nn.Module):
@@ -193,10 +192,7 @@ class _Strategy:
         self, name: str, epochs: float, groups: list[dict[str, Any]], note: str, base_rate: float | None
     ) -> Phase:
         sets = self.source.whole()
-        decodes = self.source.decodes
-        return Phase(
-            name, cast("nn.Module", self.model), sets.train, sets.validation, epochs, groups, note, base_rate, decodes
-        )
+        return Phase(name, cast("nn.Module", self.model), sets.train, sets.validation, epochs, groups, note, base_rate)
 
     def _freeze(self, strategy: str, unfreeze: int | str | None) -> int | None:
         """Freeze as a strategy says; the boundary below which nothing trains, if there is one."""
@@ -219,6 +215,6 @@ class _Strategy:
     def _device(self) -> torch.device:
         """Where the backbone runs over the rows: the model is moved there."""
         module = cast("nn.Module", self.model)
-        device = torch.device("cuda") if torch.cuda.is_available() else next(module.parameters()).device
+        device = training_device()
         module.to(device)
         return device

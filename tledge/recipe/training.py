@@ -57,8 +57,8 @@ class Training(Section):
     """Rows in one step on one device."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
     """Steps whose gradients are summed before the weights move."""
-    optimizer: str = "adamw_torch"
-    """An optimizer name of the Hugging Face Trainer (`adamw_torch`, `sgd`, `adafactor`, ...)."""
+    optimizer: str = "adamw_torch_fused"
+    """An optimizer name of the Hugging Face Trainer (`adamw_torch_fused`, `sgd`, `adafactor`, ...)."""
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
     """Peak learning rate; `auto` tries rising rates on a copy of the model first (the range test of Smith 2017) and
     takes a tenth of the rate at which the loss is lowest."""
@@ -78,13 +78,18 @@ class Training(Section):
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many epochs without a better validation metric; by default all epochs run."""
     workers: Annotated[int, Field(ge=0)] | None = None
-    """Processes that decode and change images beside the training one; by default none on a CPU, and one for each
+    """Threads that decode and change images beside the training one; by default none on a CPU, and one for each
     core, at most 8, where a GPU trains."""
-    precision: Literal["fp32", "fp16", "bf16"] = "fp32"
-    """Mixed precision of the training steps; the weights stay fp32."""
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
+    """Mixed precision of the training steps; the weights stay fp32. `auto` is `bf16` on a GPU that has it, and `fp32`
+    elsewhere."""
+    tf32: bool = False
+    """Let a GPU round the factors of float32 products to TF32's 10 bits, which is faster; without effect elsewhere."""
+    compile: Literal["auto", "off"] = "auto"
+    """Run the steps of a GPU as CUDA graphs, one for each shape of batch that occurs often, so that Python's own time
+    is not spent on every kernel; `off` runs each kernel by itself. Without effect on a CPU."""
     report_to: list[str] = ["tensorboard"]
-    """Where training curves go: names that the Hugging Face Trainer knows (`tensorboard`, `wandb`, `mlflow`,
-    ...)."""
+    """Where training curves go: names of loggers that accelerate knows (`tensorboard`, `wandb`, `mlflow`, ...)."""
 
 
 class Lora(Section):

@@ -1,14 +1,14 @@
-"""Training: Hugging Face's Trainer with tledge's losses, scores and resume."""
+"""Training: one loop for all tasks, with tledge's losses, scores and resume."""
 
 from tledge.train.augment import Augment, contact_sheet
 from tledge.train.distill import DEFAULT_WEIGHTS, distill, has_hidden, weights_for
-from tledge.train.fit import Epoch, Fitted, fit, main_first, seed
+from tledge.train.fit import Fitted, fit, main_first, seed
 from tledge.train.intermediate import Pairing
 from tledge.train.language import NextToken, TokenBlocks
 from tledge.train.learning_rate import RateFinder
 from tledge.train.mix import Mix
 from tledge.train.objective import Loss, Objective, supervised
-from tledge.train.plan import Plan, Scoring, Sets
+from tledge.train.plan import Epoch, Plan, Scoring, Sets
 from tledge.train.row_distillation import RowTargets
 from tledge.train.token_distillation import TokenTargets, token_loss
 from tledge.train.weights import label_weights

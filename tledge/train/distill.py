@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from tledge import plugins
+from tledge.batches import Columns
 from tledge.errors import TrainError
 from tledge.progress import Progress
 from tledge.recipe.schema import Distill
@@ -68,7 +68,7 @@ def weights_for(
     return weights
 
 
-def has_hidden(student: nn.Module, teacher: nn.Module, train: Dataset[Any], pairing: Pairing | None) -> bool:
+def has_hidden(student: nn.Module, teacher: nn.Module, train: Columns, pairing: Pairing | None) -> bool:
     """Whether the blocks of both models give hidden states of the same tokens, tried on a few rows of `train`.
 
     Both models are left in eval mode.
@@ -124,8 +124,7 @@ def distill(
             labels.
         sets: as for `fit`; a training batch may also hold inputs of the teacher's own (`teacher_input_ids`,
             `teacher_pixel_values`, ...), `teacher_logits`, `(batch, labels) float32`, and `labelled`, `(batch,) bool`,
-            for rows without a label. The attribute `labelled_share` of the training rows, if there is one, is the share
-            of those that have one. The teacher sees mixed images.
+            for rows without a label. The teacher sees mixed images.
         targets: what is asked.
         scoring: as for `fit`.
         plan: as for `fit`; its groups are the student's.
@@ -179,11 +178,10 @@ def _check_loss(name: str, *, has_hidden: bool, cached: bool, problem_type: str)
         )
 
 
-def _sample(train: Any, student: nn.Module) -> dict[str, Tensor]:
+def _sample(train: Columns, student: nn.Module) -> dict[str, Tensor]:
     """A batch of two rows, or of one where there is no more, and of a few tokens, on the student's device."""
     device = next(student.parameters()).device
-    with torch.random.fork_rng(devices=[]):
-        batch = train.__getitems__(list(range(min(2, len(train)))))
+    batch = train.batch(range(min(2, len(train))))
     tokens = {name for name, each in batch.items() if each.ndim == 2 and not each.is_floating_point()}
     return {
         name: (each[:, :TRIED_TOKENS] if name in tokens else each).to(device)

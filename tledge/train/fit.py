@@ -1,59 +1,40 @@
-"""Train one module with the Hugging Face Trainer: best epoch by the validation metric, resumable after a kill."""
+"""Train one module: best epoch by the validation metric, resumable after a kill."""
 
 from __future__ import annotations
 
-import shutil
+import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import PartialState
-from safetensors.torch import load_model, save_model
-from torch import Tensor, nn
-from torch.utils.data import Dataset
-from transformers import (
-    EarlyStoppingCallback,
-    PretrainedConfig,
-    PrinterCallback,
-    Trainer,
-    TrainingArguments,
-    set_seed,
-)
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from tledge.artifacts import from_dict, read_json, write_json
 from tledge.errors import TrainError
+from tledge.precision import training_device
 from tledge.progress import Progress
 from tledge.recipe.schema import Training
-from tledge.train.arguments import arguments, ready, settings_at_fault
-from tledge.train.callbacks import Complete, Watch, last_complete
+from tledge.train import settings as names
 from tledge.train.learning_rate import RateFinder, range_test
-from tledge.train.mix import Mixed
+from tledge.train.loop import Loop
 from tledge.train.objective import Objective
-from tledge.train.plan import Plan, Scoring, Sets
-from tledge.train.stored_once import stored_once
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """One point of a learning curve; `validation_metric` is the one that picks the best epoch."""
-
-    epoch: float
-    train_loss: float | None
-    validation_loss: float
-    validation_metric: float
+from tledge.train.plan import Epoch, Plan, Scoring, Sets
+from tledge.train.resume import changing, put_back
 
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """What one phase of training gave.
 
-    `seconds` is the time of this process, so it is short after a resume. `rate_finder` is the range test that found the
-    learning rate, `None` where the recipe gives it.
+    `seconds` is the time of this process, so it is short after a resume; `time` says where that of the whole training
+    went, by part (`tledge.train.clock.PARTS`), and `rows_per_second` are those trained in it. `precision` is that of
+    the steps. `rate_finder` is the range test that found the learning rate, `None` where the recipe gives it.
     """
 
     phase: str
@@ -64,6 +45,9 @@ class Fitted:
     curve: tuple[Epoch, ...]
     seconds: float
     device: str
+    precision: str = "fp32"
+    time: dict[str, float] = field(default_factory=dict)
+    rows_per_second: float = 0.0
     rate_finder: RateFinder | None = None
 
 
@@ -80,8 +64,8 @@ def fit(
 ) -> Fitted:
     """Train a module in place and leave it with the weights of its best epoch.
 
-    A checkpoint is kept after each epoch in the plan's folder; called again on the same folder, training goes on from
-    the last whole one and gives what an undisturbed run gives.
+    A checkpoint is kept each minute and after better epochs in the plan's folder; called again on the same folder,
+    training goes on from it and gives what an undisturbed run gives.
 
     Args:
         module: its forward takes a batch's tensors without `labels` and gives a dict of what `objective` needs; in eval
@@ -98,158 +82,79 @@ def fit(
         TrainError: the settings do not fit this machine, the loss is no longer a finite number, no learning rate is
             found, or the validation rows give no such metric.
     """
-    folder, phase, groups, base_rate = plan.folder, plan.phase, plan.groups, plan.base_rate
-    done = folder / "fitted.json"
+    folder, groups, base_rate = plan.folder, plan.groups, plan.base_rate
+    done, weights = folder / "fitted.json", folder / "weights.safetensors"
     if done.exists():
-        load_model(module, str(folder / "model.safetensors"))
+        put_back(module, load_file(weights))
         fitted = from_dict(Fitted, read_json(done))
         _scale(groups, base_rate, fitted.rate_finder)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)  # where a kill came before they were removed
         return fitted
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
+    names.check(settings, section)
     seed(plan.seed)
-    rows = sets.train if sets.mix is None else Mixed(sets.train, sets.mix)
-    make_arguments = partial(
-        arguments,
-        settings,
-        section=section,
-        epochs=plan.epochs,
-        metric=scoring.metric,
-        lower_is_better=scoring.lower_is_better,
-        random_seed=plan.seed,
-        folder=folder,
-        decodes=sets.decodes,
-    )
-    with ExitStack() as stack, _memory_at_fault(phase, settings, section), _config_kept(module), stored_once(module):
-        finder = None
+    finder = None
+    with _memory_at_fault(plan.phase, settings, section), _arithmetic(settings):
         if base_rate is not None:
-            facts = make_arguments(learning_rate=base_rate)
             with main_first():
-                finder = _found(module, rows, objective, plan, facts, settings, progress, section)
+                finder = _found(module, sets, objective, plan, settings, progress, section)
             _scale(groups, base_rate, finder)
-        trainer = _trainer(
-            module,
-            make_arguments(learning_rate=max(group["lr"] for group in groups)),
-            rows,
-            sets.validation,
-            objective,
-            _scorer(scoring),
-            groups,
-            section,
-        )
-        for callback in (Watch(stack, progress, phase, section), Complete()):
-            trainer.add_callback(callback)
-        if settings.early_stopping_patience is not None:
-            trainer.add_callback(EarlyStoppingCallback(settings.early_stopping_patience))
-        trainer.train(resume_from_checkpoint=last_complete(folder / "checkpoints"))
-    fitted = _fitted(trainer, plan, scoring, time.monotonic() - started, finder)
-    if trainer.is_world_process_zero():
-        save_model(module, str(folder / "model.safetensors"))
+        loop = Loop(module, sets, objective, scoring, plan, settings, section)
+        loop.run(progress)
+    curve = loop.progressed.curve
+    best = (min if scoring.lower_is_better else max)(curve, key=lambda point: point.validation_metric)
+    fitted = Fitted(
+        phase=plan.phase,
+        note="; ".join(filter(None, (plan.note, loop.note))),
+        steps=loop.progressed.step,
+        best_epoch=best.epoch,
+        best_metric=best.validation_metric,
+        curve=tuple(curve),
+        seconds=time.monotonic() - started,
+        device=str(loop.device),
+        precision=loop.precision,
+        time=loop.clock.seconds,
+        rows_per_second=loop.rows_per_second,
+        rate_finder=finder,
+    )
+    if loop.accelerator.is_main_process:
+        save_file({name: each.cpu().contiguous().clone() for name, each in changing(module).items()}, weights)
         write_json(done, fitted)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        loop.checkpoints.remove()
     return fitted
 
 
 @contextmanager
 def main_first() -> Iterator[None]:
     """Run the block in the main process first, and in the others when it is done there."""
-    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
+    with PartialState(cpu=training_device().type == "cpu").main_process_first():
         yield
 
 
 def seed(value: int) -> None:
     """Seed Python, numpy and torch, and ask torch for the deterministic kernels where there is a choice."""
-    set_seed(value)
+    random.seed(value)
+    np.random.seed(value % 2**32)
+    torch.manual_seed(value)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # With them torch fills every new tensor before it is written to, which only finds kernels that forget to write.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def _trainer(
-    module: nn.Module,
-    settings: TrainingArguments,
-    train: Dataset[Any],
-    validation: Dataset[Any],
-    objective: Objective,
-    metrics: Callable[[Any], dict[str, float]],
-    groups: list[dict[str, Any]],
-    section: str,
-) -> Trainer:
-    def compute_loss(outputs: Mapping[str, Tensor], labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
-        return objective(outputs, labels, num_items_in_batch)
-
-    # A module that takes any keyword would otherwise be handed the loss's own arguments.
-    module.accepts_loss_kwargs = False  # type: ignore[assignment]
-    with settings_at_fault(section):
-        trainer = Trainer(
-            model=module,
-            args=settings,
-            train_dataset=train,
-            eval_dataset=validation,
-            data_collator=ready,
-            compute_loss_func=compute_loss,
-            compute_metrics=metrics,
-            optimizers=(_optimizer(settings, section)(groups), None),
-        )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
-
-
-def _optimizer(settings: TrainingArguments, section: str) -> Callable[[list[dict[str, Any]]], torch.optim.Optimizer]:
-    """Parameter groups to the optimizer that the recipe names, whose schedule leaves the groups themselves alone."""
-    with settings_at_fault(section):
-        optimizer_class, options = Trainer.get_optimizer_cls_and_kwargs(settings)
-    return lambda groups: optimizer_class([dict(group) for group in groups], **options)
-
-
-def _scorer(scoring: Scoring) -> Callable[[Any], dict[str, float]]:
-    metric = scoring.metric
-
-    def compute(prediction: Any) -> dict[str, float]:
-        scores = scoring.score({scoring.output: np.asarray(prediction.predictions)}, np.asarray(prediction.label_ids))
-        if metric not in scores:
-            raise TrainError(
-                f"metric: the validation rows give no {metric}, which needs rows whose labels differ; use more "
-                f"validation rows, or one of {', '.join(scores)}"
-            )
-        return scores
-
-    return compute
-
-
 def _found(
     module: nn.Module,
-    train: Dataset[Any],
+    sets: Sets,
     objective: Objective,
     plan: Plan,
-    facts: TrainingArguments,
     settings: Training,
     progress: Progress,
     section: str,
 ) -> RateFinder:
     """The range test of this phase: that of the folder, so that a resumed training keeps its rate, else a new one."""
     path = plan.folder / "learning_rate.json"
-    assert plan.base_rate is not None
     if path.exists():
         return from_dict(RateFinder, read_json(path))
-    finder = range_test(
-        module,
-        train,
-        objective,
-        _optimizer(facts, section),
-        plan.groups,
-        base_rate=plan.base_rate,
-        batch_size=settings.batch_size,
-        workers=facts.dataloader_num_workers,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=settings.precision == "bf16",
-        random_seed=facts.seed,
-        device=facts.device,
-        progress=progress,
-        description=f"Learning rate ({plan.phase})",
-        section=section,
-    )
+    finder = range_test(module, sets, objective, plan, settings, progress=progress, section=section)
     write_json(path, finder)
     return finder
 
@@ -262,16 +167,15 @@ def _scale(groups: list[dict[str, Any]], base_rate: float | None, finder: RateFi
 
 
 @contextmanager
-def _config_kept(module: nn.Module) -> Iterator[None]:
-    """After the block a module's config is as before, whatever the Trainer wrote into it, such as a class of ours."""
-    config = getattr(module, "config", None)
-    settings = vars(config) if isinstance(config, PretrainedConfig) else {}
-    before = dict(settings)
+def _arithmetic(settings: Training) -> Iterator[None]:
+    """TF32 in a GPU's products of float32 as the recipe says, and what it was before after the block."""
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = settings.tf32
     try:
         yield
     finally:
-        settings.clear()
-        settings.update(before)
+        products.allow_tf32, convolutions.allow_tf32 = before
 
 
 @contextmanager
@@ -283,26 +187,3 @@ def _memory_at_fault(phase: str, settings: Training, section: str) -> Iterator[N
             f"training ({phase}): the accelerator's memory is full with {section}.batch_size {settings.batch_size}; "
             f"lower it, and raise {section}.gradient_accumulation_steps by as much"
         ) from error
-
-
-def _fitted(trainer: Trainer, plan: Plan, scoring: Scoring, seconds: float, finder: RateFinder | None) -> Fitted:
-    curve: list[Epoch] = []
-    train_loss: float | None = None
-    for entry in trainer.state.log_history:
-        if "eval_loss" in entry:
-            curve.append(Epoch(entry["epoch"], train_loss, entry["eval_loss"], entry[f"eval_{scoring.metric}"]))
-            train_loss = None
-        elif "loss" in entry:
-            train_loss = entry["loss"]
-    best = (min if scoring.lower_is_better else max)(curve, key=lambda point: point.validation_metric)
-    return Fitted(
-        phase=plan.phase,
-        note=plan.note,
-        steps=trainer.state.global_step,
-        best_epoch=best.epoch,
-        best_metric=best.validation_metric,
-        curve=tuple(curve),
-        seconds=seconds,
-        device=str(trainer.args.device),
-        rate_finder=finder,
-    )

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.data import Dataset
 
+from tledge.batches import Columns, fits
 from tledge.train.vocabulary import block_losses, language_head, sum_over_tokens
 
 
-class TokenBlocks(Dataset[Any]):
-    """Blocks of token ids as the Trainer takes them: a list of row numbers in, a batch out.
+class TokenBlocks(Columns):
+    """Blocks of token ids as the rows of a training.
 
     A batch has `input_ids`, `attention_mask`, of ones, and `labels`, which are the ids, each `(batch, block) int64`.
     """
@@ -24,17 +24,25 @@ class TokenBlocks(Dataset[Any]):
     def __init__(self, blocks: npt.NDArray[Any]) -> None:
         """Blocks `(blocks, block)` of any integer type, which may be mapped from disk."""
         self._blocks = blocks
+        self._here: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self._blocks)
 
-    def __getitem__(self, row: int) -> dict[str, Tensor]:
-        return self.__getitems__([row])
-
-    def __getitems__(self, rows: list[int]) -> dict[str, Tensor]:
+    def take(self, rows: Tensor, seed: int) -> dict[str, Tensor]:  # noqa: ARG002
         """The batch of these rows."""
-        ids = torch.from_numpy(np.asarray(self._blocks[rows], dtype=np.int64))
+        if self._here is None:
+            ids = torch.from_numpy(np.asarray(self._blocks[rows.numpy()], dtype=np.int64))
+        else:
+            ids = self._here.index_select(0, rows.to(self._here.device, non_blocking=True)).long()
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
+
+    def on(self, device: torch.device) -> TokenBlocks:
+        """On a GPU, if they fit."""
+        moved = TokenBlocks(self._blocks)
+        if device.type == "cuda" and fits(4 * self._blocks.size, device):
+            moved._here = torch.from_numpy(np.asarray(self._blocks, dtype=np.int32)).to(device)
+        return moved
 
 
 class NextToken(nn.Module):

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import nn
 
+from tledge.batches import Columns
 from tledge.errors import TrainError
+from tledge.precision import autocast, training_device
 from tledge.progress import Progress
-from tledge.train.arguments import ready
+from tledge.recipe.schema import Training
+from tledge.train import settings as names
+from tledge.train.feed import Batch, feed
+from tledge.train.mix import Mixed
 from tledge.train.objective import Objective
+from tledge.train.order import Numbers, epoch_order
+from tledge.train.plan import Plan, Sets
 
 LOWEST, HIGHEST = 1e-7, 1.0
 STEPS = 100
@@ -38,20 +44,12 @@ class RateFinder:
 
 def range_test(
     module: nn.Module,
-    train: Dataset[Any],
+    sets: Sets,
     objective: Objective,
-    make_optimizer: Callable[[list[dict[str, Any]]], torch.optim.Optimizer],
-    groups: list[dict[str, Any]],
+    plan: Plan,
+    settings: Training,
     *,
-    base_rate: float,
-    batch_size: int,
-    workers: int,
-    max_grad_norm: float,
-    bf16: bool,
-    random_seed: int,
-    device: torch.device,
     progress: Progress,
-    description: str,
     section: str = "finetune",
 ) -> RateFinder:
     """The learning rate to train with: a tenth of the one at which the smoothed loss is lowest.
@@ -60,42 +58,37 @@ def range_test(
     loss is four times the lowest. The weights, the buffers and the random state are afterwards what they were.
 
     Args:
-        module: as for `fit`.
-        train: as for `fit`.
+        module: as for `fit`; it is left on the device that trains.
+        sets: as for `fit`; those that train are tried.
         objective: as for `fit`.
-        make_optimizer: copies of parameter groups to the optimizer that is used for training too.
-        groups: parameter groups; all their rates are scaled by the same factor.
-        base_rate: the rate that a factor of one stands for; rates of the result are in its scale.
-        batch_size: rows of a step.
-        workers: processes that prepare batches.
-        max_grad_norm: gradients are scaled down to this norm.
-        bf16: whether steps run in mixed precision.
-        random_seed: of the row order and of what is random in the module.
-        device: where it runs; the module is left there.
+        plan: as for `fit`; all rates of its groups are scaled by the same factor, and `base_rate` is the one that a
+            factor of one stands for. Rates of the result are in its scale.
+        settings: the recipe's section about this training.
         progress: shown by batches.
-        description: what the progress bar says.
-        section: the recipe's section that the rate is for, for messages.
+        section: its name, for messages.
 
     Raises:
         TrainError: the loss is no finite number from the start, or no rate makes it fall.
     """
-    order = torch.Generator().manual_seed(random_seed)
-    loader: DataLoader[Any] = DataLoader(
-        train, batch_size, shuffle=True, generator=order, collate_fn=ready, num_workers=workers
-    )
-    n_steps = min(STEPS, max(FEWEST_STEPS, PASSES * len(loader)))
+    assert plan.base_rate is not None
+    device = training_device()
+    rows = (sets.train if sets.mix is None else Mixed(sets.train, sets.mix)).on(device)
+    per_epoch = -(-len(rows) // settings.batch_size)
+    n_steps = min(STEPS, max(FEWEST_STEPS, PASSES * per_epoch))
     rates = [LOWEST * (HIGHEST / LOWEST) ** (i / (n_steps - 1)) for i in range(n_steps)]
     module.to(device)
-    with _put_back(module, device, random_seed), progress(description, total=n_steps) as advance:
-        optimizer = make_optimizer(groups)
-        shares = [group["lr"] / base_rate for group in groups]
+    tried = progress(f"Learning rate ({plan.phase})", total=n_steps)
+    with _put_back(module, device, plan.seed), tried as advance:
+        optimizer = names.optimizer(settings, section, plan.groups)
+        shares = [group["lr"] / plan.base_rate for group in plan.groups]
         module.train()
         losses: list[float] = []
         average = 0.0
-        for i, (rate, batch) in enumerate(zip(rates, _endless(loader), strict=False), start=1):
+        batches = feed(rows, _endless(rows, settings.batch_size, plan.seed), device, ahead=False)
+        for i, (rate, batch) in enumerate(zip(rates, batches, strict=False), start=1):
             for group, share in zip(optimizer.param_groups, shares, strict=True):
                 group["lr"] = rate * share
-            value = _step(module, batch, objective, optimizer, max_grad_norm, bf16, device)
+            value = _step(module, batch, objective, optimizer, settings, device)
             advance(1)
             average = SMOOTHING * average + (1 - SMOOTHING) * value
             smooth = average / (1 - SMOOTHING**i)
@@ -126,27 +119,28 @@ def _suggest(rates: list[float], losses: list[float], section: str) -> RateFinde
 
 def _step(
     module: nn.Module,
-    batch: dict[str, Tensor],
+    batch: Batch,
     objective: Objective,
     optimizer: torch.optim.Optimizer,
-    max_grad_norm: float,
-    bf16: bool,
+    settings: Training,
     device: torch.device,
 ) -> float:
-    inputs = {name: tensor.to(device) for name, tensor in batch.items()}
-    labels = inputs.pop("labels")
-    with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
-        loss = objective(module(**inputs), labels, None)
+    inputs = {name: each for name, each in batch.items() if name != "labels"}
+    precision = names.precision(settings, device)
+    with autocast("fp32" if precision == "fp16" else precision, device):
+        loss = objective(module(**inputs), batch["labels"], None)
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
-    nn.utils.clip_grad_norm_(module.parameters(), max_grad_norm)
+    nn.utils.clip_grad_norm_(module.parameters(), settings.max_grad_norm)
     optimizer.step()
     return loss.item()
 
 
-def _endless(loader: DataLoader[Any]) -> Iterator[dict[str, Tensor]]:
-    while True:
-        yield from loader
+def _endless(rows: Columns, batch_size: int, seed: int) -> Iterator[tuple[Numbers, int]]:
+    """The row numbers of batches, epoch after epoch, and the seed of each."""
+    for epoch in count():
+        for i, batch in enumerate(epoch_order(len(rows), rows.lengths, batch_size, seed=seed, epoch=epoch)):
+            yield batch, seed + i
 
 
 @contextmanager

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
+from tledge.batches import Columns
 from tledge.recipe.schema import Augmentation
 
 
@@ -65,27 +65,40 @@ class Mix:
         return images, shares, chosen.transform(teacher_pixel_values, how)
 
 
-class Mixed(Dataset[Any]):
+class Mixed(Columns):
     """Training rows whose batches are mixed."""
 
-    def __init__(self, rows: Any, mix: Mix) -> None:
-        """Wrap rows that come in ready batches with `pixel_values` and `labels`.
+    def __init__(self, rows: Columns, mix: Mix) -> None:
+        """Wrap rows that come with `pixel_values` and `labels`.
 
         `teacher_pixel_values` are mixed alike; of a pair both must be `labelled` where a batch says so.
         """
         self._rows, self._mix = rows, mix
+        self.lengths, self.decodes = rows.lengths, rows.decodes
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitems__(self, numbers: list[int]) -> dict[str, Tensor]:
+    def take(self, rows: Tensor, seed: int) -> dict[str, Tensor]:
+        """The batch before it is mixed."""
+        return self._rows.take(rows, seed)
+
+    def on(self, device: torch.device) -> Mixed:
+        """On the device, as far as it fits."""
+        return Mixed(self._rows.on(device), self._mix)
+
+    def finish(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """The mixed batch of these rows."""
-        batch = dict(self._rows.__getitems__(numbers))
+        batch = self._rows.finish(batch, seed)
         if "labelled" in batch:
             batch["labelled"] = batch["labelled"] & batch["labelled"].roll(1)
-        if "teacher_pixel_values" not in batch:
-            batch["pixel_values"], batch["labels"] = self._mix(batch["pixel_values"], batch["labels"])
-            return batch
-        own, labels, theirs = self._mix.beside(batch["pixel_values"], batch["labels"], batch["teacher_pixel_values"])
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            if "teacher_pixel_values" not in batch:
+                batch["pixel_values"], batch["labels"] = self._mix(batch["pixel_values"], batch["labels"])
+                return batch
+            own, labels, theirs = self._mix.beside(
+                batch["pixel_values"], batch["labels"], batch["teacher_pixel_values"]
+            )
         batch |= {"pixel_values": own, "labels": labels, "teacher_pixel_values": theirs}
         return batch

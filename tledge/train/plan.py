@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
-from torch.utils.data import Dataset
 
+from tledge.batches import Columns
 from tledge.train.mix import Mix
 
 Score = Callable[[Mapping[str, npt.NDArray[Any]], npt.NDArray[Any]], dict[str, float]]
@@ -19,15 +19,24 @@ Score = Callable[[Mapping[str, npt.NDArray[Any]], npt.NDArray[Any]], dict[str, f
 class Sets:
     """The rows of a training.
 
-    `train` are those that train, in ready batches with a tensor `labels`, and `validation` those that are scored after
-    each epoch. `decodes` says whether each batch is read from image files. `mix` blends the images of a training batch
-    and their labels.
+    `train` are those that train, with `labels`, and `validation` those that are scored after each epoch. `mix` blends
+    the images of a training batch and their labels. `labelled_share` is the share of the training rows with a label.
     """
 
-    train: Dataset[Any]
-    validation: Dataset[Any]
-    decodes: bool = False
+    train: Columns
+    validation: Columns
     mix: Mix | None = None
+    labelled_share: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One point of a learning curve; `validation_metric` is the one that picks the best epoch."""
+
+    epoch: float
+    train_loss: float | None
+    validation_loss: float
+    validation_metric: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class RowTargets:
     def objective(self, weights: Mapping[str, float], settings: Distill, sets: Sets) -> Objective:
         """The loss of the labels, and of the teacher's answers."""
         mixed = sets.mix is not None
-        share: float = getattr(sets.train, "labelled_share", 1.0)
+        share = sets.labelled_share
         smoothing = settings.label_smoothing
         hard = supervised(self.hard_loss, label_weights=self.label_weights, label_smoothing=smoothing, mixed=mixed)
         return distillation_loss(

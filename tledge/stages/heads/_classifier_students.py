@@ -87,8 +87,8 @@ class ClassifierStudents:
             train.Sets(
                 lessons.train,
                 lessons.validation,
-                lessons.decodes,
                 train.Mix(settings.augmentation, len(labels)) if mixes else None,
+                lessons.labelled_share,
             ),
             train.RowTargets(task.PROBLEM_TYPE, hard_loss, weights),
             train.Scoring(task.score, self.job.metric, self.job.lower_is_better),
@@ -142,6 +142,7 @@ class ClassifierStudents:
             self.encoder,
             self._rows("train"),
             self._rows("validation"),
+            progress=self.job.progress,
             teacher_encoder=self.teacher_encoder,
             unlabelled=None if unlabelled is None else data.inputs_of(unlabelled, self.job.task),
             augment=augment,

@@ -131,7 +131,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         fitted.append(
             training.fit(
                 phase.module,
-                training.Sets(phase.train, phase.validation, phase.decodes, mix),
+                training.Sets(phase.train, phase.validation, mix),
                 objective,
                 training.Scoring(task.score, job.metric, job.lower_is_better),
                 training.Plan(

@@ -1,0 +1,340 @@
+"""The training loop: one for all tasks and phases, on one device or on several processes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from torch import Tensor, nn
+
+from tledge.errors import TrainError
+from tledge.precision import autocast
+from tledge.progress import Advance, Progress
+from tledge.recipe.schema import Training
+from tledge.train import settings as names
+from tledge.train.captured import Captured
+from tledge.train.clock import Clock
+from tledge.train.feed import Batch, feed, worth_ahead
+from tledge.train.mix import Mixed
+from tledge.train.objective import Objective
+from tledge.train.order import Numbers, by_length, epoch_order, share_of
+from tledge.train.plan import Epoch, Plan, Scoring, Sets
+from tledge.train.resume import Checkpoints, changing, put_back, random_state, set_random_state
+
+SCORED = {"cuda": 256, "cpu": 64}
+"""Rows that are scored together at least; images keep to the training's batch size, since they fill the memory."""
+SHOWN_EVERY_S = 0.1
+"""Between two steps of the progress bar."""
+
+
+@dataclass(slots=True)
+class Progressed:
+    """How far a training is: optimizer steps, those at the last scoring, the sum of the losses since, and the curve.
+
+    `seconds` are those of all steps, and `rows` the rows that trained in them.
+    """
+
+    step: int = 0
+    scored_at: int = 0
+    loss_sum: float = 0.0
+    curve: list[Epoch] = field(default_factory=list)
+    seconds: float = 0.0
+    rows: int = 0
+
+
+class Loop:
+    """One training; see `fit` for the arguments, and for what it may raise."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        sets: Sets,
+        objective: Objective,
+        scoring: Scoring,
+        plan: Plan,
+        settings: Training,
+        section: str,
+    ) -> None:
+        self.scoring, self.plan, self.settings, self.section = scoring, plan, settings, section
+        self.objective, self.module = objective, module
+        self._optimizer = names.optimizer(settings, section, plan.groups)  # first, since it sets accelerate back
+        self.accelerator = names.accelerator(settings, section, plan.folder)
+        self.device = self.accelerator.device
+        self.precision = names.precision(settings, self.device)
+        self.progressed, self.clock = Progressed(), Clock(self.device)
+        self.checkpoints = Checkpoints(plan.folder)
+        self._model = self.accelerator.prepare_model(module)
+        self._train = (sets.train if sets.mix is None else Mixed(sets.train, sets.mix)).on(self.device)
+        self._validation = sets.validation.on(self.device)
+        self._parameters = [each for each in module.parameters() if each.requires_grad]
+        size = settings.batch_size * self.accelerator.num_processes
+        n_batches = math.ceil(len(self._train) / size)
+        self._steps_per_epoch = math.ceil(n_batches / settings.gradient_accumulation_steps)
+        self.n_steps = max(1, math.ceil(plan.epochs * self._steps_per_epoch))
+        self._schedule = names.schedule(
+            settings, self._optimizer, self.n_steps, lower_is_better=scoring.lower_is_better
+        )
+        self._scaler = torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
+        self._best: dict[str, Tensor] = {}
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._step = self._one_batch
+        self._captured: Captured | None = None
+        if settings.compile == "auto" and self.device.type == "cuda" and self._scaler is None and not self._several:
+            self._captured = self._step = Captured(self._one_batch, self._parameters, self.precision)
+
+    @property
+    def note(self) -> str:
+        """How the steps ran, for the report, where there is something to say."""
+        return "" if self._captured is None else self._captured.note
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows that were trained, by the time that training took without scoring and files."""
+        return self.progressed.rows / max(self.progressed.seconds, 1e-9)
+
+    def run(self, progress: Progress) -> None:
+        """Train, and leave the module with the weights of its best epoch."""
+        self._take_up()
+        done, is_main = self.progressed, self.accelerator.is_main_process
+        shown = progress(f"Training ({self.plan.phase})", self.n_steps) if is_main else nullcontext(_nothing)
+        with self.checkpoints, shown as advance:
+            advance(done.step)
+            self.accelerator.init_trackers("tledge")
+            while done.step < self.n_steps and not self._stops():
+                started = time.perf_counter()
+                self._epoch(advance)
+                self.clock.settle()
+                done.seconds += time.perf_counter() - started
+                self._score()
+            self.accelerator.end_training()
+        put_back(self.module, self._best)
+        self.module.eval()
+
+    @property
+    def _several(self) -> bool:
+        return self.accelerator.num_processes > 1
+
+    def _epoch(self, advance: Advance) -> None:
+        """The steps of one epoch, from where it was left."""
+        done, accumulated = self.progressed, self.settings.gradient_accumulation_steps
+        number, first = divmod(done.step, self._steps_per_epoch)
+        last = min(self._steps_per_epoch, self.n_steps - number * self._steps_per_epoch)
+        order = self._order(number)[first * accumulated : last * accumulated]
+        self._model.train()
+        batches = self._fed(order, number * self._steps_per_epoch * accumulated + first * accumulated)
+        shown, steps = time.monotonic(), 0
+        self.clock.begin()
+        for start in range(0, len(order), accumulated):
+            parts = order[start : start + accumulated]
+            self._one_step(batches, parts)
+            done.step += 1
+            done.rows += sum(map(len, parts))
+            steps += 1
+            now = time.monotonic()
+            if now - shown >= SHOWN_EVERY_S:
+                advance(steps)
+                shown, steps = now, 0
+            if start + accumulated < len(order) and not self._several and self.checkpoints.due():
+                self._keep()
+        advance(steps)
+
+    def _one_step(self, batches: Iterator[Batch], parts: list[Numbers]) -> None:
+        """One optimizer step: the gradients of its batches, clipped, move the weights."""
+        world = self.accelerator.num_processes
+        rows = sum(-(-len(part) // world) * world for part in parts)
+        self._optimizer.zero_grad(set_to_none=self._captured is None)
+        for i in range(len(parts)):
+            batch = next(batches)
+            self.clock.lap("data")
+            labels = batch["labels"]
+            n_items = rows * (labels.numel() // len(labels))
+            waits = self._several and i + 1 < len(parts)
+            with self.accelerator.no_sync(self._model) if waits else nullcontext():
+                self._loss_sum += self._step(batch, n_items)
+            if self._captured is not None:
+                self.clock.lap("captured")
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
+        if self._scaler is None:
+            self._optimizer.step()
+        else:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
+        if not isinstance(self._schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self._schedule.step()
+        self.clock.lap("optimizer")
+
+    def _one_batch(self, batch: Batch, n_items: int) -> Tensor:
+        """The loss of one batch, whose gradients are added."""
+        inputs = {name: each for name, each in batch.items() if name != "labels"}
+        with autocast(self.precision, self.device):
+            loss = self.objective(self._model(**inputs), batch["labels"], n_items)
+        if self._several:
+            loss = loss * self.accelerator.num_processes  # whose gradients are averaged over the processes
+        if self._captured is None:
+            self.clock.lap("forward")
+        torch.autograd.backward(loss if self._scaler is None else self._scaler.scale(loss))
+        if self._captured is None:
+            self.clock.lap("backward")
+        return loss.detach()
+
+    def _order(self, epoch: int) -> list[Numbers]:
+        size = self.settings.batch_size * self.accelerator.num_processes
+        return epoch_order(len(self._train), self._train.lengths, size, seed=self.plan.seed, epoch=epoch)
+
+    def _fed(self, order: list[Numbers], first: int) -> Iterator[Batch]:
+        """The batches of this process; the seed of each follows from its place in the training."""
+        world, me = self.accelerator.num_processes, self.accelerator.process_index
+        numbered = ((share_of(rows, me, world), self._seed(first + i)) for i, rows in enumerate(order))
+        workers = names.workers(self.settings, self.device)
+        return feed(self._train, numbered, self.device, ahead=worth_ahead(self._train, self.device, workers))
+
+    def _seed(self, batch: int) -> int:
+        place = batch * self.accelerator.num_processes + self.accelerator.process_index
+        return (self.plan.seed * 1_000_003 + place) % 2**31
+
+    def _score(self) -> None:
+        """Score the validation rows after an epoch; the weights are kept if they are the best so far."""
+        done = self.progressed
+        train_loss = float(self.accelerator.reduce(self._loss_sum, "mean")) / (done.step - done.scored_at)
+        epoch = done.step / self._steps_per_epoch
+        self._finite("loss", train_loss, epoch)
+        with self.clock.part("scoring"):
+            loss, metrics = self._validated()
+        self._finite("eval_loss", loss, epoch)
+        value = metrics.get(self.scoring.metric)
+        if value is None:
+            raise TrainError(
+                f"metric: the validation rows give no {self.scoring.metric}, which needs rows whose labels differ; use "
+                f"more validation rows, or one of {', '.join(metrics)}"
+            )
+        better = not done.curve or self._better(value, self._best_metric())
+        done.curve.append(Epoch(epoch, train_loss, loss, value))
+        done.scored_at = done.step
+        self._loss_sum.zero_()
+        if isinstance(self._schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self._schedule.step(value)
+        with self.clock.part("files"):
+            if better:
+                self._best = {name: each.clone() for name, each in changing(self.module).items()}
+            rates = {"learning_rate": max(self._schedule.get_last_lr())}
+            logs = {
+                "train/loss": train_loss,
+                "eval/loss": loss,
+                **{f"eval/{n}": v for n, v in metrics.items()},
+                **rates,
+            }
+            self.accelerator.log(logs, step=done.step)
+            if self._due(better):
+                self._keep()
+
+    def _validated(self) -> tuple[float, dict[str, float]]:
+        """The mean loss over the validation rows, and their metrics."""
+        size = self.settings.batch_size
+        if not self._validation.decodes:
+            size = max(size, SCORED.get(self.device.type, SCORED["cpu"]))
+        world, me = self.accelerator.num_processes, self.accelerator.process_index
+        batches = by_length(len(self._validation), self._validation.lengths, size)[me::world]
+        self._model.eval()
+        outputs: list[Tensor] = []
+        targets: list[Tensor] = []
+        losses: list[Tensor] = []
+        ahead = worth_ahead(self._validation, self.device, names.workers(self.settings, self.device))
+        with torch.no_grad():
+            for batch in feed(self._validation, ((rows, 0) for rows in batches), self.device, ahead=ahead):
+                labels = batch.pop("labels")
+                with autocast(self.precision, self.device):
+                    answer = self.module(**batch)
+                    losses.append(self.objective(answer, labels, None).float() * len(labels))
+                outputs.append(answer[self.scoring.output].float())
+                targets.append(labels)
+        found = [(np.concatenate(batches), _numpy(outputs), _numpy(targets), float(sum(losses)))] if batches else []
+        if self._several:
+            found = gather_object(found)
+        rows = np.argsort(np.concatenate([each[0] for each in found]))
+        answers, wanted = (np.concatenate([each[i] for each in found])[rows] for i in (1, 2))
+        return sum(each[3] for each in found) / len(rows), self.scoring.score({self.scoring.output: answers}, wanted)
+
+    def _take_up(self) -> None:
+        """Go on from the checkpoint, where there is one."""
+        found = self.checkpoints.read()
+        if found is None:
+            return
+        done = dict(found["progressed"])
+        self.progressed = Progressed(**done | {"curve": [Epoch(**each) for each in done["curve"]]})
+        self.clock.seconds.update(found["time"])
+        put_back(self.module, found["weights"])
+        self._best = {name: each.to(self.device) for name, each in found["best"].items()}
+        self._optimizer.load_state_dict(found["optimizer"])
+        self._schedule.load_state_dict(found["schedule"])
+        if self._scaler is not None:
+            self._scaler.load_state_dict(found["scaler"])
+        self._loss_sum += self.progressed.loss_sum
+        set_random_state(found["random"][self.accelerator.process_index])
+
+    def _keep(self) -> None:
+        """Write what a resume needs, in a thread."""
+        states = gather_object([random_state()]) if self._several else [random_state()]
+        if not self.accelerator.is_main_process:
+            return
+        self.progressed.loss_sum = float(self._loss_sum)
+        self.checkpoints.write(
+            {
+                "progressed": asdict(self.progressed),
+                "time": self.clock.seconds,
+                "weights": changing(self.module),
+                "best": self._best,
+                "optimizer": self._optimizer.state_dict(),
+                "schedule": self._schedule.state_dict(),
+                "scaler": None if self._scaler is None else self._scaler.state_dict(),
+                "random": states,
+            },
+            step=self.progressed.step,
+            of=self.n_steps,
+        )
+
+    def _due(self, better: bool) -> bool:
+        """Whether to write a checkpoint after an epoch; of several processes the first one decides."""
+        decision = [self.checkpoints.due(better=better)]
+        if self._several:
+            broadcast_object_list(decision)
+        return decision[0]
+
+    def _best_metric(self) -> float:
+        values = [each.validation_metric for each in self.progressed.curve]
+        return min(values) if self.scoring.lower_is_better else max(values)
+
+    def _better(self, value: float, than: float) -> bool:
+        return value < than if self.scoring.lower_is_better else value > than
+
+    def _stops(self) -> bool:
+        """Whether so many epochs in a row were no better than the best before them that training is to end."""
+        patience, curve = self.settings.early_stopping_patience, self.progressed.curve
+        if patience is None or not curve:
+            return False
+        values = [each.validation_metric for each in curve]
+        best = values.index(min(values) if self.scoring.lower_is_better else max(values))
+        return len(values) - 1 - best >= patience
+
+    def _finite(self, name: str, value: float, epoch: float) -> None:
+        if not math.isfinite(value):
+            raise TrainError(
+                f"training ({self.plan.phase}): {name} is {value} in epoch {epoch:.2f}; expected a finite number: "
+                f"lower {self.section}.learning_rate, or use precision bf16 or fp32"
+            )
+
+
+def _numpy(parts: list[Tensor]) -> Any:
+    return torch.cat(parts).cpu().numpy()
+
+
+def _nothing(count: int) -> None:
+    """Only the first of several processes shows progress."""
