@@ -50,4 +50,4 @@ device:
 	$(DEVICE)/bin/tledge gate runs/quickstart --budget docs/ci/budget.yaml
 
 bench: install
-	for script in percentiles bench_overhead startup probe graph_form freed_memory zoo gate distill; do $(BIN)/python benchmarks/$$script.py || exit 1; done
+	for script in percentiles bench_overhead startup probe graph_form freed_memory zoo gate training; do $(BIN)/python benchmarks/$$script.py || exit 1; done

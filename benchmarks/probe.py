@@ -76,11 +76,11 @@ def warm_up(folder: Path, kind: str) -> list[str]:
 
 
 def train(recipe: Path, folder: Path, overrides: list[str]) -> tuple[float, float, str]:
-    """Seconds of the train stage, the best validation metric, and what the run says of its cache."""
+    """Seconds of the train stage, the best validation metric, and what the run says of its cache and device."""
     tledge.run(load_recipe(recipe, overrides), folder, until="train")
     seconds = read_json(folder / "stages" / "train.json")["seconds"]
     phase = read_json(folder / "train" / "train.json")["phases"][-1]
-    return float(seconds), float(phase["best_metric"]), str(phase["note"])
+    return float(seconds), float(phase["best_metric"]), f"{phase['note']}, on {phase['device']}"
 
 
 if __name__ == "__main__":
