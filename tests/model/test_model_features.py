@@ -41,7 +41,8 @@ class Counted:
 def cached(compute, encoder, folder, *, texts=ROWS.values, identity="weights mean", per_token=False):
     tokens = tokenized(encoder, texts, progress=silent, description="")
     return features.cached(
-        compute, tokens, texts, identity=f"{identity} {encoder.identity}", hidden_size=32, per_token=per_token, folder=folder,
+        compute, tokens, texts, identity=f"{identity} {encoder.identity}", hidden_size=32,
+        per_token=per_token, folder=folder,
         progress=silent, description="", device=torch.device("cpu"),
     )  # fmt: skip
 

@@ -54,7 +54,7 @@ def interrupt_at(step):
 
         def advance(count):
             nonlocal done
-            done += count
+            done += count > 0
             if count and done >= step:
                 raise Interrupted
 

@@ -37,7 +37,7 @@ def bars() -> Progress:
         from rich.progress import Progress as RichProgress
 
         words = TextColumn("{task.description}", markup=False)
-        columns = (words, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        columns = (words, BarColumn(), MofNCompleteColumn(), _speed(), TimeRemainingColumn())
         with RichProgress(
             *columns,
             console=Console(file=stream),
@@ -49,6 +49,19 @@ def bars() -> Progress:
             yield lambda count: shown.advance(bar, count)
 
     return progress
+
+
+def _speed() -> Any:
+    from rich.progress import ProgressColumn, Task
+    from rich.text import Text
+
+    class Speed(ProgressColumn):
+        """How many in a second."""
+
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:,.0f}/s" if task.speed else "", style="progress.data.speed")
+
+    return Speed()
 
 
 def say(line: str) -> None:

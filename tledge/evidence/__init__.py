@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,6 +130,9 @@ def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
         device=phases[-1]["device"] if phases else "",
         curve=curve(phases),
         notes=_notes(trained),
+        precision=phases[-1].get("precision", "") if phases else "",
+        time=_time(phases),
+        rows_per_second=_rows_per_second(phases),
         image=_image(prepared),
         rate_finders=tuple(
             artifacts.from_dict(RateFinder, phase["rate_finder"] | {"phase": phase["phase"] if several else ""})
@@ -138,6 +142,20 @@ def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
         augmentation=_augmentation(recipe),
         contact_sheet=data_uri(folder / "train" / "contact_sheet.jpg"),
     )
+
+
+def _time(phases: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Where the seconds of all phases went; runs of earlier versions did not say."""
+    total: Counter[str] = Counter()
+    for phase in phases:
+        total.update(phase.get("time") or {})
+    return dict(total)
+
+
+def _rows_per_second(phases: Sequence[Mapping[str, Any]]) -> float | None:
+    """How fast rows trained in the longest phase."""
+    longest = max(phases, key=lambda phase: float(phase["seconds"]), default={})
+    return longest.get("rows_per_second") or None
 
 
 def _unknown(path: Path) -> tuple[str, ...]:

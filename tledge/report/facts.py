@@ -81,9 +81,10 @@ class ImageFacts:
 class TrainingFacts:
     """What was trained and how.
 
-    `seconds` is the duration of training, `max_length` counts tokens, `notes` are sentences about the weights and the
-    cache. `augmentation` has the recipe's settings that are not off, and `contact_sheet` a JPEG of some augmented
-    samples as a `data:` URI.
+    `seconds` is the duration of training, `time` where those of its loop went, by part (`data` is waiting for batches,
+    and `captured` are passes that ran as CUDA graphs), and `rows_per_second` how fast rows trained. `max_length` counts
+    tokens, `notes` are sentences about the weights and the cache. `augmentation` has the recipe's settings that are not
+    off, and `contact_sheet` a JPEG of some augmented samples as a `data:` URI.
     """
 
     backbone: str = ""
@@ -97,6 +98,9 @@ class TrainingFacts:
     device: str = ""
     curve: tuple[Epoch, ...] = ()
     notes: tuple[str, ...] = ()
+    precision: str = ""
+    time: Mapping[str, float] = field(default_factory=dict)
+    rows_per_second: float | None = None
     image: ImageFacts | None = None
     rate_finders: tuple[RateFinder, ...] = ()
     augmentation: Mapping[str, float | str] = field(default_factory=dict)

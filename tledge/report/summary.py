@@ -328,3 +328,11 @@ def _memory_figure(facts: Facts, variant: Variant) -> Figure | None:
         return None
     before = f"{fmt.megabytes(found.base_memory_mb)} before loading"
     return Figure("Peak memory", fmt.megabytes(found.peak_memory_mb), (before,))
+
+
+def time_parts(facts: Facts) -> list[str]:
+    """Where the time of training went, the longest part first, as shares of one percent and more."""
+    names = {"data": "waiting for data", "captured": "passes as CUDA graphs"}
+    total = sum(facts.training.time.values())
+    parts = sorted(facts.training.time.items(), key=lambda part: -part[1])
+    return [f"{names.get(part, part)} {seconds / total:.0%}" for part, seconds in parts if seconds >= 0.01 * total > 0]

@@ -46,6 +46,7 @@ def html(facts: Facts) -> str:
             chosen=summary.chosen(facts),
             splits=[name for name in _SPLITS if name in facts.data.rows],
             curves=charts.learning_curves(facts),
+            time_parts=summary.time_parts(facts),
             tradeoff=charts.tradeoff(facts),
             finders=charts.rate_finders(facts),
             scatter=charts.scatter(facts),

@@ -130,7 +130,7 @@ def distill(
         plan: as for `fit`; its groups are the student's.
         settings: the recipe's `distill`.
         pairing: the blocks that are compared; `None` where only logits are.
-        progress: shown by optimizer steps.
+        progress: shown by rows.
 
     Raises:
         TrainError: a loss cannot work with these models, they do not answer alike, or what `fit` raises.

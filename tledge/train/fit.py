@@ -75,7 +75,7 @@ def fit(
         scoring: of the validation rows.
         plan: with `base_rate` the rates of its groups are set in place.
         settings: the recipe's section about this training.
-        progress: shown by optimizer steps.
+        progress: shown by rows.
         section: the name of `settings` in the recipe, for messages.
 
     Raises:

@@ -103,9 +103,10 @@ class Loop:
         """Train, and leave the module with the weights of its best epoch."""
         self._take_up()
         done, is_main = self.progressed, self.accelerator.is_main_process
-        shown = progress(f"Training ({self.plan.phase})", self.n_steps) if is_main else nullcontext(_nothing)
+        n_rows = math.ceil(len(self._train) * self.n_steps / self._steps_per_epoch)
+        shown = progress(f"Training ({self.plan.phase})", n_rows) if is_main else nullcontext(_nothing)
         with self.checkpoints, shown as advance:
-            advance(done.step)
+            advance(done.rows)
             self.accelerator.init_trackers("tledge")
             while done.step < self.n_steps and not self._stops():
                 started = time.perf_counter()
@@ -129,21 +130,21 @@ class Loop:
         order = self._order(number)[first * accumulated : last * accumulated]
         self._model.train()
         batches = self._fed(order, number * self._steps_per_epoch * accumulated + first * accumulated)
-        shown, steps = time.monotonic(), 0
+        shown, rows = time.monotonic(), 0
         self.clock.begin()
         for start in range(0, len(order), accumulated):
             parts = order[start : start + accumulated]
             self._one_step(batches, parts)
             done.step += 1
+            rows += sum(map(len, parts))
             done.rows += sum(map(len, parts))
-            steps += 1
             now = time.monotonic()
             if now - shown >= SHOWN_EVERY_S:
-                advance(steps)
-                shown, steps = now, 0
+                advance(rows)
+                shown, rows = now, 0
             if start + accumulated < len(order) and not self._several and self.checkpoints.due():
                 self._keep()
-        advance(steps)
+        advance(rows)
 
     def _one_step(self, batches: Iterator[Batch], parts: list[Numbers]) -> None:
         """One optimizer step: the gradients of its batches, clipped, move the weights."""
