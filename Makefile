@@ -2,7 +2,7 @@
 # demo     run the quickstart recipe to a finished bundle and report
 # check    lint, format, types, import walls
 # fix      mend what the linter can, and format
-# test     check, then the tests, two files at a time
+# test     check, then the tests, two files at a time, and where there is a GPU its own tests
 # slow     the tests that take minutes
 # device   install only what a device needs, and try the quickstart's bundle there
 # bench    the benchmarks (they take their time; run nothing else meanwhile)
@@ -37,6 +37,7 @@ fix: install
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+	if $(BIN)/python -c "import torch; raise SystemExit(not torch.cuda.is_available())"; then $(BIN)/python -m pytest -m gpu; fi
 
 slow: install
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow

@@ -28,6 +28,14 @@ from tledge import artifacts, bundle
 from tledge.artifacts import Graph, TensorSpec, Variant
 from tledge.runtime import open_session, session_run
 
+
+def pytest_configure(config):
+    """Hide GPUs, unless their own tests are asked for (`-m gpu`): what is compared here are results of a CPU."""
+    expression = config.getoption("markexpr")
+    if "gpu" not in expression or "not gpu" in expression:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "train", "late", "x", ".", ",", "!", "the", "is"]
 LABELS = ("negative", "neutral", "positive")
 IDS = ("input_ids", "attention_mask")

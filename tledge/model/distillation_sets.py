@@ -33,7 +33,8 @@ class DistillationSets:
 
     `own` are the training rows as the student reads them, `labels` their labels, with `labelled`, `(batch,) bool`,
     where not all have one, and `unchanged` the rows as the teacher reads them, without random changes.
-    `labelled_share` is the share of the training rows that have a label.
+    `labelled_share` is the share of the training rows that have a label. `has_teacher_logits` tells that batches hold
+    what the teacher answers.
     """
 
     train: Columns
@@ -42,6 +43,7 @@ class DistillationSets:
     labels: Columns
     unchanged: Columns
     labelled_share: float
+    has_teacher_logits: bool = False
 
 
 def distillation_sets(
@@ -132,7 +134,8 @@ def with_teacher_logits(
     teacher.to(here)
     logits = torch.empty_like(torch.cat(parts), device="cpu")
     logits[order] = torch.cat(parts).cpu()
-    return replace(sets, train=Beside(sets.own, sets.labels, Values({"teacher_logits": logits})))
+    train = Beside(sets.own, sets.labels, Values({"teacher_logits": logits}))
+    return replace(sets, train=train, has_teacher_logits=True)
 
 
 class _Chained(Sequence[Any]):

@@ -74,6 +74,8 @@ class ClassifierStudents:
         pairing = paired(settings, ours, theirs)
         if with_teacher and not self._facts:
             self._facts = learnt(self.job, student, self.teacher, lessons.train, pairing)
+        if with_teacher and self._always_says_the_same():
+            lessons = self._read_by[self.encoder.identity] = self._with_logits(lessons)
         groups, base_rate = self._groups(student)
         mixes = settings.augmentation.mixes_images
         hard_loss = plugins.load(losses.__name__, self.job.recipe.finetune.loss or task.LOSS).loss
@@ -147,11 +149,24 @@ class ClassifierStudents:
             unlabelled=None if unlabelled is None else data.inputs_of(unlabelled, self.job.task),
             augment=augment,
         )
-        if settings.teacher_cache:
-            lessons = model.with_teacher_logits(
-                lessons, self.teacher, batch_size=settings.batch_size, progress=self.job.progress
-            )
-        return lessons
+        return self._with_logits(lessons) if settings.teacher_cache else lessons
+
+    def _always_says_the_same(self) -> bool:
+        """Whether the teacher is asked for answers alone, on rows that are never changed."""
+        changes = self.settings.augmentation
+        return not (
+            self._facts["layer_map"] or changes.changes_images or changes.mixes_images or self.settings.teacher_cache
+        )
+
+    def _with_logits(self, lessons: Any) -> Any:
+        """The sets with what the teacher answers to each training row, computed once."""
+        from tledge import model
+
+        if lessons.has_teacher_logits:
+            return lessons
+        return model.with_teacher_logits(
+            lessons, self.teacher, batch_size=self.settings.batch_size, progress=self.job.progress
+        )
 
     def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
         """Parameter groups, and the rate that they are made for where it is still to be found."""
