@@ -17,6 +17,7 @@ from tledge.model.language_phase import LanguagePhase, language_phase
 from tledge.model.language_tokenizer import load_tokenizer
 from tledge.model.lora import merged, with_lora
 from tledge.model.parameter_groups import groups_of
+from tledge.model.pictures import contact_sheet
 from tledge.model.rows import Rows
 from tledge.model.saved import check_saved, check_saved_language
 from tledge.model.strategies import Phase, phases
@@ -41,6 +42,7 @@ __all__ = [
     "check_saved",
     "check_saved_language",
     "choose_layers",
+    "contact_sheet",
     "context_length",
     "describe",
     "distillation_sets",

@@ -11,7 +11,7 @@ from tledge.evaluate import score
 from tledge.inputs import Input
 from tledge.recipe.schema import Distill
 from tledge.stages.distillation import EPOCHS, learning_rate, learnt, of_teacher, paired, start_of
-from tledge.stages.heads.fresh import SAMPLE_ROWS, fresh_classifier
+from tledge.stages.heads.fresh import SAMPLE_ROWS, fresh_classifier, kept_in
 from tledge.stages.job import Job
 
 FRESH_HEAD_FACTOR = 10
@@ -132,11 +132,9 @@ class ClassifierStudents:
 
     def _lessons(self) -> Any:
         """The batches of this student and the teacher, each of which may read with its own tokenizer or image size."""
-        from tledge import data, model, train
+        from tledge import batches, data, model
 
         settings = self.settings
-        augmentation = settings.augmentation
-        augment = train.Augment(augmentation, self.encoder) if augmentation.changes_images else None
         unlabelled = data.open_unlabelled(self.job.stage("data"))
         lessons = model.distillation_sets(
             self.encoder,
@@ -145,7 +143,9 @@ class ClassifierStudents:
             progress=self.job.progress,
             teacher_encoder=self.teacher_encoder,
             unlabelled=None if unlabelled is None else data.inputs_of(unlabelled, self.job.task),
-            augment=augment,
+            augment=batches.Augment.of(settings.augmentation),
+            cache=kept_in(self.job, self.folder) if self.job.recipe.finetune.cache else None,
+            workers=settings.workers,
         )
         if settings.teacher_cache:
             lessons = model.with_teacher_logits(

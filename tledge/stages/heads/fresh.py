@@ -70,7 +70,7 @@ def _copy(source: Path, checkpoint: Path) -> None:
 
 
 def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
-    from tledge import data, model
+    from tledge import batches, data, model
     from tledge import train as training
 
     recipe, task = job.recipe, job.task
@@ -99,9 +99,10 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         model.update_batch_norms(classifier.backbone, _batches(encoder, train_rows.values))
     digest = model.weights_digest(classifier.backbone)
     augmentation = recipe.finetune.augmentation
-    augment = training.Augment(augmentation, encoder) if augmentation.changes_images else None
+    augment = batches.Augment.of(augmentation)
     if augment is not None and pretrained and processes.is_main():
-        training.contact_sheet(list(train_rows.values[:6]), augment).save(folder / "contact_sheet.jpg", quality=85)
+        sheet = model.contact_sheet(list(train_rows.values[:6]), encoder, augment)
+        sheet.save(folder / "contact_sheet.jpg", quality=85)
     scale = task.target_scale(train_rows.targets)
     weights = training.label_weights(recipe.finetune.class_weights, train_rows.targets, splits.labels, scale)
     objective = training.supervised(
@@ -117,9 +118,8 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         train_rows,
         validation_rows,
         recipe.finetune,
-        augment=augment,
         seed=recipe.seed,
-        cache=_features(job, folder),
+        cache=kept_in(job, folder),
         progress=job.progress,
     )
     fitted = []
@@ -169,8 +169,8 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     )
 
 
-def _features(job: Job, folder: Path) -> Path:
-    """Where features of frozen parts are kept: in the cache folder, or where that cannot be written, in the stage's."""
+def kept_in(job: Job, folder: Path) -> Path:
+    """Where features and decoded images are kept: in the cache folder, or without one in the stage's."""
     try:
         return open_cache(_FEATURES)
     except StorageError as error:
