@@ -104,6 +104,7 @@ class Pictures(Columns):
     prefix: str = ""
     threads: int = 0
     kept: Kept | None = None
+    large = True
     _tables: dict[torch.device, Tensor] = field(default_factory=dict)
 
     @property

@@ -16,7 +16,7 @@ from tledge.batches import Augment, Beside, Columns, TokenVectors, Values, Views
 from tledge.model import features, image_features
 from tledge.model.features import Compute
 from tledge.model.pictures import Pictures, threads
-from tledge.progress import Progress
+from tledge.progress import Progress, silent
 from tledge.recipe.schema import Finetune
 
 TRAINING, VALIDATION = "training", "validation"
@@ -38,8 +38,8 @@ def read(
     encoder: Any,
     values: Sequence[Any],
     *,
-    progress: Progress,
-    name: str,
+    progress: Progress = silent,
+    name: str = TRAINING,
     augment: Augment | None = None,
     prefix: str = "",
     cache: Path | None = None,

@@ -63,7 +63,7 @@ class Mixed(Columns):
 
     def __init__(self, rows: Columns, mix: Mix) -> None:
         self._rows, self._mix = rows, mix
-        self.lengths, self.decodes = rows.lengths, rows.decodes
+        self.lengths, self.decodes, self.large = rows.lengths, rows.decodes, rows.large
 
     def __len__(self) -> int:
         return len(self._rows)

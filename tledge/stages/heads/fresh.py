@@ -72,6 +72,7 @@ def _copy(source: Path, checkpoint: Path) -> None:
 def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     from tledge import batches, data, model
     from tledge import train as training
+    from tledge.precision import training_device
 
     recipe, task = job.recipe, job.task
     splits = data.open_splits(job.stage("data"))
@@ -96,7 +97,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         encoder = inputs.load(task.INPUT, folder / "inputs")
     unknown_tokens = vocabulary.unknown_share(job, encoder, train_rows.values) if pretrained else None
     if not pretrained or recipe.model.weights == "none":
-        model.update_batch_norms(classifier.backbone, _batches(encoder, train_rows.values))
+        model.update_batch_norms(classifier.backbone, _batches(encoder, train_rows.values), training_device())
     digest = model.weights_digest(classifier.backbone)
     augmentation = recipe.finetune.augmentation
     augment = batches.Augment.of(augmentation)
@@ -200,9 +201,12 @@ def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: 
 
 def _batches(encoder: Input, values: Any) -> Any:
     """Training images in batches, in the order of the rows."""
+    from tledge import model
+
     count = min(BATCH_NORM_IMAGES, len(values))
+    columns = model.read(encoder, [values[i] for i in range(count)])
     for start in range(0, count, 32):
-        yield encoder.encode([values[i] for i in range(start, min(start + 32, count))])
+        yield columns.batch(range(start, min(start + 32, count)))
 
 
 def _sample(job: Job, encoder: Input) -> Any:
