@@ -200,7 +200,7 @@ def test_operations_of_randaugment_are_torchvisions():
         for sign in (-1, 1) if signed else (1,):
             chosen = torch.tensor([[[number, sign]], [[0, 1]]])
             expected = theirs._apply_image_or_video_transform(
-                images, name, sign * strength, interpolation=V.InterpolationMode.NEAREST, fill={}
+                images, name, sign * strength, interpolation=BILINEAR, fill={}
             ) if name != "Identity" else images  # fmt: skip
             found = operate(images, chosen, 11)
             assert (found[0].int() - expected[0].int()).abs().max() <= 1, name

@@ -11,13 +11,14 @@ from torchvision.transforms.v2 import functional as V
 
 STRONGEST = 30
 """Magnitudes go from 0 to this."""
+_SMOOTH = V.InterpolationMode.BILINEAR
 
 
 def _moved(images: Tensor, *, shear: tuple[float, float] = (0, 0), shift: tuple[float, float] = (0, 0)) -> Tensor:
     """Sheared about the upper left corner by tangents, and shifted by pixels; x before y."""
     degrees = [math.degrees(math.atan(each)) for each in shear]
     corner = [0.0, 0.0] if any(shear) else None
-    moved: Tensor = V.affine(images, 0.0, [int(each) for each in shift], 1.0, degrees, center=corner)
+    moved: Tensor = V.affine(images, 0.0, [int(each) for each in shift], 1.0, degrees, _SMOOTH, center=corner)
     return moved
 
 
@@ -27,7 +28,7 @@ OPERATIONS: dict[str, Callable[[Tensor, float, int], Tensor]] = {
     "shear_y": lambda images, share, sign: _moved(images, shear=(0, 0.3 * share * sign)),
     "translate_x": lambda images, share, sign: _moved(images, shift=(150 / 331 * images.shape[3] * share * sign, 0)),
     "translate_y": lambda images, share, sign: _moved(images, shift=(0, 150 / 331 * images.shape[2] * share * sign)),
-    "rotate": lambda images, share, sign: V.rotate(images, 30.0 * share * sign),
+    "rotate": lambda images, share, sign: V.rotate(images, 30.0 * share * sign, _SMOOTH),
     "brightness": lambda images, share, sign: V.adjust_brightness(images, 1 + 0.9 * share * sign),
     "saturation": lambda images, share, sign: V.adjust_saturation(images, 1 + 0.9 * share * sign),
     "contrast": lambda images, share, sign: V.adjust_contrast(images, 1 + 0.9 * share * sign),
