@@ -16,6 +16,8 @@ from tledge.model import pictures
 from tledge.model.pictures import Pictures, contact_sheet
 from tledge.progress import silent
 from tledge.recipe.schema import Augmentation
+from tledge.train.feed import worth_ahead
+from tledge.train.mix import Mix, Mixed
 
 FACTS = Facts((24, 32), 28, "bicubic", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 ENCODER = ImageInput(FACTS)
@@ -244,6 +246,19 @@ def test_threads_decode_as_many_as_are_asked_for():
     opened(encoder=Watched(FACTS), threads=3).batch(list(range(7)) * 4)
     assert all(name.startswith("decode") for name in seen)
     assert len(seen) <= 3
+
+
+def test_batches_are_made_ahead_where_images_are_decoded(tmp_path):
+    decoded, kept = opened(augment=CUTS), opened(augment=CUTS, folder=tmp_path)
+    cpu = torch.device("cpu")
+    for workers, expected in ((None, True), (2, True), (0, False)):
+        assert worth_ahead(Beside(decoded), cpu, workers) == expected
+        assert not worth_ahead(Beside(kept), cpu, workers)
+    assert worth_ahead(kept, torch.device("cuda"), 0)
+    mixed = Mixed(Beside(kept, Values({"labels": torch.arange(7)})), Mix(Augmentation(mixup=1.0), 7))
+    assert mixed.large
+    assert not mixed.decodes
+    assert not Values({"labels": torch.arange(7)}).large
 
 
 def test_a_contact_sheet_shows_each_photo_and_its_changed_copies():

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -248,7 +248,12 @@ class Pictures(Columns):
         return self._digest("fitted", facts.size, facts.resize, facts.interpolation, facts.crop_offset)[:32]
 
     def _digest(self, *parts: Any) -> str:
-        digest = hashlib.sha256(repr((FORMAT, *parts, len(self))).encode())
+        return hashlib.sha256(repr((FORMAT, *parts, self._content)).encode()).hexdigest()
+
+    @cached_property
+    def _content(self) -> str:
+        """SHA-256 of the images themselves."""
+        digest = hashlib.sha256(str(len(self)).encode())
         for row in range(len(self)):
             digest.update(_fingerprint(self.values[row]))
         return digest.hexdigest()

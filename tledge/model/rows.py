@@ -207,7 +207,7 @@ class Photos:
         of_views = "" if self._sides[0][0].augment is None else f" of {views} views of each training image"
         return Sets(sides[0], sides[1], f"{what}{of_views} kept in the cache")
 
-    @property
+    @cached_property
     def _sides(self) -> tuple[tuple[Pictures, Rows, str], ...]:
         """Images that train and images that are scored, not kept yet, each with their rows and their name."""
         n_threads, changes = threads(self.settings.workers), Augment.of(self.settings.augmentation)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tledge import inputs, losses, plugins
+from tledge.cache import open_cache
+from tledge.errors import StorageError
 from tledge.evaluate import score
 from tledge.inputs import Input
 from tledge.recipe.schema import Distill
 from tledge.stages.distillation import EPOCHS, learning_rate, learnt, of_teacher, paired, start_of
-from tledge.stages.heads.fresh import SAMPLE_ROWS, fresh_classifier, kept_in
+from tledge.stages.heads.fresh import KEPT, SAMPLE_ROWS, fresh_classifier
 from tledge.stages.job import Job
 
 FRESH_HEAD_FACTOR = 10
@@ -144,7 +147,7 @@ class ClassifierStudents:
             teacher_encoder=self.teacher_encoder,
             unlabelled=None if unlabelled is None else data.inputs_of(unlabelled, self.job.task),
             augment=batches.Augment.of(settings.augmentation),
-            cache=kept_in(self.job, self.folder) if self.job.recipe.finetune.cache else None,
+            cache=self._cache(),
             workers=settings.workers,
         )
         if settings.teacher_cache:
@@ -152,6 +155,13 @@ class ClassifierStudents:
                 lessons, self.teacher, batch_size=settings.batch_size, progress=self.job.progress
             )
         return lessons
+
+    def _cache(self) -> Path | None:
+        """Where decoded images are kept; `None` where the recipe or the disk says that none are."""
+        if self.job.recipe.finetune.cache:
+            with suppress(StorageError):
+                return open_cache(KEPT)
+        return None
 
     def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
         """Parameter groups, and the rate that they are made for where it is still to be found."""

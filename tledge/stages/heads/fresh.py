@@ -22,7 +22,8 @@ BATCH_NORM_IMAGES = 256
 """Training images from which a random network's normalisation statistics are taken."""
 SAMPLE_ROWS = 4
 """Training rows on which a checkpoint is compared with the model that it was saved from."""
-_FEATURES = "features"
+KEPT = "features"
+"""The folder of the cache that holds features and decoded images."""
 
 
 def students(job: Job, folder: Path) -> ClassifierStudents:
@@ -120,7 +121,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         validation_rows,
         recipe.finetune,
         seed=recipe.seed,
-        cache=kept_in(job, folder),
+        cache=_kept_in(job, folder),
         progress=job.progress,
     )
     fitted = []
@@ -149,7 +150,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
             )
         )
     if processes.is_main():
-        shutil.rmtree(folder / _FEATURES, ignore_errors=True)
+        shutil.rmtree(folder / KEPT, ignore_errors=True)
 
     def save(checkpoint: Path) -> None:
         classifier.save(checkpoint, backbone)
@@ -170,13 +171,13 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     )
 
 
-def kept_in(job: Job, folder: Path) -> Path:
+def _kept_in(job: Job, folder: Path) -> Path:
     """Where features and decoded images are kept: in the cache folder, or without one in the stage's."""
     try:
-        return open_cache(_FEATURES)
+        return open_cache(KEPT)
     except StorageError as error:
         job.say(f"train: {error}; until then features are kept for this training alone")
-        return folder / _FEATURES
+        return folder / KEPT
 
 
 def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: Any) -> Any:
