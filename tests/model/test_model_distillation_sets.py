@@ -4,7 +4,8 @@ import pytest
 import torch
 from PIL import Image
 
-from tledge import model, train
+from tledge import model
+from tledge.batches import Augment
 from tledge.inputs.image import Facts, ImageInput
 from tledge.progress import silent
 from tledge.recipe.schema import Augmentation
@@ -118,15 +119,15 @@ def test_images_that_are_left_as_they_are_get_the_size_of_each(tmp_path):
     assert np.array_equal(batch["pixel_values"], SMALL.encode(values)["pixel_values"])
     assert np.array_equal(batch["teacher_pixel_values"], LARGE.encode(values)["pixel_values"])
     assert lessons.train.decodes
+    assert not of_images(LARGE, cache=tmp_path).train.decodes
     assert set(of_images(SMALL).train.batch([0])) == {"pixel_values", "labels"}
 
 
 @pytest.mark.parametrize("teacher_encoder", [LARGE, OTHER_SCALE])
 def test_both_see_the_same_random_view(teacher_encoder):
-    change = train.Augment(EVERYTHING, SMALL)
+    change = Augment(EVERYTHING)
     lessons = of_images(teacher_encoder, augment=change)
-    torch.manual_seed(3)
-    batch = lessons.train.batch([0, 1, 2, 3])
+    batch = lessons.train.batch([0, 1, 2, 3], seed=3)
     ours, theirs = colours(batch["pixel_values"], SMALL), colours(batch["teacher_pixel_values"], teacher_encoder)
     shrunk = torch.nn.functional.interpolate(theirs, (24, 24), mode="bilinear", antialias=True)
     distances = (ours[:, None] - shrunk[None]).abs().mean((2, 3, 4))
@@ -138,26 +139,23 @@ def test_both_see_the_same_random_view(teacher_encoder):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
-def test_views_are_drawn_anew_and_are_the_same_from_the_same_state():
-    lessons = of_images(LARGE, augment=train.Augment(EVERYTHING, SMALL))
-    torch.manual_seed(3)
-    first, second = (lessons.train.batch([0, 1]) for _ in range(2))
-    torch.manual_seed(3)
-    assert equal(lessons.train.batch([0, 1]), first)
+def test_views_are_drawn_anew_and_are_the_same_from_the_same_seed():
+    lessons = of_images(LARGE, augment=Augment(EVERYTHING))
+    first, second = (lessons.train.batch([0, 1], seed) for seed in range(2))
+    assert equal(lessons.train.batch([0, 1], 0), first)
     assert not torch.equal(first["pixel_values"], second["pixel_values"])
     plain = lessons.validation.batch([0])
     assert equal(plain, lessons.validation.batch([0]))
     assert np.array_equal(plain["pixel_values"], SMALL.encode(photos(4, 1).values[:1])["pixel_values"])
 
 
-def test_a_student_of_the_teachers_size_is_drawn_as_in_training():
-    change = train.Augment(EVERYTHING, SMALL)
-    lessons = of_images(SMALL, augment=change)
-    torch.manual_seed(4)
-    batch = lessons.train.batch([5, 2])
-    torch.manual_seed(4)
-    expected = SMALL.normalise([change(photos(6).values[row], None) for row in (5, 2)])
-    assert np.array_equal(batch["pixel_values"], expected["pixel_values"])
+def test_images_that_are_kept_decoded_are_the_same(tmp_path):
+    options = {"augment": Augment(EVERYTHING), "unlabelled": photos(3, 5).values}
+    decoded, kept = of_images(LARGE, **options), of_images(LARGE, cache=tmp_path, workers=2, **options)
+    assert not kept.train.decodes
+    assert equal(decoded.train.batch([0, 8, 3], 4), kept.train.batch([0, 8, 3], 4))
+    assert equal(decoded.unchanged.batch([7, 1]), kept.unchanged.batch([7, 1]))
+    assert equal(decoded.validation.batch([1, 2]), kept.validation.batch([1, 2]))
 
 
 class Sums(torch.nn.Module):
@@ -174,7 +172,7 @@ class Sums(torch.nn.Module):
 
 @pytest.mark.parametrize("teacher_encoder", [None, LARGE])
 def test_kept_logits_are_the_teachers_on_unchanged_rows(teacher_encoder):
-    lessons = of_images(teacher_encoder, augment=train.Augment(EVERYTHING, SMALL), unlabelled=photos(3, 7).values)
+    lessons = of_images(teacher_encoder, augment=Augment(EVERYTHING), unlabelled=photos(3, 7).values)
     heard = []
 
     class Progress:
@@ -196,7 +194,6 @@ def test_kept_logits_are_the_teachers_on_unchanged_rows(teacher_encoder):
     assert set(batch) == {"pixel_values", "teacher_logits", "labels", "labelled"}
     assert kept.labelled_share == lessons.labelled_share
     assert heard == [("Teacher over the training rows", 9), 4, 4, 1]
-    torch.manual_seed(1)
     changed = kept.train.batch([1])["pixel_values"]
     assert not np.array_equal(changed, SMALL.encode(values[1:])["pixel_values"])  # the student's view is still changed
     assert kept.validation is lessons.validation

@@ -10,13 +10,14 @@ import torch
 from PIL import Image
 
 from tledge import model
-from tledge.batches import Views, tokenized
+from tledge.batches import Augment, Views, tokenized
 from tledge.errors import InputError, ModelError
 from tledge.inputs.image import Facts, ImageInput
 from tledge.model import boundary, features, image_features
 from tledge.model.boundary import AboveBoundary
-from tledge.model.images import Images
+from tledge.model.pictures import Pictures
 from tledge.progress import silent
+from tledge.recipe.schema import Augmentation
 
 ROWS = families.rows(70, seed=3)
 
@@ -41,9 +42,8 @@ class Counted:
 def cached(compute, encoder, folder, *, texts=ROWS.values, identity="weights mean", per_token=False):
     tokens = tokenized(encoder, texts, progress=silent, description="")
     return features.cached(
-        compute, tokens, texts, identity=f"{identity} {encoder.identity}", hidden_size=32,
-        per_token=per_token, folder=folder,
-        progress=silent, description="", device=torch.device("cpu"),
+        compute, tokens, texts, identity=f"{identity} {encoder.identity}", hidden_size=32, per_token=per_token,
+        folder=folder, progress=silent, description="", device=torch.device("cpu"),
     )  # fmt: skip
 
 
@@ -214,10 +214,7 @@ def photos(tmp_path):
 PIXELS = ImageInput(Facts((16, 16), 16, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
 
 
-def mirrored(value, seed):
-    """A copy whose brightness tells its seed."""
-    image = PIXELS.fit(PIXELS.decode(value))
-    return image.point(lambda x: (x + seed) % 256)
+CHANGES = Augment(Augmentation(color=0.5))
 
 
 def halves(tensors):
@@ -226,26 +223,41 @@ def halves(tensors):
     return torch.stack([pixels[..., :8].mean((1, 2, 3)), pixels[..., 8:].mean((1, 2, 3))], 1)
 
 
-def kept(values, folder, *, compute=halves, identity="weights", half=False, progress=silent, **changes):
-    images = Images(values, PIXELS, **changes)
+def kept(
+    values, folder, *, compute=halves, identity="weights", half=False, progress=silent, views=1, seed=0, **changes
+):
+    pictures = Pictures(values, PIXELS, **changes)
     return image_features.cached(
-        compute, images, identity=identity, half=half, folder=folder, progress=progress, description="",
-        device=torch.device("cpu"),
+        compute, pictures, lambda: pictures, views=views, seed=seed, identity=identity, half=half, folder=folder,
+        progress=progress, description="", device=torch.device("cpu"),
     )  # fmt: skip
 
 
 def test_each_image_has_the_features_of_its_views(photos, tmp_path):
-    found = kept(photos, tmp_path / "cache", augment=mirrored, views=5, seed=3)
+    found = kept(photos, tmp_path / "cache", augment=CHANGES, views=5, seed=3)
     assert found.vectors.shape == (12, 5, 2)
     assert found.vectors.dtype == torch.float32
-    images = Images(photos, PIXELS, augment=mirrored, views=5, seed=3)
-    for row in (0, 1, 2, 11):
-        views = images.kept_views(row, photos[row])
-        np.testing.assert_allclose(found.vectors[row], halves(images.tensors(views)).numpy(), rtol=1e-5, atol=1e-6)
-    assert len(np.unique(found.vectors[:, :, 0])) > 50
+    pictures = Pictures(photos, PIXELS, CHANGES)
+    expected = halves(pictures.finish(pictures.views(range(12), 5, 3), 3))
+    torch.testing.assert_close(found.vectors.flatten(0, 1), expected, rtol=1e-5, atol=1e-6)
+    assert len(found.vectors[..., 0].unique()) > 50
     plain = kept(photos, tmp_path / "cache")
     expected = halves({"pixel_values": torch.from_numpy(PIXELS.encode(photos)["pixel_values"])})
-    np.testing.assert_allclose(plain.vectors[:, 0], expected.numpy(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(plain.vectors[:, 0], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_features_of_images_that_are_kept_decoded_are_the_same(photos, tmp_path):
+    decoded = Pictures(photos, PIXELS, CHANGES)
+    stored = decoded.keep(tmp_path / "decoded", progress=silent, description="")
+    first, second = (
+        image_features.cached(
+            halves, decoded, lambda each=each: each, views=3, seed=1, identity="weights", half=False,
+            folder=tmp_path / str(number), progress=silent, description="", device=torch.device("cpu"),
+        )
+        for number, each in enumerate((decoded, stored))
+    )  # fmt: skip
+    assert first.key == second.key
+    assert torch.equal(first.vectors, second.vectors)
 
 
 def test_what_a_killed_process_left_is_deleted_when_it_is_old(photos, tmp_path):
@@ -262,7 +274,7 @@ def test_what_a_killed_process_left_is_deleted_when_it_is_old(photos, tmp_path):
 
 
 def test_a_batch_takes_one_view_of_each_row_as_its_seed_says(photos, tmp_path):
-    found = kept(photos, tmp_path / "cache", augment=mirrored, views=4)
+    found = kept(photos, tmp_path / "cache", augment=CHANGES, views=4)
     views = Views("features", found.vectors)
     first = [views.batch([7, 2, 2], seed)["features"] for seed in range(20)]
     assert all(torch.equal(views.batch([7, 2, 2], seed)["features"], each) for seed, each in enumerate(first))
@@ -282,7 +294,7 @@ def test_activations_of_images_are_kept_in_half_precision(photos, tmp_path):
 
 
 def test_whatever_features_of_images_depend_on_gives_another_key(photos, tmp_path):
-    folder, changed = tmp_path / "cache", {"augment": mirrored, "views": 2}
+    folder, changed = tmp_path / "cache", {"augment": CHANGES, "views": 2}
     keys = [
         kept(photos, folder).key,
         kept(photos, folder, identity="other").key,
@@ -292,7 +304,7 @@ def test_whatever_features_of_images_depend_on_gives_another_key(photos, tmp_pat
         kept([photos[0], *photos[:-1]], folder).key,
         kept(photos, folder, **changed).key,
         kept(photos, folder, **changed, seed=1).key,
-        kept(photos, folder, **changed, augmentation="stronger").key,
+        kept(photos, folder, **(changed | {"augment": Augment(Augmentation(color=0.6))})).key,
         kept(photos, folder, **(changed | {"views": 3})).key,
     ]
     assert len(set(keys)) == len(keys)
@@ -308,7 +320,7 @@ def test_a_file_that_was_written_anew_is_read_anew(photos, tmp_path):
     assert not second.reused
     assert first.key != second.key
     assert not np.allclose(first.vectors[1], second.vectors[1])
-    np.testing.assert_array_equal(first.vectors[2:], second.vectors[2:])
+    assert torch.equal(first.vectors[2:], second.vectors[2:])
 
 
 def test_nothing_is_decoded_to_find_features_again(photos, tmp_path, monkeypatch):
@@ -329,7 +341,7 @@ def test_features_that_do_not_fit_on_the_disk_are_refused(photos, tmp_path, monk
     with pytest.raises(
         ModelError, match=r"12 images in 3 views take 0\.0 GB, .* 0\.0 GB free; set finetune\.cache: fa"
     ):
-        kept(photos, tmp_path / "cache", augment=mirrored, views=3)
+        kept(photos, tmp_path / "cache", augment=CHANGES, views=3)
 
 
 def test_progress_counts_images(photos, tmp_path):
@@ -340,5 +352,5 @@ def test_progress_counts_images(photos, tmp_path):
         heard.append(total)
         yield heard.append
 
-    kept(photos, tmp_path / "cache", progress=progress, augment=mirrored, views=4)
+    kept(photos, tmp_path / "cache", progress=progress, augment=CHANGES, views=4)
     assert heard == [12, *[2] * 6]

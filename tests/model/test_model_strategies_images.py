@@ -1,5 +1,3 @@
-import pickle
-
 import numpy as np
 import pytest
 import torch
@@ -56,10 +54,9 @@ def climb(tmp_path):
         settings = Finetune(**({"report_to": [], "batch_size": 8, "epochs": 2} | settings))
         chosen, (built, encoder) = tasks.load(task), classifier(task=task, dropout_prob=dropout_prob, scale=scale)
         changes = settings.augmentation
-        augment = train.Augment(changes, encoder) if changes.changes_images else None
         fitted, phases = [], []
         for phase in model.phases(
-            built, encoder, *rows, settings, augment=augment, cache=tmp_path / "cache", progress=silent, seed=seed
+            built, encoder, *rows, settings, cache=tmp_path / "cache", progress=silent, seed=seed
         ):
             phases.append(phase)
             if fit:
@@ -110,7 +107,8 @@ def test_a_probe_on_cached_features_gives_what_it_gives_without(climb):
     close(ours, theirs, rtol=1e-3, atol=1e-4)
     assert moved(ours) == {"classifier.weight", "classifier.bias"}
     assert (phase.note, phase.train.decodes) == ("features kept in the cache", False)
-    assert (plain_phase.note, plain_phase.train.decodes) == ("the frozen backbone runs in every epoch", True)
+    assert plain_phase.note == "the frozen backbone runs in every epoch; images are decoded for every batch"
+    assert plain_phase.train.decodes
     for mine, other in zip(fitted.curve, plain.curve, strict=True):
         assert mine.validation_loss == pytest.approx(other.validation_loss, rel=1e-3)
 
@@ -120,7 +118,7 @@ def test_partial_on_cached_activations_gives_what_it_gives_without(climb):
     ours, (phase,), (fitted,) = climb(name="cached", **settings)
     theirs, (plain_phase,), (plain,) = climb(cache=False, name="plain", **settings)
     assert phase.note == "activations kept in the cache"
-    assert plain_phase.note == "the whole model runs in every epoch"
+    assert plain_phase.note == "the whole model runs in every epoch; images are decoded for every batch"
     close(ours, theirs, rtol=1e-2, atol=2e-3)
     changed = moved(ours)
     assert changed == moved(theirs)
@@ -145,15 +143,14 @@ def test_what_cannot_be_cut_runs_whole_and_says_why(climb, monkeypatch, tmp_path
     monkeypatch.setattr(boundary, "cuttable", lambda *_: False)
     _, (phase,), _ = climb(strategy="partial", unfreeze=2, fit=False)
     assert phase.note.startswith("the whole model runs in every epoch: something passes by the 16 frozen blocks")
-    assert phase.train.decodes
-    assert not (tmp_path / "cache").exists()
+    assert not phase.train.decodes
+    assert not list((tmp_path / "cache").rglob("vectors.npy"))
 
 
 def test_the_cache_holds_views_of_training_images_alone(climb):
     _, (phase,), _ = climb(strategy="probe", augmentation=CHANGES, fit=False)
     assert phase.note == "features of 3 views of each training image kept in the cache"
-    torch.manual_seed(0)
-    seen = [phase.train.batch([4, 9])["features"] for _ in range(30)]
+    seen = [phase.train.batch([4, 9], seed)["features"] for seed in range(30)]
     for row in range(2):
         assert len({each[row].numpy().tobytes() for each in seen}) == 3
     unchanged = {phase.validation.batch([3])["features"].numpy().tobytes() for _ in range(5)}
@@ -173,9 +170,9 @@ def test_views_of_activations_are_kept_too(climb):
 
 def test_views_are_kept_by_their_settings_and_seed(climb, tmp_path):
     def new(**settings):
-        before = len(list((tmp_path / "cache").rglob("features.json")))
+        before = len(list((tmp_path / "cache").rglob("vectors.npy")))
         climb(strategy="probe", fit=False, **settings)
-        return len(list((tmp_path / "cache").rglob("features.json"))) - before
+        return len(list((tmp_path / "cache").rglob("vectors.npy"))) - before
 
     assert new(augmentation=CHANGES) == 2  # of the training and the validation rows
     assert new(augmentation=CHANGES) == 0
@@ -297,7 +294,7 @@ def test_gradual_finds_its_rate_once(climb):
 
 
 @pytest.mark.parametrize("kind", ["bytes", "path"])
-def test_batches_travel_to_worker_processes(kind, climb, tmp_path):
+def test_images_are_decoded_once_for_a_training(kind, climb, tmp_path, monkeypatch):
     values = []
     for i, array in enumerate(TRAIN.values[:4]):
         path = tmp_path / f"{i}.png"
@@ -306,8 +303,15 @@ def test_batches_travel_to_worker_processes(kind, climb, tmp_path):
             {"bytes": path.read_bytes(), "path": None} if kind == "bytes" else {"bytes": None, "path": str(path)}
         )
     rows = (model.Rows(values, TRAIN.targets[:4]), VALIDATION)
-    _, (phase,), _ = climb(strategy="full", rows=rows, fit=False)
-    batch = pickle.loads(pickle.dumps(phase.train)).batch([2, 0])
+    decoded = []
+    read = ImageInput.decode
+    monkeypatch.setattr(ImageInput, "decode", lambda self, value: decoded.append(value) or read(self, value))
+    _, phases, _ = climb(strategy="probe_then_full", probe_epochs=2, rows=rows)
+    assert len(decoded) == 4 + len(VALIDATION.values)
+    assert phases[1].note.endswith(
+        "; 4 images decoded once and kept (0.0 MB); 16 images decoded once and kept (0.0 MB)"
+    )
+    batch = phases[1].train.batch([2, 0])
     _, encoder = classifier()
     expected = encoder.encode([TRAIN.values[2], TRAIN.values[0]])["pixel_values"]
     np.testing.assert_array_equal(batch["pixel_values"].numpy(), expected)

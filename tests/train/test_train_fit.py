@@ -435,8 +435,8 @@ def test_mixed_images_are_learnt_and_scored_unmixed(fit):
 
 def test_accumulated_gradients_of_mixed_images_weigh_rows_alike(fit):
     class Halves(Mix):
-        def __call__(self, pixel_values, labels):
-            return pixel_values, F.one_hot(labels, 2).float()
+        def __call__(self, batch, seed):
+            return batch | {"labels": F.one_hot(batch["labels"], 2).float()}
 
     class Still(Pictures):
         def take(self, rows, seed):

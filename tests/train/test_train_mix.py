@@ -17,32 +17,44 @@ def blends(images):
     return bool((images != images.round()).any())
 
 
+def mixed(mix, seed=0, **more):
+    batch = mix({"pixel_values": flat_images(), "labels": LABELS} | more, seed)
+    return batch["pixel_values"], batch["labels"]
+
+
 @pytest.mark.parametrize("kind", ["mixup", "cutmix"])
 def test_labels_are_shared_as_the_pixels_are(kind):
-    torch.manual_seed(0)
     mix = Mix(Augmentation(**{kind: 1.0}), n_labels=4)
-    for _ in range(10):
-        images, shares = mix(flat_images(), LABELS)
+    kept = []
+    for seed in range(40):
+        images, shares = mixed(mix, seed)
         assert shares.dtype == torch.float32
         torch.testing.assert_close(shares.sum(1), torch.ones(4))
-        values = (shares[1, 1] * 1.0 + (1 - shares[1, 1]) * 0.0, images[1].mean())
-        torch.testing.assert_close(*values)
-        assert blends(images) == (kind == "mixup")
+        torch.testing.assert_close(shares[1, 1], images[1].mean())
+        assert blends(images) == (kind == "mixup" and 0 < float(shares[1, 1]) < 1)
+        kept.append(float(shares[1, 1]))
+    assert 0.35 < sum(kept) / 40 < 0.75  # cut off at the border, parts are smaller than they were drawn
+    assert max(kept) - min(kept) > 0.5
+
+
+def test_a_part_is_pasted_where_it_came_from():
+    images = torch.rand(4, 3, 8, 8)
+    batch = Mix(Augmentation(cutmix=1.0), n_labels=4)({"pixel_values": images, "labels": LABELS}, 4)
+    own, other = (batch["pixel_values"] == each for each in (images, images.roll(1, 0)))
+    assert (own | other).all()
+    assert 0 < int(other.sum()) < other.numel()
+    assert (other.amax((0, 1)) == other.amin((0, 1))).all()
 
 
 def test_each_batch_gets_one_of_both():
-    torch.manual_seed(0)
     mix = Mix(Augmentation(mixup=1.0, cutmix=1.0), n_labels=3)
-    blended = [blends(mix(flat_images(), LABELS)[0]) for _ in range(20)]
-    assert 3 < sum(blended) < 17
+    blended = [blends(mixed(mix, seed)[0]) for seed in range(40)]
+    assert 8 < sum(blended) < 32
 
 
-def test_the_random_state_decides():
+def test_the_seed_decides():
     mix = Mix(Augmentation(mixup=0.4, cutmix=0.4), n_labels=3)
-    results = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        results.append(torch.cat([mix(flat_images(), LABELS)[1] for _ in range(3)]))
+    results = [torch.cat([mixed(mix, seed)[1] for seed in seeds]) for seeds in ((1, 2, 3), (1, 2, 3), (4, 5, 6))]
     assert torch.equal(results[0], results[1])
     assert not torch.equal(results[0], results[2])
 
@@ -73,12 +85,11 @@ def test_a_teacher_sees_the_same_mixture_in_its_own_size(kind, size):
     mix = Mix(Augmentation(**{kind: 1.0}), n_labels=4)
     larger = torch.nn.functional.interpolate(flat_images(), (size, size)) * 10
     for seed in range(10):
-        torch.manual_seed(seed)
-        images, shares, theirs = mix.beside(flat_images(), LABELS, larger)
-        torch.manual_seed(seed)
-        alone = mix(flat_images(), LABELS)
+        batch = mix({"pixel_values": flat_images(), "labels": LABELS, "teacher_pixel_values": larger}, seed)
+        images, theirs = batch["pixel_values"], batch["teacher_pixel_values"]
+        alone = mixed(mix, seed)
         assert torch.equal(images, alone[0])
-        assert torch.equal(shares, alone[1])
+        assert torch.equal(batch["labels"], alone[1])
         if size % 8 == 0:
             torch.testing.assert_close(theirs, torch.nn.functional.interpolate(images, (size, size)) * 10)
         # corners of the box lie on whole pixels

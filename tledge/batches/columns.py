@@ -22,11 +22,13 @@ class Columns:
     drawn, so that a batch is the same whoever makes it, and when.
 
     `lengths` are the numbers of tokens of each row, `(rows,) int64`, by which like rows are put together; `None` where
-    all rows are alike. `decodes` says whether rows are read from image files.
+    all rows are alike. `decodes` says whether rows are read from image files for each batch, and `large` whether a row
+    takes so much memory that no more are scored at once than train.
     """
 
     lengths: npt.NDArray[np.int64] | None = None
     decodes: bool = False
+    large: bool = False
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -108,6 +110,11 @@ class Beside(Columns):
     def decodes(self) -> bool:  # type: ignore[override]
         """Whether one of them does."""
         return any(each.decodes for each in self.columns)
+
+    @property
+    def large(self) -> bool:  # type: ignore[override]
+        """Whether one of them is."""
+        return any(each.large for each in self.columns)
 
     def __len__(self) -> int:
         return len(self.columns[0])

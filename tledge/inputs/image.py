@@ -48,7 +48,8 @@ class ImageInput:
         inputs.encode(["a.jpg", "b.png"])   # {"pixel_values": (2, 3, 224, 224) float32}
 
     It has three steps, `decode`, `fit` and `normalise`, which training takes apart to put its random changes in
-    between. `size`, `mean` and `std` are those of `facts`; `identity` is a hash of what decides the tensors.
+    between. `size`, `mean` and `std` are those of `facts`; `table`, `(3, 256) float32`, is what each value of a channel
+    becomes; `identity` is a hash of what decides the tensors.
     Nothing changes after loading: one object serves many threads.
     """
 
@@ -65,7 +66,7 @@ class ImageInput:
         self.batches = facts.in_graph != "resize_and_normalize"
         self.identity = hashlib.sha256(json.dumps(facts.to_config(), sort_keys=True).encode()).hexdigest()
         self._filter = Image.Resampling(INTERPOLATIONS.index(facts.interpolation))
-        self._table = _table(facts)
+        self.table = _table(facts)
 
     @classmethod
     def load(cls, folder: Path) -> ImageInput:
@@ -141,7 +142,7 @@ class ImageInput:
         result = np.empty((len(arrays), 3, height, width), dtype=np.float32)
         for target, array in zip(result, arrays, strict=True):
             for channel in range(3):
-                np.take(self._table[channel], array[..., channel], out=target[channel], mode="clip")
+                np.take(self.table[channel], array[..., channel], out=target[channel], mode="clip")
         return {"pixel_values": result}
 
     def encode(self, values: Sequence[Any]) -> dict[str, npt.NDArray[Any]]:

@@ -17,7 +17,8 @@ from tledge.model.language_phase import LanguagePhase, language_phase
 from tledge.model.language_tokenizer import load_tokenizer
 from tledge.model.lora import merged, with_lora
 from tledge.model.parameter_groups import groups_of
-from tledge.model.rows import Rows
+from tledge.model.pictures import contact_sheet
+from tledge.model.rows import Rows, read
 from tledge.model.saved import check_saved, check_saved_language
 from tledge.model.strategies import Phase, phases
 from tledge.model.student import choose_layers, from_layers, layer_map, of_shape
@@ -41,6 +42,7 @@ __all__ = [
     "check_saved",
     "check_saved_language",
     "choose_layers",
+    "contact_sheet",
     "context_length",
     "describe",
     "distillation_sets",
@@ -58,6 +60,7 @@ __all__ = [
     "merged",
     "of_shape",
     "phases",
+    "read",
     "save_beside",
     "save_language",
     "student",

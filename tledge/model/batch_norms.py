@@ -10,22 +10,27 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def update_batch_norms(module: nn.Module, batches: Iterable[Mapping[str, Any]]) -> int:
+def update_batch_norms(
+    module: nn.Module, batches: Iterable[Mapping[str, Any]], device: torch.device | None = None
+) -> int:
     """How many batch norms of a module were given the statistics of these batches, as a plain mean over them.
 
     With the ones that they start with, a deep random network gives features of 1e-9 or 1e12. No weight is trained, and
     a module without batch norms takes no batch.
 
     Args:
-        module: a backbone; left in eval mode.
+        module: a backbone; left in eval mode where it was.
         batches: its inputs, tensors or arrays, such as `pixel_values`, `(batch, 3, height, width) float32`.
+        device: where it runs; by default where it is.
     """
     norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     module.eval()
     if not norms:
         return 0
     momenta = [norm.momentum for norm in norms]
-    device = next(module.parameters()).device
+    home = next(module.parameters()).device
+    device = device or home
+    module.to(device)
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # the mean over all batches instead of a moving one
@@ -37,5 +42,5 @@ def update_batch_norms(module: nn.Module, batches: Iterable[Mapping[str, Any]]) 
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        module.eval()
+        module.to(home).eval()
     return len(norms)

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import nn
 
-from tledge.batches import Beside, Columns, Values
+from tledge.batches import Augment, Beside, Columns, Values
 from tledge.model.rows import TRAINING, VALIDATION, Rows, read
 from tledge.precision import training_device
 from tledge.progress import Progress, silent
 
 OF_TEACHER = "teacher_"
 """What the names of a batch's tensors begin with that are for the teacher alone."""
-
-
-class Augment(Protocol):
-    """What is needed of `tledge.train.Augment`."""
-
-    def __call__(self, value: Any, seed: int | None) -> Image.Image: ...
-    def at(self, encoder: Any) -> Augment: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +49,8 @@ def distillation_sets(
     teacher_encoder: Any | None = None,
     unlabelled: Sequence[Any] | None = None,
     augment: Augment | None = None,
+    cache: Path | None = None,
+    workers: int | None = None,
 ) -> DistillationSets:
     """The batches of a distillation.
 
@@ -65,10 +61,12 @@ def distillation_sets(
         student_encoder: the student's `Input` of `tledge.inputs`.
         train: rows that train.
         validation: rows that are scored; they are never changed, and only the student reads them.
-        progress: shown while texts are tokenized.
+        progress: shown while texts are tokenized, or images decoded.
         teacher_encoder: the teacher's `Input`; `None` where it reads what the student reads.
         unlabelled: more values to train on, without a label.
-        augment: changes a training image at random, in the student's size; `None` leaves images as they are.
+        augment: changes training images at random; `None` leaves images as they are.
+        cache: keeps decoded images; `None` for images that are decoded for each batch.
+        workers: threads that decode; see the recipe's key.
     """
     values, targets = train.values, train.targets
     if unlabelled is not None:
@@ -78,18 +76,16 @@ def distillation_sets(
     if unlabelled is not None:
         labels = Values(labels.tensors | {"labelled": torch.arange(len(targets)) < len(train.targets)})
     reads_alike = teacher_encoder is None or teacher_encoder.identity == student_encoder.identity
-    own = theirs = read(student_encoder, values, progress=progress, name=TRAINING, augment=augment)
-    prefix = "" if reads_alike else OF_TEACHER
+    reading = partial(read, progress=progress, workers=workers)
+    own = theirs = reading(student_encoder, values, name=TRAINING, augment=augment, cache=cache)
+    reader, prefix = (student_encoder, "") if reads_alike else (teacher_encoder, OF_TEACHER)
     if not reads_alike:
-        changes = None if augment is None else augment.at(teacher_encoder)
-        theirs = read(teacher_encoder, values, progress=progress, name=TRAINING, augment=changes, prefix=prefix)
-    unchanged = theirs
-    if augment is not None:
-        reader = student_encoder if reads_alike else teacher_encoder
-        unchanged = read(reader, values, progress=progress, name=TRAINING, prefix=prefix)
+        theirs = reading(reader, values, name=TRAINING, augment=augment, prefix=prefix, cache=cache)
+    unchanged = theirs if augment is None else reading(reader, values, name=TRAINING, prefix=prefix)
+    scored = reading(student_encoder, validation.values, name=VALIDATION, cache=cache)
     return DistillationSets(
         Beside(own, labels) if reads_alike else Beside(own, labels, theirs),
-        Beside(read(student_encoder, validation.values, progress=progress, name=VALIDATION), validation.labels()),
+        Beside(scored, validation.labels()),
         own,
         labels,
         unchanged,

@@ -21,11 +21,10 @@ from tledge.model.freeze import keep_frozen_in_eval
 from tledge.model.head import folded, new_head
 from tledge.model.last_layer import last_linear, logits, replace
 from tledge.progress import Progress
-from tledge.recipe.schema import Augmentation
+from tledge.recipe.schema import Finetune
 
 if TYPE_CHECKING:
     from tledge.model.boundary import StandIn
-    from tledge.model.images import Augment
     from tledge.model.rows import Rows, Source
 
 STUDENTS = tuple(
@@ -173,14 +172,13 @@ class ImageClassifier(nn.Module):
         *,
         cache: Path,
         progress: Progress,
-        augment: Augment | None,
-        augmentation: Augmentation,
+        settings: Finetune,
         seed: int,
     ) -> Source:
         """The rows of a training, in batches."""
         from tledge.model.rows import Photos
 
-        return Photos(train, validation, encoder, augment, augmentation, seed, cache, progress)
+        return Photos(train, validation, encoder, settings, seed, cache, progress)
 
     def another(self, name: str, preprocessing: Any = None) -> ImageClassifier:
         """The same classifier on another backbone, with random weights whose features are of a usual size."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 from torch import Tensor
 
 from tledge.model.features import Compute, float16, kept, new_array
-from tledge.model.images import Images
+from tledge.model.pictures import Pictures
 from tledge.progress import Progress
 
-BATCH = {"cuda": 64, "cpu": 8}  # images of one pass: on a CPU what fits into its cache is faster than more
-AHEAD = 2  # batches that are decoded while the backbone runs
+BATCH = {"cuda": 256, "cpu": 8}  # images of one pass: on a CPU what fits into its cache is faster than more
+AHEAD = 2  # batches that are read while the backbone runs
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,11 @@ class ImageFeatures:
 
 def cached(
     compute: Compute,
-    images: Images,
+    pictures: Pictures,
+    opened: Callable[[], Pictures],
     *,
+    views: int,
+    seed: int,
     identity: str,
     half: bool,
     folder: Path,
@@ -49,7 +50,10 @@ def cached(
 
     Args:
         compute: the frozen part of the model, run in inference mode; `pixel_values` to `(batch, ...)`.
-        images: the rows and their views.
+        pictures: the rows and how they are changed.
+        opened: gives the same, decoded once where that is wanted; called where something must be computed.
+        views: copies of each image, differently changed; 1 where images are left as they are.
+        seed: of the changes.
         identity: names the weights that `compute` runs and where it stops.
         half: keep float16.
         folder: the cache; each set of features is a folder in it.
@@ -61,18 +65,23 @@ def cached(
         ModelError: activations do not fit float16, or all of them do not fit on the disk.
         InputError: a row holds no image that can be read.
     """
-    key = hashlib.sha256(f"{identity} {half} {images.digest()}".encode()).hexdigest()[:32]
-    facts = {"identity": identity, "rows": len(images), "views": images.views}
+    key = hashlib.sha256(f"{identity} {half} {pictures.digest(views, seed)}".encode()).hexdigest()[:32]
+    facts = {"identity": identity, "rows": len(pictures), "views": views}
     home, reused = kept(
-        folder, key, facts, lambda aside: _compute(compute, images, aside, half, progress, description, device)
+        folder,
+        key,
+        facts,
+        lambda aside: _compute(compute, opened(), views, seed, aside, half, progress, description, device),
     )
-    vectors = torch.from_numpy(np.load(home / "vectors.npy", mmap_mode="c"))
-    return ImageFeatures(vectors, key, reused)
+    # Copied on write, for torch does not take arrays that cannot be written to.
+    return ImageFeatures(torch.from_numpy(np.load(home / "vectors.npy", mmap_mode="c")), key, reused)
 
 
 def _compute(
     compute: Compute,
-    images: Images,
+    pictures: Pictures,
+    views: int,
+    seed: int,
     folder: Path,
     half: bool,
     progress: Progress,
@@ -80,16 +89,12 @@ def _compute(
     device: torch.device,
 ) -> None:
     vectors: npt.NDArray[Any] | None = None
-    with progress(description, total=len(images)) as advance, torch.inference_mode():
-        for rows, views in _decoded(images, BATCH.get(device.type, 8)):
-            # Convolutions are a fifth faster with the channels last, though the weights have them first.
-            tensors = {
-                name: tensor.to(device, memory_format=torch.channels_last)
-                for name, tensor in images.tensors(views).items()
-            }
-            result = compute(tensors).float().cpu()
+    with progress(description, total=len(pictures)) as advance, torch.inference_mode():
+        for rows, taken in _read(pictures.on(device), views, seed, BATCH.get(device.type, 8)):
+            batch = {name: tensor.to(device, non_blocking=True) for name, tensor in taken.items()}
+            result = compute(pictures.finish(batch, seed)).float().cpu()
             if vectors is None:
-                shape = (len(images), images.views, *result.shape[1:])
+                shape = (len(pictures), views, *result.shape[1:])
                 vectors = new_array(
                     folder,
                     shape,
@@ -98,25 +103,22 @@ def _compute(
                     "finetune.augmentation.views to fewer",
                 )
             array = float16(result) if half else result.numpy()
-            vectors[rows.start : rows.stop] = array.reshape(len(rows), images.views, *array.shape[1:])
+            vectors[rows.start : rows.stop] = array.reshape(len(rows), views, *array.shape[1:])
             advance(len(rows))
     assert vectors is not None, "there are no rows"
     vectors.flush()  # type: ignore[attr-defined]
 
 
-def _decoded(images: Images, batch: int) -> Iterator[tuple[range, list[Image.Image]]]:
-    """Batches of rows with their views in order, read and changed in threads while the backbone runs."""
-    size = max(1, batch // images.views)
-    waiting: deque[tuple[range, list[Future[list[Image.Image]]]]] = deque()
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for start in range(0, len(images), size):
-            rows = range(start, min(start + size, len(images)))
-            waiting.append((rows, [pool.submit(images.kept_views, row, images.values[row]) for row in rows]))
+def _read(pictures: Pictures, views: int, seed: int, batch: int) -> Iterator[tuple[range, dict[str, Tensor]]]:
+    """Rows with their views in order, so many views at once, read in a thread while the backbone runs."""
+    size = max(1, batch // views)
+    waiting: deque[tuple[range, Future[dict[str, Tensor]]]] = deque()
+    with ThreadPoolExecutor(1) as ahead:
+        for start in range(0, len(pictures), size):
+            rows = range(start, min(start + size, len(pictures)))
+            waiting.append((rows, ahead.submit(pictures.views, rows, views, seed)))
             if len(waiting) > AHEAD:
-                yield _finished(*waiting.popleft())
-        while waiting:
-            yield _finished(*waiting.popleft())
-
-
-def _finished(rows: range, futures: list[Future[list[Image.Image]]]) -> tuple[range, list[Image.Image]]:
-    return rows, [image for future in futures for image in future.result()]
+                rows, taken = waiting.popleft()
+                yield rows, taken.result()
+        for rows, taken in waiting:
+            yield rows, taken.result()

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tledge.batches import Beside, Columns, TokenVectors, Values, Views, tokenized
+from tledge.batches import Augment, Beside, Columns, TokenVectors, Values, Views, tokenized
 from tledge.model import features, image_features
 from tledge.model.features import Compute
-from tledge.model.images import Augment, ImageEncoder, Images
-from tledge.model.pictures import Pictures
-from tledge.progress import Progress
-from tledge.recipe.schema import Augmentation
+from tledge.model.pictures import Pictures, threads
+from tledge.progress import Progress, silent
+from tledge.recipe.schema import Finetune
 
 TRAINING, VALIDATION = "training", "validation"
 
@@ -39,24 +38,31 @@ def read(
     encoder: Any,
     values: Sequence[Any],
     *,
-    progress: Progress,
-    name: str,
+    progress: Progress = silent,
+    name: str = TRAINING,
     augment: Augment | None = None,
     prefix: str = "",
+    cache: Path | None = None,
+    workers: int | None = None,
 ) -> Columns:
-    """What a model reads of some values: texts are tokenized here, once, and images are decoded for each batch.
+    """What a model reads of some values: texts are tokenized here, once, and images decoded once where they are kept.
 
     Args:
         encoder: an `Input` of `tledge.inputs`.
         values: texts, or what else it takes; a column on disk will do.
-        progress: shown by texts.
+        progress: shown by texts or images.
         name: of the rows, for the progress bar.
         augment: changes an image at random.
         prefix: what the names of a batch's tensors begin with.
+        cache: keeps decoded images; `None` for images that are decoded for each batch.
+        workers: threads that decode; see the recipe's key.
     """
-    if encoder.decodes:
-        return Pictures(values, encoder, augment, prefix)
-    return tokenized(encoder, values, progress=progress, description=f"Tokenizing the {name} texts", prefix=prefix)
+    if not encoder.decodes:
+        return tokenized(encoder, values, progress=progress, description=f"Tokenizing the {name} texts", prefix=prefix)
+    pictures = Pictures(values, encoder, augment, prefix, threads(workers))
+    if cache is None:
+        return pictures
+    return pictures.keep(cache, progress=progress, description=f"Decoding the {name} images")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +155,17 @@ class Texts:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Photos:
-    """Rows of images: those that train are changed by `augment`, where there is one, and the others never."""
+    """Rows of images: those that train are changed at random, as `settings.augmentation` says, and the others never.
+
+    They are decoded once for all that is made of them, unless `settings.cache` is off.
+    """
 
     train: Rows
     validation: Rows
-    encoder: ImageEncoder
-    augment: Augment | None
-    settings: Augmentation
+    encoder: Any
+    settings: Finetune
     seed: int
     cache: Path
     progress: Progress
@@ -165,10 +173,10 @@ class Photos:
     def whole(self) -> Sets:
         """Pixels, changed anew for each batch."""
         train, validation = (
-            Beside(read(self.encoder, rows.values, progress=self.progress, name=name, augment=augment), rows.labels())
-            for rows, name, augment in ((self.train, TRAINING, self.augment), (self.validation, VALIDATION, None))
+            Beside(pictures, rows.labels())
+            for pictures, rows in zip(self._kept, (self.train, self.validation), strict=True)
         )
-        return Sets(train, validation, "")
+        return Sets(train, validation, "; ".join(dict.fromkeys(each.note for each in self._kept)))
 
     def pooled(self, compute: Compute, identity: str, device: torch.device) -> Sets:
         """One feature vector for each image: each time that of one of its views."""
@@ -179,10 +187,15 @@ class Photos:
         return self._cached(compute, identity, "Frozen blocks", "activations", device)
 
     def _cached(self, compute: Compute, identity: str, who: str, what: str, device: torch.device) -> Sets:
-        found = [
-            image_features.cached(
+        views = self.settings.augmentation.views
+        sides = []
+        for number, (pictures, rows, name) in enumerate(self._sides):
+            found = image_features.cached(
                 compute,
-                images,
+                pictures,
+                lambda number=number: self._kept[number],  # type: ignore[misc]
+                views=1 if pictures.augment is None else views,
+                seed=self.seed,
                 identity=identity,
                 half=what == "activations",
                 folder=self.cache,
@@ -190,19 +203,25 @@ class Photos:
                 description=f"{who} over the {name} images",
                 device=device,
             )
-            for images, name in zip(self._images(), (TRAINING, VALIDATION), strict=True)
-        ]
-        train, validation = (
-            Beside(Views(what, each.vectors), rows.labels())
-            for each, rows in zip(found, (self.train, self.validation), strict=True)
-        )
-        views = "" if self.augment is None else f" of {self.settings.views} views of each training image"
-        return Sets(train, validation, f"{what}{views} kept in the cache")
+            sides.append(Beside(Views(what, found.vectors), rows.labels()))
+        of_views = "" if self._sides[0][0].augment is None else f" of {views} views of each training image"
+        return Sets(sides[0], sides[1], f"{what}{of_views} kept in the cache")
 
-    def _images(self) -> tuple[Images, Images]:
-        plain = Images(self.validation.values, self.encoder)
-        if self.augment is None:
-            return Images(self.train.values, self.encoder), plain
-        changes = self.settings.model_dump_json(exclude={"views", "mixup", "cutmix"})
-        changed = Images(self.train.values, self.encoder, self.augment, changes, self.settings.views, self.seed)
-        return changed, plain
+    @cached_property
+    def _sides(self) -> tuple[tuple[Pictures, Rows, str], ...]:
+        """Images that train and images that are scored, not kept yet, each with their rows and their name."""
+        n_threads, changes = threads(self.settings.workers), Augment.of(self.settings.augmentation)
+        return (
+            (Pictures(self.train.values, self.encoder, changes, threads=n_threads), self.train, TRAINING),
+            (Pictures(self.validation.values, self.encoder, threads=n_threads), self.validation, VALIDATION),
+        )
+
+    @cached_property
+    def _kept(self) -> tuple[Pictures, ...]:
+        """The same images decoded once, unless the recipe says otherwise."""
+        if not self.settings.cache:
+            return tuple(pictures for pictures, _, _ in self._sides)
+        return tuple(
+            pictures.keep(self.cache, progress=self.progress, description=f"Decoding the {name} images")
+            for pictures, _, name in self._sides
+        )

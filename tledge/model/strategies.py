@@ -14,7 +14,6 @@ from tledge.batches import Columns
 from tledge.model import boundary
 from tledge.model.backbones.transformers import weights_digest
 from tledge.model.freeze import freeze
-from tledge.model.images import Augment
 from tledge.model.parameter_groups import groups_by_block, groups_of
 from tledge.model.protocol import Classifier
 from tledge.model.rows import Rows, Source
@@ -69,7 +68,6 @@ def phases(
     *,
     cache: Path,
     progress: Progress,
-    augment: Augment | None = None,
     seed: int = 0,
 ) -> Iterator[Phase]:
     """The phases of a strategy, each prepared when the one before it has been trained.
@@ -82,7 +80,6 @@ def phases(
         settings: the recipe's `finetune`.
         cache: folder of cached features.
         progress: shown while the backbone runs over the rows.
-        augment: changes a training image at random; `None` for texts, and for images that are left as they are.
         seed: of the changed copies of images that the cache holds.
 
     Raises:
@@ -94,8 +91,7 @@ def phases(
         encoder=encoder,
         cache=cache,
         progress=progress,
-        augment=augment,
-        augmentation=settings.augmentation,
+        settings=settings,
         seed=seed,
     )
     run = _Strategy(model, source, settings)
@@ -192,6 +188,7 @@ class _Strategy:
         self, name: str, epochs: float, groups: list[dict[str, Any]], note: str, base_rate: float | None
     ) -> Phase:
         sets = self.source.whole()
+        note = f"{note}; {sets.note}" if sets.note else note
         return Phase(name, cast("nn.Module", self.model), sets.train, sets.validation, epochs, groups, note, base_rate)
 
     def _freeze(self, strategy: str, unfreeze: int | str | None) -> int | None:

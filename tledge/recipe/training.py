@@ -20,7 +20,7 @@ class Augmentation(Section):
     """Cut out a part of this share of the area or more, with its sides changed by up to a third, and resize it; 1
     leaves images whole."""
     color: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """Change brightness, contrast and saturation by up to this share."""
+    """Change brightness, contrast and saturation by up to this share, in this order."""
     randaugment: Annotated[int, Field(ge=0, le=14)] = 0
     """How many operations of RandAugment (Cubuk et al. 2020) each image gets."""
     randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 9
@@ -78,8 +78,7 @@ class Training(Section):
     early_stopping_patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many epochs without a better validation metric; by default all epochs run."""
     workers: Annotated[int, Field(ge=0)] | None = None
-    """Threads that decode and change images beside the training one; by default none on a CPU, and one for each
-    core, at most 8, where a GPU trains."""
+    """Threads that decode images, 0 for the one that trains; by default one for each core, at most 16."""
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
     """Mixed precision of the training steps; the weights stay fp32. `auto` is `bf16` on a GPU that has it, and `fp32`
     elsewhere."""
@@ -125,8 +124,8 @@ class _Strategy(Section):
     does."""
     lora: Lora = Lora()
     cache: bool = True
-    """Keep features (`probe`), or activations at the freeze boundary (`partial` with a number), on disk and
-    reuse them."""
+    """Keep features (`probe`), activations at the freeze boundary (`partial` with a number) and decoded images on disk
+    and reuse them."""
     probe_epochs: Annotated[float, Field(gt=0)] = 40
     """Epochs of the first phase of `probe_then_full` and `gradual`."""
     loss: str | None = None

@@ -1,6 +1,5 @@
 """Training: one loop for all tasks, with tledge's losses, scores and resume."""
 
-from tledge.train.augment import Augment, contact_sheet
 from tledge.train.distill import DEFAULT_WEIGHTS, distill, has_hidden, weights_for
 from tledge.train.fit import Fitted, fit, main_first, seed
 from tledge.train.intermediate import Pairing
@@ -15,7 +14,6 @@ from tledge.train.weights import label_weights
 
 __all__ = [
     "DEFAULT_WEIGHTS",
-    "Augment",
     "Epoch",
     "Fitted",
     "Loss",
@@ -30,7 +28,6 @@ __all__ = [
     "Sets",
     "TokenBlocks",
     "TokenTargets",
-    "contact_sheet",
     "distill",
     "fit",
     "has_hidden",

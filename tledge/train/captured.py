@@ -91,7 +91,8 @@ class Captured:
         static = {name: each.clone() for name, each in batch.items()}
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph, pool=self._pool):
+        # Threads that make batches ahead go on meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             loss = self._step(static, n_items)
         return _Graph(graph, static, loss)
 

@@ -59,10 +59,10 @@ def feed(
                 future.cancel()
 
 
-def worth_ahead(columns: Columns, device: torch.device, workers: int) -> bool:
+def worth_ahead(columns: Columns, device: torch.device, workers: int | None) -> bool:
     """Whether batches are to be made ahead: where they come from the host to a GPU, or threads decode images."""
     if columns.decodes:
-        return workers > 0
+        return workers != 0
     if device.type == "cpu":
         return False
     return any(each.device.type == "cpu" for each in columns.take(torch.zeros(1, dtype=torch.int64), 0).values())

@@ -195,8 +195,8 @@ class Loop:
         """The batches of this process; the seed of each follows from its place in the training."""
         world, me = self.accelerator.num_processes, self.accelerator.process_index
         numbered = ((share_of(rows, me, world), self._seed(first + i)) for i, rows in enumerate(order))
-        workers = names.workers(self.settings, self.device)
-        return feed(self._train, numbered, self.device, ahead=worth_ahead(self._train, self.device, workers))
+        ahead = worth_ahead(self._train, self.device, self.settings.workers)
+        return feed(self._train, numbered, self.device, ahead=ahead)
 
     def _seed(self, batch: int) -> int:
         place = batch * self.accelerator.num_processes + self.accelerator.process_index
@@ -240,7 +240,7 @@ class Loop:
     def _validated(self) -> tuple[float, dict[str, float]]:
         """The mean loss over the validation rows, and their metrics."""
         size = self.settings.batch_size
-        if not self._validation.decodes:
+        if not self._validation.large:
             size = max(size, SCORED.get(self.device.type, SCORED["cpu"]))
         world, me = self.accelerator.num_processes, self.accelerator.process_index
         batches = by_length(len(self._validation), self._validation.lengths, size)[me::world]
@@ -248,7 +248,7 @@ class Loop:
         outputs: list[Tensor] = []
         targets: list[Tensor] = []
         losses: list[Tensor] = []
-        ahead = worth_ahead(self._validation, self.device, names.workers(self.settings, self.device))
+        ahead = worth_ahead(self._validation, self.device, self.settings.workers)
         with torch.no_grad():
             for batch in feed(self._validation, ((rows, 0) for rows in batches), self.device, ahead=ahead):
                 labels = batch.pop("labels")

@@ -2,79 +2,68 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
+from torch.nn import functional as F
 
 from tledge.batches import Columns
 from tledge.recipe.schema import Augmentation
 
+IMAGES = ("pixel_values", "teacher_pixel_values")
 
+
+@dataclass(frozen=True, slots=True)
 class Mix:
     """Blends the images of a batch with one another, as a recipe's `augmentation` says.
 
     mix = Mix(Augmentation(mixup=0.2, cutmix=1.0), n_labels=3)
-    pixel_values, shares = mix(pixel_values, labels)
+    batch = mix(batch, seed=7)
     """
 
-    def __init__(self, settings: Augmentation, n_labels: int) -> None:
-        """Prepare what `settings.mixup` and `settings.cutmix` ask for; with both, each batch gets one of them."""
-        self._choices: list[Any] = [
-            kind(alpha=alpha, num_classes=n_labels)
-            for kind, alpha in ((v2.MixUp, settings.mixup), (v2.CutMix, settings.cutmix))
-            if alpha
-        ]
+    settings: Augmentation
+    n_labels: int
 
-    def __call__(self, pixel_values: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Mixed images and the share of each label, `(batch, labels) float32`.
+    def __call__(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """The batch with each image mixed with the one before it, and shares of labels, `(batch, labels) float32`.
+
+        With `mixup` and `cutmix` each batch gets one of them.
 
         Args:
-            pixel_values: `(batch, 3, height, width) float32`.
-            labels: `(batch,) int64`, label indices.
+            batch: `pixel_values`, `(batch, 3, height, width) float32`, and `labels`, `(batch,) int64`, label indices.
+                `teacher_pixel_values` of any height and width are mixed alike, and of a pair both must be `labelled`
+                where a batch says so.
+            seed: the same for the same mixture.
         """
-        images, shares, _ = self._mixed(pixel_values, labels, None)
-        return images, shares
-
-    def beside(
-        self, pixel_values: Tensor, labels: Tensor, teacher_pixel_values: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """As a call gives them, and with the same parts of the same images mixed what a teacher sees.
-
-        Args:
-            pixel_values: `(batch, 3, height, width) float32`.
-            labels: `(batch,) int64`, label indices.
-            teacher_pixel_values: `(batch, 3, height, width) float32`; height and width may be others.
-        """
-        images, shares, theirs = self._mixed(pixel_values, labels, teacher_pixel_values)
-        assert theirs is not None
-        return images, shares, theirs
-
-    def _mixed(
-        self, pixel_values: Tensor, labels: Tensor, teacher_pixel_values: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        chosen = self._choices[int(torch.randint(len(self._choices), ()))]
-        how = {"labels": labels, "batch_size": len(labels), **chosen.make_params([pixel_values])}
-        images, shares = chosen.transform(pixel_values, how), chosen.transform(labels, how)
-        if teacher_pixel_values is None:
-            return images, shares, None
-        if "box" in how:
-            scale = [theirs / own for own, theirs in zip(pixel_values.shape, teacher_pixel_values.shape, strict=True)]
-            how["box"] = tuple(round(at * scale[3 - i % 2]) for i, at in enumerate(how["box"]))
-        return images, shares, chosen.transform(teacher_pixel_values, how)
+        rng = np.random.default_rng((seed, 1))
+        mixup, cutmix = self.settings.mixup, self.settings.cutmix
+        pastes = bool(cutmix) and (not mixup or bool(rng.integers(2)))
+        alpha = cutmix if pastes else mixup
+        share = float(rng.beta(alpha, alpha))
+        change: Callable[[Tensor, Tensor], Tensor] = partial(blended, share=share)
+        if pastes:
+            height, width = batch["pixel_values"].shape[-2:]
+            box, share = cut(share, float(rng.random()), float(rng.random()), (height, width))
+            change = partial(pasted, box=box)
+        mixed = {name: change(batch[name], batch[name].roll(1, 0)) for name in IMAGES if name in batch}
+        labels = F.one_hot(batch["labels"], self.n_labels).float()
+        mixed["labels"] = blended(labels, labels.roll(1, 0), share=share)
+        if "labelled" in batch:
+            mixed["labelled"] = batch["labelled"] & batch["labelled"].roll(1)
+        return batch | mixed
 
 
 class Mixed(Columns):
     """Training rows whose batches are mixed."""
 
     def __init__(self, rows: Columns, mix: Mix) -> None:
-        """Wrap rows that come with `pixel_values` and `labels`.
-
-        `teacher_pixel_values` are mixed alike; of a pair both must be `labelled` where a batch says so.
-        """
         self._rows, self._mix = rows, mix
-        self.lengths, self.decodes = rows.lengths, rows.decodes
+        self.lengths, self.decodes, self.large = rows.lengths, rows.decodes, rows.large
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -83,22 +72,42 @@ class Mixed(Columns):
         """The batch before it is mixed."""
         return self._rows.take(rows, seed)
 
+    def finish(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+        """The mixed batch of these rows."""
+        return self._mix(self._rows.finish(batch, seed), seed)
+
     def on(self, device: torch.device) -> Mixed:
         """On the device, as far as it fits."""
         return Mixed(self._rows.on(device), self._mix)
 
-    def finish(self, batch: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
-        """The mixed batch of these rows."""
-        batch = self._rows.finish(batch, seed)
-        if "labelled" in batch:
-            batch["labelled"] = batch["labelled"] & batch["labelled"].roll(1)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            if "teacher_pixel_values" not in batch:
-                batch["pixel_values"], batch["labels"] = self._mix(batch["pixel_values"], batch["labels"])
-                return batch
-            own, labels, theirs = self._mix.beside(
-                batch["pixel_values"], batch["labels"], batch["teacher_pixel_values"]
-            )
-        batch |= {"pixel_values": own, "labels": labels, "teacher_pixel_values": theirs}
-        return batch
+
+def blended(own: Tensor, other: Tensor, *, share: float) -> Tensor:
+    """`share` of one batch and the rest of another."""
+    return other + share * (own - other)
+
+
+def pasted(own: Tensor, other: Tensor, *, box: tuple[float, float, float, float]) -> Tensor:
+    """Images with a part of others: from top to bottom and from left to right, in shares of the sides."""
+    height, width = own.shape[-2:]
+    top, bottom, left, right = (round(at * side) for at, side in zip(box, (height, height, width, width), strict=True))
+    mixed = own.clone()
+    mixed[..., top:bottom, left:right] = other[..., top:bottom, left:right]
+    return mixed
+
+
+def cut(share: float, y: float, x: float, size: tuple[int, int]) -> tuple[tuple[float, float, float, float], float]:
+    """The part that is pasted into images of a height and width, in shares of their sides, and the share that is left.
+
+    Args:
+        share: what should be left.
+        y: where the middle of the part lies from the top, 0 to 1; what would lie outside is cut off.
+        x: where it lies from the left.
+        size: height and width, in whole pixels of which the part is.
+    """
+    half = math.sqrt(1 - share) / 2
+    top, bottom, left, right = (
+        min(max(round((middle + reach) * side), 0), side) / side
+        for middle, side in zip((y, x), size, strict=True)
+        for reach in (-half, half)
+    )
+    return (top, bottom, left, right), 1 - (bottom - top) * (right - left)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,16 +108,6 @@ def schedule(
 def precision(settings: Training, device: torch.device) -> str:
     """`fp32`, `bf16` or `fp16`, as `tledge.precision.resolved` decides."""
     return resolved(settings.precision, device)
-
-
-def workers(settings: Training, device: torch.device) -> int:
-    """How many threads decode images: `workers`, by default none beside a CPU's training and else one a core, up to 8.
-
-    0 is the thread that trains.
-    """
-    if settings.workers is not None:
-        return settings.workers
-    return min(8, os.cpu_count() or 1) if device.type != "cpu" else 0
 
 
 @contextmanager

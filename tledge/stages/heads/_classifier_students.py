@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tledge import inputs, losses, plugins
+from tledge.cache import open_cache
+from tledge.errors import StorageError
 from tledge.evaluate import score
 from tledge.inputs import Input
 from tledge.recipe.schema import Distill
 from tledge.stages.distillation import EPOCHS, learning_rate, learnt, of_teacher, paired, start_of
-from tledge.stages.heads.fresh import SAMPLE_ROWS, fresh_classifier
+from tledge.stages.heads.fresh import KEPT, SAMPLE_ROWS, fresh_classifier
 from tledge.stages.job import Job
 
 FRESH_HEAD_FACTOR = 10
@@ -134,11 +137,9 @@ class ClassifierStudents:
 
     def _lessons(self) -> Any:
         """The batches of this student and the teacher, each of which may read with its own tokenizer or image size."""
-        from tledge import data, model, train
+        from tledge import batches, data, model
 
         settings = self.settings
-        augmentation = settings.augmentation
-        augment = train.Augment(augmentation, self.encoder) if augmentation.changes_images else None
         unlabelled = data.open_unlabelled(self.job.stage("data"))
         lessons = model.distillation_sets(
             self.encoder,
@@ -147,7 +148,9 @@ class ClassifierStudents:
             progress=self.job.progress,
             teacher_encoder=self.teacher_encoder,
             unlabelled=None if unlabelled is None else data.inputs_of(unlabelled, self.job.task),
-            augment=augment,
+            augment=batches.Augment.of(settings.augmentation),
+            cache=self._cache(),
+            workers=settings.workers,
         )
         return self._with_logits(lessons) if settings.teacher_cache else lessons
 
@@ -167,6 +170,13 @@ class ClassifierStudents:
         return model.with_teacher_logits(
             lessons, self.teacher, batch_size=self.settings.batch_size, progress=self.job.progress
         )
+
+    def _cache(self) -> Path | None:
+        """Where decoded images are kept; `None` where the recipe or the disk says that none are."""
+        if self.job.recipe.finetune.cache:
+            with suppress(StorageError):
+                return open_cache(KEPT)
+        return None
 
     def _groups(self, student: Any) -> tuple[list[dict[str, Any]], float | None]:
         """Parameter groups, and the rate that they are made for where it is still to be found."""

@@ -22,7 +22,8 @@ BATCH_NORM_IMAGES = 256
 """Training images from which a random network's normalisation statistics are taken."""
 SAMPLE_ROWS = 4
 """Training rows on which a checkpoint is compared with the model that it was saved from."""
-_FEATURES = "features"
+KEPT = "features"
+"""The folder of the cache that holds features and decoded images."""
 
 
 def students(job: Job, folder: Path) -> ClassifierStudents:
@@ -70,8 +71,9 @@ def _copy(source: Path, checkpoint: Path) -> None:
 
 
 def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
-    from tledge import data, model
+    from tledge import batches, data, model
     from tledge import train as training
+    from tledge.precision import training_device
 
     recipe, task = job.recipe, job.task
     splits = data.open_splits(job.stage("data"))
@@ -96,12 +98,13 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         encoder = inputs.load(task.INPUT, folder / "inputs")
     unknown_tokens = vocabulary.unknown_share(job, encoder, train_rows.values) if pretrained else None
     if not pretrained or recipe.model.weights == "none":
-        model.update_batch_norms(classifier.backbone, _batches(encoder, train_rows.values))
+        model.update_batch_norms(classifier.backbone, _batches(encoder, train_rows.values), training_device())
     digest = model.weights_digest(classifier.backbone)
     augmentation = recipe.finetune.augmentation
-    augment = training.Augment(augmentation, encoder) if augmentation.changes_images else None
+    augment = batches.Augment.of(augmentation)
     if augment is not None and pretrained and processes.is_main():
-        training.contact_sheet(list(train_rows.values[:6]), augment).save(folder / "contact_sheet.jpg", quality=85)
+        sheet = model.contact_sheet(list(train_rows.values[:6]), encoder, augment)
+        sheet.save(folder / "contact_sheet.jpg", quality=85)
     scale = task.target_scale(train_rows.targets)
     weights = training.label_weights(recipe.finetune.class_weights, train_rows.targets, splits.labels, scale)
     objective = training.supervised(
@@ -117,9 +120,8 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         train_rows,
         validation_rows,
         recipe.finetune,
-        augment=augment,
         seed=recipe.seed,
-        cache=_features(job, folder),
+        cache=_kept_in(job, folder),
         progress=job.progress,
     )
     fitted = []
@@ -148,7 +150,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
             )
         )
     if processes.is_main():
-        shutil.rmtree(folder / _FEATURES, ignore_errors=True)
+        shutil.rmtree(folder / KEPT, ignore_errors=True)
 
     def save(checkpoint: Path) -> None:
         classifier.save(checkpoint, backbone)
@@ -169,13 +171,13 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     )
 
 
-def _features(job: Job, folder: Path) -> Path:
-    """Where features of frozen parts are kept: in the cache folder, or where that cannot be written, in the stage's."""
+def _kept_in(job: Job, folder: Path) -> Path:
+    """Where features and decoded images are kept: in the cache folder, or without one in the stage's."""
     try:
-        return open_cache(_FEATURES)
+        return open_cache(KEPT)
     except StorageError as error:
         job.say(f"train: {error}; until then features are kept for this training alone")
-        return folder / _FEATURES
+        return folder / KEPT
 
 
 def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: Any) -> Any:
@@ -200,9 +202,12 @@ def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: 
 
 def _batches(encoder: Input, values: Any) -> Any:
     """Training images in batches, in the order of the rows."""
+    from tledge import model
+
     count = min(BATCH_NORM_IMAGES, len(values))
+    columns = model.read(encoder, [values[i] for i in range(count)])
     for start in range(0, count, 32):
-        yield encoder.encode([values[i] for i in range(start, min(start + 32, count))])
+        yield columns.batch(range(start, min(start + 32, count)))
 
 
 def _sample(job: Job, encoder: Input) -> Any:
