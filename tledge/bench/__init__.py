@@ -75,7 +75,7 @@ def run(
         percentile: The percentile to take enough samples for, in percent.
         duration_s: Time limit for one setting, in seconds.
         provider: Execution provider of the graphs.
-        strict: Make a node that the provider leaves to the CPU an error.
+        strict: Make work on rows that the provider leaves to the CPU an error.
         extra: Candidates that are no graphs, by name: given the number of threads, each gives its run. A
             number of threads that is global to the process is theirs to set.
         repeats: Fresh processes for one footprint; 0 takes none.
@@ -84,7 +84,7 @@ def run(
     Raises:
         RecipeError: the reference is not among the candidates.
         BundleError: a graph cannot be loaded or run.
-        InputError: the provider is not available, or it is strict and leaves nodes to the CPU.
+        InputError: the provider is not available, or it is strict and leaves work to the CPU.
     """
     others = extra or {}
     assert not graphs.keys() & others.keys(), "candidates need different names"
@@ -148,7 +148,7 @@ def run_generation(
         percentile: The percentile to take enough samples for, in percent.
         duration_s: Time limit for one setting, in seconds.
         provider: Execution provider of the graphs.
-        strict: Make a node that the provider leaves to the CPU an error.
+        strict: Make work on rows that the provider leaves to the CPU an error.
         extra: Candidates that are no graphs, by name: given the number of threads, each gives what generates.
         repeats: Fresh processes for one footprint; 0 takes none.
         progress: Shows the work.

@@ -8,7 +8,7 @@ from tledge.artifacts import Footprint, Generation, Latency, Machine, ServerLoad
 from tledge.bench import generation
 from tledge.bench.latency import key, setting
 from tledge.bench.server import overloaded
-from tledge.runtime.session import PROVIDERS
+from tledge.runtime.session import CPU, PROVIDERS
 
 BUSY = 0.5
 """Load average per core, our own process left out, above which other work is likely to disturb."""
@@ -132,8 +132,21 @@ def _elsewhere(footprint: Footprint, provider: str) -> str:
         return ""
     total = sum(nodes.values())
     counted = {name: f"{nodes[name]} of {total}" if name in nodes else "some" for name in others}
-    where = ", ".join(f"{count} nodes on {name}{_share(footprint, name)}" for name, count in counted.items())
+    where = ", ".join(
+        f"{count} nodes on {name}{_share(footprint, name)}{_on_purpose(footprint, name)}"
+        for name, count in counted.items()
+    )
     return f"{footprint.candidate} was to run on {asked} and has {where}"
+
+
+def _on_purpose(footprint: Footprint, provider: str) -> str:
+    shapes = footprint.shape_arithmetic
+    if provider != CPU or not shapes:
+        return ""
+    count = sum(shapes.values())
+    those = "all" if count == footprint.nodes_by_provider[CPU] else str(count)
+    named = ", ".join(f"{operator} {nodes}" for operator, nodes in shapes.items())
+    return f", {those} of them shape arithmetic that belongs there ({named})"
 
 
 def _share(footprint: Footprint, provider: str) -> str:

@@ -105,10 +105,11 @@ def _busy(footprint: Footprint) -> str:
 
 
 def _nodes(footprint: Footprint) -> str:
-    shares = footprint.time_share_by_provider
+    shares, shapes = footprint.time_share_by_provider, sum(footprint.shape_arithmetic.values())
     return ", ".join(
         f"{count} on {provider.removesuffix('ExecutionProvider')}"
         + (f" ({fmt.share(shares[provider], 1)} of the time)" if provider in shares else "")
+        + (f" ({shapes} of them shape arithmetic)" if shapes and provider.startswith("CPU") else "")
         for provider, count in footprint.nodes_by_provider.items()
     )
 

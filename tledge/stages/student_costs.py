@@ -253,7 +253,7 @@ def _latencies(
     keys = {f"{owner}, {scheme}": (owner, scheme) for owner, scheme in graphs}
     runs = {
         name: bound_run(
-            open_session(graphs[key][0], provider=at.provider, threads=at.threads, strict=at.strict),
+            open_session(graphs[key][0], provider=at.provider, threads=at.threads),
             feeds(graphs[key][1], at),
         )
         for name, key in keys.items()
