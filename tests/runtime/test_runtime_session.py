@@ -184,6 +184,38 @@ def test_nodes_are_known_where_they_are_recorded(tmp_path):
     assert not assigned_nodes(object())  # an onnxruntime without the record
 
 
+@needs_azure
+def test_the_past_of_a_decoder_that_is_timed_stays_with_the_provider(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "DEVICES", {"AzureExecutionProvider": "cpu"})
+    cache = [1, 2, "past", 4]
+    nodes = [
+        helper.make_node("Concat", ["past_key_values.0.key", "new"], ["present.0.key"], axis=2),
+        helper.make_node("Identity", ["input_ids"], ["logits"]),
+    ]
+    ends = (("past_key_values.0.key", 1, cache), ("new", 1, [1, 2, 1, 4]), ("input_ids", 7, [1, 1]))
+    outputs = (("present.0.key", 1, [1, 2, "total", 4]), ("logits", 7, [1, 1]))
+    made = helper.make_graph(
+        nodes, "g", *([helper.make_tensor_value_info(*each) for each in side] for side in (ends, outputs))
+    )
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "d.onnx")
+    feeds = {
+        "past_key_values.0.key": np.ones((1, 2, 3, 4), np.float32),
+        "new": np.zeros((1, 2, 1, 4), np.float32),
+        "input_ids": np.array([[5]]),
+    }
+    opened = open_session(tmp_path / "d.onnx", provider="azure")
+    bound = {}
+    monkeypatch.setattr(ort.InferenceSession, "run_with_iobinding", lambda _, binding: bound.update(it=binding))
+    session.bound_run(opened, feeds)()
+    opened._sess.run_with_iobinding(bound["it"]._iobinding, None)
+    present, logits = (each.numpy() for each in bound["it"].get_outputs())
+    assert present.shape == (1, 2, 4, 4)
+    assert present.sum() == 24
+    assert logits == [[5]]
+    plain = session.bound_run(open_session(tmp_path / "d.onnx"), feeds)()
+    np.testing.assert_array_equal(plain[0], present)
+
+
 class Opener:
     """Stands in for `InferenceSession`: fails for every provider but the CPU, and remembers what it was asked."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 
-from tledge import graph_file
+from tledge import graph_file, past
 from tledge.errors import BundleError, InputError, TledgeError, did_you_mean
 from tledge.evaluate import Array, Run
 from tledge.runtime.assignment import RECORD, Assigned, assigned_nodes
@@ -54,6 +54,14 @@ Which of them there are depends on the installed build: `onnxruntime` itself has
 `onnxruntime-qnn` qnn. Recent releases know rocm no more: migraphx took its place. azure calls a service, and
 runs no node of an ordinary graph.
 """
+
+DEVICES = {
+    "CUDAExecutionProvider": "cuda",
+    "TensorrtExecutionProvider": "cuda",
+    "NvTensorRTRTXExecutionProvider": "cuda",
+    "DmlExecutionProvider": "dml",
+}
+"""Where the outputs of a provider can stay for the next step of a decoder; in the memory of the CPU for the others."""
 
 _EXACT = "session.x64quantprecision"
 """onnxruntime then turns int8 weights into uint8 ones, whose kernels add in 32 bits; elsewhere it does nothing."""
@@ -179,12 +187,28 @@ def run_failed(error: Exception) -> TledgeError:
 def bound_run(session: ort.InferenceSession, tensors: Mapping[str, Array]) -> Callable[[], object]:
     """One pass over the same input tensors again and again, with nothing around it that would be timed too.
 
+    A decoder's past is where the provider would have left it, and what becomes of it stays there.
+
     Raises:
         BundleError, InputError: as a run of `session_run`, which a first pass goes through.
     """
     session_run(session)(tensors)
     outputs = [tensor.name for tensor in session.get_outputs()]
-    return functools.partial(session.run, outputs, {t.name: tensors[t.name] for t in session.get_inputs()})
+    kept = {spec.name for spec in past.past_specs(session.get_inputs())}
+    device = DEVICES.get(session.get_providers()[0])
+    if not kept or device is None:
+        return functools.partial(session.run, outputs, {t.name: tensors[t.name] for t in session.get_inputs()})
+    binding = session.io_binding()
+    for name in (tensor.name for tensor in session.get_inputs()):
+        array = np.ascontiguousarray(tensors[name])
+        if name in kept:
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, device, 0))
+        else:
+            binding.bind_cpu_input(name, array)
+    becomes = {past.present_name(name) for name in kept}
+    for name in outputs:
+        binding.bind_output(name, device if name in becomes else "cpu")
+    return functools.partial(session.run_with_iobinding, binding)
 
 
 def available_providers() -> list[str]:
@@ -208,6 +232,21 @@ def provider_name(provider: str) -> str:
     raise InputError(
         f"the provider {provider!r} {what}; available are {', '.join(known)}{did_you_mean(provider, known)}"
     )
+
+
+def require_provider(provider: str) -> None:
+    """Nothing, where a session on a provider starts here.
+
+    Raises:
+        InputError: there is no such provider, the installed onnxruntime is built without it, or it cannot start.
+    """
+    name = provider_name(provider)
+    try:
+        started = name in _session(graph_file.identity(), _options(1), name).get_providers()
+    except Exception as error:  # onnxruntime's exceptions share no other base
+        raise _not_started(provider, _missing_library(name)) from error
+    if not started:
+        raise _not_started(provider, _missing_library(name))
 
 
 def _require_own_weights(path: Path) -> None:
