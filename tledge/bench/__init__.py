@@ -110,7 +110,7 @@ def run(
             )
             row = functools.partial(latency.summarize, samples, reference=reference, percentile=percentile)
             rows.extend(row(candidate=name, batch=batch, sequence=length, threads=count) for name in samples)
-    told = notes(result.machine, rows, percentile, footprints=footprints, provider=provider)
+    told = notes(result.machine, rows, percentile, footprints=footprints, provider=provider, others=tuple(others))
     return replace(result, latencies=tuple(rows), footprints=footprints, notes=told)
 
 
@@ -189,7 +189,15 @@ def run_generation(
                 percentile=percentile,
             )
             rows.extend(row(candidate=name) for name in paces)
-    told = notes(result.machine, (), percentile, generations=rows, footprints=footprints, provider=provider)
+    told = notes(
+        result.machine,
+        (),
+        percentile,
+        generations=rows,
+        footprints=footprints,
+        provider=provider,
+        others=tuple(others),
+    )
     return replace(result, generations=tuple(rows), footprints=footprints, notes=told, decoding=True)
 
 

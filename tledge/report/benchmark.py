@@ -49,7 +49,7 @@ def table(result: BenchResult) -> Table:
     for key, group in itertools.groupby(result.latencies, key=lambda row: (row.batch, row.sequence, row.threads)):
         rows = list(group)
         slowest = max(row.percentiles_ms.get("p50", 0.0) for row in rows)
-        setting = fmt.setting(*key, decoding=result.decoding)
+        setting = fmt.setting(*key, provider=result.provider, decoding=result.decoding)
         blocks.append(Block(setting, tuple(_row(row, names, slowest, reference) for row in rows)))
     return Table(tuple(names), reference, tuple(blocks), _missing(result, names))
 
