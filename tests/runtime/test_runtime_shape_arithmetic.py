@@ -8,15 +8,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tledge.errors import InputError
+from tledge.quantize.schemes import int8_dynamic
 from tledge.runtime import open_session, session
 from tledge.runtime.assignment import Assigned, assigned_nodes
 from tledge.runtime.session import CPU, available_providers, left_to_the_cpu
 
 AZURE = "AzureExecutionProvider"
-
-pytestmark = pytest.mark.skipif(
-    "azure" not in available_providers(), reason="needs a provider beside the CPU; Azure's runs no node of ours"
-)
 
 node = helper.make_node
 VIEW = (
@@ -47,6 +44,8 @@ def write(path, *nodes, x=("batch", 2, 3), y="y", **constants):
 @pytest.fixture
 def placed(monkeypatch):
     """`placed("view", ...)`: a stand-in for a GPU, which takes every node but those of these names."""
+    if "azure" not in available_providers():
+        pytest.skip("needs a provider beside the CPU; Azure's runs no node of ours")
 
     def place(*names):
         def nodes(opened):
@@ -212,3 +211,17 @@ def test_an_exported_graph_of_texts_is_taken_as_a_gpu_places_it(family, exported
 def test_nothing_is_said_of_the_cpu_itself(tmp_path):
     path = write(tmp_path / "g.onnx", *VIEW)
     assert left_to_the_cpu(open_session(path, record=True), path) == ({}, {})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", ["bert", "distilbert"])
+def test_cuda_takes_an_exported_graph_of_texts_and_refuses_it_in_int8(family, exported, tmp_path):
+    path = exported(family).path
+    opened = open_session(path, provider="cuda", strict=True)
+    shapes, rows = left_to_the_cpu(opened, path)
+    assert set(shapes) <= {"Shape", "Squeeze", "Concat"}
+    assert shapes
+    assert not rows
+    int8_dynamic.apply(path, tmp_path / "int8.onnx", overflow_fix="pairs")
+    with pytest.raises(InputError, match=r"'cuda' cannot run .*DynamicQuantizeLinear"):
+        open_session(tmp_path / "int8.onnx", provider="cuda", strict=True)
