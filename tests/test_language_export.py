@@ -238,6 +238,7 @@ def test_one_step_with_a_past_is_timed(exported, monkeypatch):
     assert seen["feeds"]["input_ids"].shape == (1, 1)
     assert seen["feeds"]["attention_mask"].shape == (1, 13)
     assert seen["feeds"]["past_key_values.1.value"].shape == (1, 2, 12, 16)
+    assert seen["provider"] == "cpu"
     long = make_job(job.folder.parent, bench={"length": [500]})
     timing = generation.timing(long, fp32, job.stage("export") / "inputs")
     assert timing.length == 63  # the context has 64

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 import tiny_project
 
@@ -24,6 +25,11 @@ from tledge.train import callbacks
 
 PLAIN = [name for name in pipeline.STAGES if name not in ("distill", "baseline")]  # which a recipe must ask for
 INTERRUPTED = Path(__file__).with_name("interrupted.py")
+
+
+needs_azure = pytest.mark.skipif(
+    "AzureExecutionProvider" not in onnxruntime.get_available_providers(), reason="needs a provider beside the CPU"
+)
 
 
 def go_on(run, *overrides, until="report"):
@@ -186,6 +192,54 @@ def test_export_alone_keeps_the_variants_of_a_run_that_is_whole(run_copy):
 def test_too_little_time_for_a_median(run_copy):
     with pytest.raises(RecipeError, match=r"bench.duration_s: 1e-06 s gave \d runs of .*; raise it"):
         go_on(run_copy, "bench.duration_s=1e-6", until="quantize")
+
+
+@needs_azure
+def test_graphs_are_timed_and_chosen_on_the_provider_of_the_recipe(run_copy):
+    told = go_on(run_copy, "bench.provider=azure", until="report")
+    assert told["export"] == "already done"
+    assert " chosen on azure, test " in told["quantize"]
+    for variant in read_json(run_copy / "quantize" / "variants.json"):
+        assert variant["latency_at"] == "batch 1, length 8, 1 thread, azure"
+    bench = read_json(run_copy / "bench" / "bench.json")
+    assert bench["provider"] == "azure"
+    assert "the graphs ran on the provider azure, and torch eager on the CPU" in bench["notes"]
+    report = (run_copy / "report" / "report.html").read_text(encoding="utf-8")
+    assert "batch 1, length 8, 1 thread, azure" in report
+    assert "torch eager on the CPU" in report
+    shown = {each["name"]: each["latency_ms"] for each in read_json(run_copy / "report" / "facts.json")["variants"]}
+    assert shown["fp32"] == next(r for r in bench["latencies"] if r["candidate"] == "fp32")["percentiles_ms"]["p50"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "reason"),
+    [("rocm", "is not in this build of onnxruntime; available are"), ("cpuu", "is not known.* did you mean 'cpu'")],
+)
+def test_a_provider_that_is_not_there_is_told_before_any_work(provider, reason, project):
+    run = project.parent / "run"
+    recipe = load_recipe(project, [f"bench.provider={provider}"])
+    with pytest.raises(RecipeError, match=rf"^bench\.provider: the provider '{provider}' {reason}") as error:
+        pipeline.run(recipe, run)
+    assert "\n" not in str(error.value)
+    assert not (run / "data").exists()
+    pipeline.run(recipe, run, until="data")  # which times nothing
+
+
+@needs_azure
+def test_a_provider_that_cannot_start_is_told_before_any_work(project, monkeypatch):
+    class Fallen(onnxruntime.InferenceSession):
+        def get_providers(self):
+            return ["CPUExecutionProvider"]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Fallen)
+    with pytest.raises(RecipeError, match=r"^bench\.provider: the provider 'azure' could not start here"):
+        pipeline.run(load_recipe(project, ["bench.provider=azure"]), project.parent / "run")
+
+
+def test_a_finished_run_is_read_where_its_provider_is_not(run_copy, monkeypatch):
+    everywhere = load_recipe(run_copy / "recipe.yaml", ["bench.provider=cuda"])
+    monkeypatch.setattr(pipeline, "_why_again", lambda job, name, plan: "")
+    pipeline._require_provider(pipeline.Job(everywhere, run_copy), "report")
 
 
 def test_a_defect_is_in_the_log(project, monkeypatch):

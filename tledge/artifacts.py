@@ -299,8 +299,9 @@ class Footprint:
 
     `load_ms` is the time to open the session, `first_run_ms` that of the first run after it; `peak_memory_mb` is the
     process's peak resident size and `base_memory_mb` what the interpreter and its libraries took before the load (MB
-    of 10^6 bytes, like `size_mb`). `nodes_by_provider` counts nodes and `time_share_by_provider` has the share of the
-    nodes' time, 0 to 1; `operators` are the ten slowest operator types. `threads` is the pool that was asked for and
+    of 10^6 bytes, like `size_mb`). `nodes_by_provider` counts nodes, of which `shape_arithmetic` has those on the CPU,
+    by operator type, that another provider leaves there on purpose; `time_share_by_provider` is the share of the nodes'
+    time, 0 to 1; `operators` are the ten slowest operator types. `threads` is the pool that was asked for and
     `busy_cores` the processor time of a run divided by its duration.
     """
 
@@ -315,6 +316,7 @@ class Footprint:
     operators: tuple[OperatorTime, ...] = ()
     threads: int | None = None
     busy_cores: float | None = None
+    shape_arithmetic: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,16 @@ def load(path: Path) -> Any:
     return model
 
 
+def identity() -> bytes:
+    """The smallest model that a session opens: `y` is `x`."""
+    model = _messages()["Model"](ir_version=8, opset_import=[{"version": 13}])
+    model.graph.node.add(op_type="Identity", input=["x"], output=["y"])
+    for name, values in (("x", model.graph.input), ("y", model.graph.output)):
+        values.add(name=name).type.tensor_type.elem_type = FLOAT
+    made: bytes = model.SerializeToString()
+    return made
+
+
 def graphs(model: Any) -> Iterator[Any]:
     """The graph of a model, and those inside its nodes (the branches of an `If`, the body of a `Loop`)."""
     waiting = [model.graph]

@@ -26,7 +26,7 @@ from typing import Any, TextIO
 import tledge
 from tledge import captured, hub, processes, run_folder, stages, tasks
 from tledge.artifacts import read_json, write_json
-from tledge.errors import MissingExtraError, RecipeError, TledgeError
+from tledge.errors import InputError, MissingExtraError, RecipeError, TledgeError
 from tledge.progress import Progress, silent
 from tledge.recipe import Recipe, load_recipe, save_recipe
 from tledge.stages import Job
@@ -54,6 +54,7 @@ _AHEAD: Mapping[str, tuple[str, ...]] = {"bundle": ("bench", "baseline")}
 STAGES = tuple(_SECTIONS)
 _TOGETHER = ("data", "train")  # what several processes go through; the later stages are the main one's alone
 _HOLDERS_WORD_S = 0.5  # how long to wait for a run: by then the process that holds it has written down who it is
+_TIMES = ("distill", "quantize", "bench")  # stages that time graphs; of students where they have a budget
 _RESUMES = frozenset({"train", "distill", "baseline"})  # stages that go on inside their half-written folder
 
 
@@ -96,8 +97,32 @@ def run(
         with _recipe_saved(own, folder) if processes.is_main() else nullcontext():
             if processes.is_main() and not job.stage("train").exists():
                 hub.check(recipe.model.backbone, kind=tasks.load(recipe.task).STARTER, revision=recipe.model.revision)
+            if processes.is_main():
+                _require_provider(job, until)
             _run_stages(job, until)
     return folder
+
+
+def _require_provider(job: Job, until: str) -> None:
+    """Refuse, before hours of training, a provider that does not start here where a stage is to time graphs on it.
+
+    Raises:
+        RecipeError: it does not start.
+    """
+    provider = job.recipe.bench.provider
+    if provider == "cpu":
+        return
+    plans = dict(_plans(job.recipe, until))
+    if job.recipe.distill is None or job.recipe.distill.student.budget is None:
+        plans.pop("distill", None)
+    if all(_why_again(job, name, plans[name]) == "" for name in _TIMES if name in plans):
+        return
+    from tledge.runtime.session import require_provider
+
+    try:
+        require_provider(provider)
+    except InputError as error:
+        raise RecipeError(f"bench.provider: {error}") from error
 
 
 def _require_own(folder: Path) -> None:

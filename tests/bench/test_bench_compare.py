@@ -10,6 +10,7 @@ from tledge.bench import compare as c
 from tledge.bench import compared, targets
 from tledge.bench.targets import Target
 from tledge.errors import BundleError, InputError
+from tledge.runtime.session import available_providers
 
 
 def ratio(middle, low, high):
@@ -227,6 +228,14 @@ def test_a_graph_that_cannot_be_opened_in_its_process_is_named(tmp_path):
         isolated_timer(tmp_path / "broken.onnx", {}),
     ):
         pass
+
+
+@pytest.mark.skipif("azure" not in available_providers(), reason="needs a second provider")
+@pytest.mark.parametrize("isolate", [False, True])
+def test_a_strict_provider_is_asked_for_once_and_its_refusal_is_an_input_error(tiny_graph, isolate):
+    plain, strict = targets.resolve(tiny_graph), c.Setting(provider="azure", strict=True)
+    with pytest.raises(InputError, match=r"'azure' cannot run 2 of 2 nodes"):
+        c.compare(plain, plain, setting=strict, isolate=isolate)
 
 
 def test_several_settings_give_one_result(tiny_graph):

@@ -36,6 +36,15 @@ def test_notes_name_nodes_that_fell_to_another_provider():
     assert notes(MACHINE, [], 90, footprints=[fallen], provider="cuda") == (
         "int8 was to run on CUDAExecutionProvider and has 14 of 214 nodes on CPUExecutionProvider",
     )
+    for shapes, told in (
+        (
+            {"Concat": 2, "Squeeze": 2},
+            "CPUExecutionProvider, 4 of them shape arithmetic that belongs there (Concat 2, Squeeze 2)",
+        ),
+        ({"Concat": 14}, "CPUExecutionProvider, all of them shape arithmetic that belongs there (Concat 14)"),
+    ):
+        on_purpose = dataclasses.replace(fallen, shape_arithmetic=shapes)
+        assert notes(MACHINE, [], 90, footprints=[on_purpose], provider="cuda")[0].endswith(told)
     timed = dataclasses.replace(fallen, time_share_by_provider={"CPUExecutionProvider": 0.35})
     assert notes(MACHINE, [], 90, footprints=[timed], provider="CUDAExecutionProvider")[0].endswith(
         "14 of 214 nodes on CPUExecutionProvider (35 % of the time)"

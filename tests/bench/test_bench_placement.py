@@ -199,3 +199,20 @@ def test_the_ten_slowest_are_kept_and_the_shares_are_of_all():
 def test_profiles_are_plain_json(tmp_path):
     (tmp_path / "p.json").write_text(json.dumps(LOOP))
     assert profile.read(tmp_path / "p.json") == profile.parse(LOOP)
+
+
+@pytest.mark.skipif("AzureExecutionProvider" not in ort.get_available_providers(), reason="needs a second provider")
+def test_shape_arithmetic_on_the_cpu_is_told(tmp_path):
+    nodes = [
+        helper.make_node("Shape", ["x"], ["batch"], start=0, end=1),
+        helper.make_node("Mul", ["batch", "four"], ["flat"]),
+        helper.make_node("Reshape", ["x", "flat"], ["y"]),
+    ]
+    x, y = (helper.make_tensor_value_info(*each) for each in (("x", TensorProto.FLOAT, ["b", 4]), ("y", 1, None)))
+    graph = helper.make_graph(nodes, "g", [x], [y], [numpy_helper.from_array(np.array([4]), "four")])
+    path, feeds = tmp_path / "g.onnx", {"x": np.ones((3, 4), np.float32)}
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    found = placement.place(path, feeds, provider="azure", runs=1)
+    assert found.nodes_by_provider == {CPU: 3}
+    assert found.shape_arithmetic == {"Shape": 1, "Mul": 1}
+    assert placement.place(path, feeds, runs=1).shape_arithmetic == {}

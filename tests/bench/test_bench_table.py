@@ -26,6 +26,10 @@ def test_the_median_has_its_interval_and_other_percentiles_have_none():
             {"time_share_by_provider": {"CUDAExecutionProvider": 0.82, "CPUExecutionProvider": 0.18}},
             "9 nodes on CUDA (82 % of the time), 3 nodes on CPU (18 % of the time)",
         ),
+        (
+            {"shape_arithmetic": {"Concat": 1, "Squeeze": 1}},
+            "9 nodes on CUDA, 3 nodes on CPU (2 of them shape arithmetic)",
+        ),
         ({"threads": 4, "busy_cores": 3.62}, "9 nodes on CUDA, 3 nodes on CPU, 3.6 of 4 threads busy"),
         ({"nodes_by_provider": {}}, "placement of nodes unknown"),
     ],

@@ -308,6 +308,7 @@ def test_rounds_that_are_not_as_many_as_the_runs_are_anomalous():
         ({"CUDAExecutionProvider": 30}, True, None),
         ({"CUDAExecutionProvider": 28, CPU: 2}, False, None),
         ({"CUDAExecutionProvider": 28, CPU: 2}, True, ANOMALOUS),
+        ({"CUDAExecutionProvider": 28, CPU: 1}, True, None),
         ({CPU: 30}, False, ANOMALOUS),
         ({}, False, INCONCLUSIVE),
     ],
@@ -317,7 +318,7 @@ def test_another_provider_than_asked_is_anomalous(nodes, strict, expected):
         MEASURED,
         provider="cuda",
         provider_name="CUDAExecutionProvider",
-        footprint=change(FOOTPRINT, nodes_by_provider=nodes),
+        footprint=change(FOOTPRINT, nodes_by_provider=nodes, shape_arithmetic={"Concat": 1}),
         comparison=change(COMPARISON, provider="cuda"),
     )
     found = judge(measurements(measured, strict=strict), budget())

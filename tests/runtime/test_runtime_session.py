@@ -1,7 +1,5 @@
 """Sessions: providers, threads, and one plain line for every way in which a graph cannot be opened."""
 
-from collections import Counter
-
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -10,13 +8,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tledge.errors import BundleError, InputError
 from tledge.runtime import cores, open_session, session, session_run
-from tledge.runtime.assignment import assigned_nodes
+from tledge.runtime.assignment import Assigned, assigned_nodes
 from tledge.runtime.session import PROVIDERS, available_providers
 
 
 def graph(path, *, opset=20, ir_version=10, domain="", op="Identity"):
     """A graph that gives `y`, the sum of `x` and `x`, through one operator."""
-    nodes = [helper.make_node("Add", ["x", "x"], ["s"]), helper.make_node(op, ["s"], ["y"], domain=domain)]
+    nodes = [helper.make_node("Add", ["x", "x"], ["s"], "sum"), helper.make_node(op, ["s"], ["y"], domain=domain)]
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 2]) for name in "xy")
     opsets = [helper.make_opsetid("", opset)] + ([helper.make_opsetid(domain, 1)] if domain else [])
     model = helper.make_model(helper.make_graph(nodes, "g", [x], [y]), opset_imports=opsets)
@@ -157,9 +155,9 @@ def test_strict_provider_names_what_it_leaves_to_the_cpu(tmp_path):
 
 @needs_azure
 def test_strict_provider_names_the_commonest_operators_alone(tmp_path, monkeypatch):
-    counts = Counter({("CPUExecutionProvider", f"Op{size}"): size for size in range(1, 9)})
-    counts["AzureExecutionProvider", "Gemm"] = 64
-    monkeypatch.setattr(session, "assigned_nodes", lambda _: counts)
+    nodes = [Assigned("CPUExecutionProvider", f"Op{size}") for size in range(1, 9) for _ in range(size)]
+    nodes += [Assigned("AzureExecutionProvider", "Gemm")] * 64
+    monkeypatch.setattr(session, "assigned_nodes", lambda _: nodes)
     named = r"36 of 100 nodes of .* \(Op8 8, Op7 7, Op6 6, Op5 5, Op4 4, 3 more types\)"
     with pytest.raises(InputError, match=named):
         open_session(graph(tmp_path / "g.onnx"), provider="azure", strict=True)
@@ -167,7 +165,7 @@ def test_strict_provider_names_the_commonest_operators_alone(tmp_path, monkeypat
 
 @needs_azure
 def test_strict_provider_with_an_onnxruntime_that_does_not_tell(tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "assigned_nodes", lambda _: Counter())
+    monkeypatch.setattr(session, "assigned_nodes", lambda _: [])
     with pytest.raises(InputError, match=r"some nodes of .* \(onnxruntime .* does not tell which\)") as error:
         open_session(graph(tmp_path / "g.onnx"), provider="azure", strict=True)
     one_line(error)
@@ -181,9 +179,41 @@ def test_strict_means_nothing_for_the_cpu(tmp_path):
 def test_nodes_are_known_where_they_are_recorded(tmp_path):
     path = graph(tmp_path / "g.onnx", op="Relu")
     recorded = assigned_nodes(open_session(path, record=True))
-    assert recorded == {("CPUExecutionProvider", "Add"): 1, ("CPUExecutionProvider", "Relu"): 1}
+    assert sorted(recorded) == [("CPUExecutionProvider", "Add", "sum"), ("CPUExecutionProvider", "Relu", "")]
     assert not assigned_nodes(open_session(path))
     assert not assigned_nodes(object())  # an onnxruntime without the record
+
+
+@needs_azure
+def test_the_past_of_a_decoder_that_is_timed_stays_with_the_provider(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "DEVICES", {"AzureExecutionProvider": "cpu"})
+    cache = [1, 2, "past", 4]
+    nodes = [
+        helper.make_node("Concat", ["past_key_values.0.key", "new"], ["present.0.key"], axis=2),
+        helper.make_node("Identity", ["input_ids"], ["logits"]),
+    ]
+    ends = (("past_key_values.0.key", 1, cache), ("new", 1, [1, 2, 1, 4]), ("input_ids", 7, [1, 1]))
+    outputs = (("present.0.key", 1, [1, 2, "total", 4]), ("logits", 7, [1, 1]))
+    made = helper.make_graph(
+        nodes, "g", *([helper.make_tensor_value_info(*each) for each in side] for side in (ends, outputs))
+    )
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), tmp_path / "d.onnx")
+    feeds = {
+        "past_key_values.0.key": np.ones((1, 2, 3, 4), np.float32),
+        "new": np.zeros((1, 2, 1, 4), np.float32),
+        "input_ids": np.array([[5]]),
+    }
+    opened = open_session(tmp_path / "d.onnx", provider="azure")
+    bound = {}
+    monkeypatch.setattr(ort.InferenceSession, "run_with_iobinding", lambda _, binding: bound.update(it=binding))
+    session.bound_run(opened, feeds)()
+    opened._sess.run_with_iobinding(bound["it"]._iobinding, None)
+    present, logits = (each.numpy() for each in bound["it"].get_outputs())
+    assert present.shape == (1, 2, 4, 4)
+    assert present.sum() == 24
+    assert logits == [[5]]
+    plain = session.bound_run(open_session(tmp_path / "d.onnx"), feeds)()
+    np.testing.assert_array_equal(plain[0], present)
 
 
 class Opener:

@@ -75,7 +75,7 @@ def run(
         percentile: The percentile to take enough samples for, in percent.
         duration_s: Time limit for one setting, in seconds.
         provider: Execution provider of the graphs.
-        strict: Make a node that the provider leaves to the CPU an error.
+        strict: Make work on rows that the provider leaves to the CPU an error.
         extra: Candidates that are no graphs, by name: given the number of threads, each gives its run. A
             number of threads that is global to the process is theirs to set.
         repeats: Fresh processes for one footprint; 0 takes none.
@@ -84,7 +84,7 @@ def run(
     Raises:
         RecipeError: the reference is not among the candidates.
         BundleError: a graph cannot be loaded or run.
-        InputError: the provider is not available, or it is strict and leaves nodes to the CPU.
+        InputError: the provider is not available, or it is strict and leaves work to the CPU.
     """
     others = extra or {}
     assert not graphs.keys() & others.keys(), "candidates need different names"
@@ -110,7 +110,7 @@ def run(
             )
             row = functools.partial(latency.summarize, samples, reference=reference, percentile=percentile)
             rows.extend(row(candidate=name, batch=batch, sequence=length, threads=count) for name in samples)
-    told = notes(result.machine, rows, percentile, footprints=footprints, provider=provider)
+    told = notes(result.machine, rows, percentile, footprints=footprints, provider=provider, others=tuple(others))
     return replace(result, latencies=tuple(rows), footprints=footprints, notes=told)
 
 
@@ -148,7 +148,7 @@ def run_generation(
         percentile: The percentile to take enough samples for, in percent.
         duration_s: Time limit for one setting, in seconds.
         provider: Execution provider of the graphs.
-        strict: Make a node that the provider leaves to the CPU an error.
+        strict: Make work on rows that the provider leaves to the CPU an error.
         extra: Candidates that are no graphs, by name: given the number of threads, each gives what generates.
         repeats: Fresh processes for one footprint; 0 takes none.
         progress: Shows the work.
@@ -189,7 +189,15 @@ def run_generation(
                 percentile=percentile,
             )
             rows.extend(row(candidate=name) for name in paces)
-    told = notes(result.machine, (), percentile, generations=rows, footprints=footprints, provider=provider)
+    told = notes(
+        result.machine,
+        (),
+        percentile,
+        generations=rows,
+        footprints=footprints,
+        provider=provider,
+        others=tuple(others),
+    )
     return replace(result, generations=tuple(rows), footprints=footprints, notes=told, decoding=True)
 
 

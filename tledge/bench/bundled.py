@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -60,10 +59,9 @@ def run_bundle(
             extra=extra,
             progress=progress,
         )
-    opened = functools.partial(open_session, provider=provider, strict=strict)
     whole = _end_to_end(
         found,
-        lambda each: session_run(opened(each.graph, threads=threads[0])),
+        lambda each: session_run(open_session(each.graph, provider=provider, threads=threads[0])),
         threads=threads[0],
         percentile=percentile,
         duration_s=duration_s,

@@ -112,17 +112,21 @@ def compare(
 
     Raises:
         BundleError: a graph cannot be loaded or run.
-        InputError: the provider is not there, or a model does not take the batch or the length.
+        InputError: the provider is not there, or strict and leaves work to the CPU, or a model does not take the batch
+            or the length.
     """
     setting = setting or Setting()
     batch, length = shared(new, old, setting.batch, setting.length)
     setting = dataclasses.replace(setting, batch=batch, length=length)
 
+    if setting.strict:
+        for target in (new, old):
+            open_session(target.graph, provider=setting.provider, threads=setting.threads, strict=True)
     timer, clock = (isolated_timer if isolate else session_timer), _clock(setting)
 
     def opener(target: Target) -> AbstractContextManager[Timer]:
         feeds = target.feeds(setting.batch, setting.length)
-        return timer(target.graph, feeds, provider=setting.provider, threads=setting.threads, strict=setting.strict)
+        return timer(target.graph, feeds, provider=setting.provider, threads=setting.threads)
 
     with no_garbage_collection():
         timed = functools.partial(measure, opener=opener, clock=clock, within=within, progress=progress)
@@ -286,10 +290,10 @@ def _expanded_tail(blocks: int) -> float:
 
 @contextmanager
 def session_timer(
-    graph: Path, feeds: Mapping[str, Array], *, provider: str = "cpu", threads: int = 1, strict: bool = False
+    graph: Path, feeds: Mapping[str, Array], *, provider: str = "cpu", threads: int = 1
 ) -> Iterator[Timer]:
     """A graph opened in this process; the function runs it once and gives the nanoseconds by both clocks."""
-    run = bound_run(open_session(graph, provider=provider, threads=threads, strict=strict), feeds)
+    run = bound_run(open_session(graph, provider=provider, threads=threads), feeds)
 
     def timer() -> tuple[int, int]:
         start, busy = time.perf_counter_ns(), time.thread_time_ns()

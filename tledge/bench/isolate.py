@@ -1,6 +1,6 @@
 """A graph timed in a process of its own, run by run at the word of this one, so that two can be interleaved.
 
-`python -m tledge.bench.isolate GRAPH FEEDS PROVIDER THREADS STRICT` is the other process: it opens the graph, says
+`python -m tledge.bench.isolate GRAPH FEEDS PROVIDER THREADS` is the other process: it opens the graph, says
 `ready`, and answers each line with the nanoseconds of one run by both clocks.
 """
 
@@ -26,7 +26,7 @@ _READY = "ready"
 
 @contextmanager
 def isolated_timer(
-    graph: Path, feeds: Mapping[str, Array], *, provider: str = "cpu", threads: int = 1, strict: bool = False
+    graph: Path, feeds: Mapping[str, Array], *, provider: str = "cpu", threads: int = 1
 ) -> Iterator[Callable[[], tuple[int, int]]]:
     """A function that runs the graph once, in its process, and gives the nanoseconds by the wall's clock and of work.
 
@@ -39,7 +39,7 @@ def isolated_timer(
     with tempfile.TemporaryDirectory() as folder:
         tensors = Path(folder) / "feeds.npz"
         np.savez(tensors, **feeds)  # type: ignore[arg-type,unused-ignore]
-        process = _start(graph, tensors, provider, threads, strict)
+        process = _start(graph, tensors, provider, threads)
         try:
             _answer(process, graph, _READY)
 
@@ -57,12 +57,12 @@ def isolated_timer(
             process.communicate()
 
 
-def _start(graph: Path, tensors: Path, provider: str, threads: int, strict: bool) -> subprocess.Popen[str]:
+def _start(graph: Path, tensors: Path, provider: str, threads: int) -> subprocess.Popen[str]:
     root = str(Path(__file__).parents[2])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     return subprocess.Popen(
         # -P: no module of the user's folder
-        (sys.executable, "-P", "-m", __name__, str(graph), str(tensors), provider, str(threads), str(int(strict))),
+        (sys.executable, "-P", "-m", __name__, str(graph), str(tensors), provider, str(threads)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -83,13 +83,13 @@ def _answer(process: subprocess.Popen[str], graph: Path, expected: str = "") -> 
 
 def main(arguments: list[str]) -> int:
     """Open what the arguments name, and run it at each line; the exit code."""
-    graph, tensors, provider, threads, strict = arguments
+    graph, tensors, provider, threads = arguments
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-int(threads) :])
     try:
         with np.load(tensors) as stored:
             feeds = {name: stored[name] for name in stored.files}
-        session = open_session(Path(graph), provider=provider, threads=int(threads), strict=strict == "1")
+        session = open_session(Path(graph), provider=provider, threads=int(threads))
         run = bound_run(session, feeds)
         _say(_READY)
         for _ in sys.stdin:

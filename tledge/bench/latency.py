@@ -137,10 +137,11 @@ def estimates(samples: Sequence[float], percentile: float) -> tuple[dict[str, fl
     return known, {key(each): stats.samples_needed(each) for each in asked if key(each) not in known}
 
 
-def setting(batch: int, sequence: int | None, threads: int) -> str:
-    """A setting in words: `batch 1, length 32, 1 thread`, or without a length `batch 1, 1 thread`."""
+def setting(batch: int, sequence: int | None, threads: int, provider: str = "cpu") -> str:
+    """A setting in words: `batch 1, length 32, 1 thread`, or `batch 1, 1 thread, cuda`; the CPU is not named."""
     length = "" if sequence is None else f", length {sequence}"
-    return f"batch {batch}{length}, {threads} thread{'' if threads == 1 else 's'}"
+    where = "" if provider == "cpu" else f", {provider}"
+    return f"batch {batch}{length}, {threads} thread{'' if threads == 1 else 's'}{where}"
 
 
 def key(percentile: float) -> str:

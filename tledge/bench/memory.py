@@ -48,11 +48,11 @@ def footprint(
         threads: Threads of one run.
         provider: Name of the execution provider, as `open_session` knows it.
         repeats: Processes started, one after the other.
-        strict: Make a node that would go to the CPU instead of the provider an error.
+        strict: Make work on rows that would go to the CPU instead of the provider an error.
 
     Raises:
         BundleError: the graph cannot be loaded or run; the message carries the process's reason.
-        InputError: the provider cannot start or cannot take the graph, or is strict and leaves nodes to the CPU.
+        InputError: the provider cannot start or cannot take the graph, or is strict and leaves work to the CPU.
     """
     with tempfile.TemporaryDirectory() as folder:
         tensors = Path(folder) / "feeds.npz"
@@ -73,6 +73,7 @@ def footprint(
         nodes_by_provider=placed.nodes_by_provider,
         time_share_by_provider=placed.time_share_by_provider,
         operators=placed.operators,
+        shape_arithmetic=placed.shape_arithmetic,
         threads=threads,
         busy_cores=statistics.median(fact["busy_cores"] for fact in facts),
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tledge.artifacts import Footprint, Generation, Latency, Machine, ServerLoad
 from tledge.bench import generation
 from tledge.bench.latency import key, setting
 from tledge.bench.server import overloaded
-from tledge.runtime.session import PROVIDERS
+from tledge.runtime.session import CPU, PROVIDERS
 
 BUSY = 0.5
 """Load average per core, our own process left out, above which other work is likely to disturb."""
@@ -31,6 +31,7 @@ def notes(
     server: Iterable[ServerLoad] = (),
     generations: Iterable[Generation] = (),
     provider: str = "cpu",
+    others: Sequence[str] = (),
 ) -> tuple[str, ...]:
     """One sentence for each thing that makes figures less sure; empty when there is none.
 
@@ -42,10 +43,11 @@ def notes(
         server: The loads that were tried.
         generations: Of language models.
         provider: The execution provider that was asked for.
+        others: Candidates that are no graphs, which run on the CPU.
     """
     rows, loads, generated = list(latencies), list(server), list(generations)
     pools = {row.threads for row in rows} | {load.threads for load in loads} | {row.threads for row in generated}
-    found = [_threads(machine, threads) for threads in sorted(pools)]
+    found = [_where(provider, others), *(_threads(machine, threads) for threads in sorted(pools))]
     found += [_load(machine), _frequency(machine), _temperature(machine)]
     found.extend(_missing(rows, percentile))
     found.extend(_missing_generations(generated, percentile))
@@ -54,6 +56,12 @@ def notes(
     for load in loads:
         found += [_overload(load), _open(load)]
     return tuple(note for note in found if note)
+
+
+def _where(provider: str, others: Sequence[str]) -> str:
+    if not others or PROVIDERS.get(provider.lower(), provider) == CPU:
+        return ""
+    return f"the graphs ran on the provider {provider}, and {', '.join(others)} on the CPU"
 
 
 def _threads(machine: Machine, threads: int) -> str:
@@ -132,8 +140,21 @@ def _elsewhere(footprint: Footprint, provider: str) -> str:
         return ""
     total = sum(nodes.values())
     counted = {name: f"{nodes[name]} of {total}" if name in nodes else "some" for name in others}
-    where = ", ".join(f"{count} nodes on {name}{_share(footprint, name)}" for name, count in counted.items())
+    where = ", ".join(
+        f"{count} nodes on {name}{_share(footprint, name)}{_on_purpose(footprint, name)}"
+        for name, count in counted.items()
+    )
     return f"{footprint.candidate} was to run on {asked} and has {where}"
+
+
+def _on_purpose(footprint: Footprint, provider: str) -> str:
+    shapes = footprint.shape_arithmetic
+    if provider != CPU or not shapes:
+        return ""
+    count = sum(shapes.values())
+    those = "all" if count == footprint.nodes_by_provider[CPU] else str(count)
+    named = ", ".join(f"{operator} {nodes}" for operator, nodes in shapes.items())
+    return f", {those} of them shape arithmetic that belongs there ({named})"
 
 
 def _share(footprint: Footprint, provider: str) -> str:

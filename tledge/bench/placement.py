@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnxruntime as ort
@@ -17,7 +17,7 @@ from tledge.bench import profile
 from tledge.errors import BundleError
 from tledge.evaluate import Array, Run
 from tledge.runtime.assignment import assigned_nodes
-from tledge.runtime.session import PROVIDERS, open_session, session_run
+from tledge.runtime.session import PROVIDERS, left_to_the_cpu, open_session, session_run
 
 RUNS = 20
 """Profiled runs at most, without the first."""
@@ -38,6 +38,9 @@ ASYNCHRONOUS = frozenset(
 class Placement:
     """Nodes and the share of their time by execution provider, and the slowest operator types.
 
+    `shape_arithmetic` counts, by operator type, those nodes on the CPU that another provider leaves there on purpose
+    (`tledge.runtime.shape_arithmetic`).
+
     Each is empty where it is unknown: the counts with an onnxruntime older than 1.24; the times where a provider
     is one of `ASYNCHRONOUS`, or all nodes together took less than the profile's unit, 1 us.
 
@@ -48,6 +51,7 @@ class Placement:
     nodes_by_provider: Mapping[str, int] = field(default_factory=dict)
     time_share_by_provider: Mapping[str, float] = field(default_factory=dict)
     operators: tuple[OperatorTime, ...] = ()
+    shape_arithmetic: Mapping[str, int] = field(default_factory=dict)
 
 
 def place(
@@ -74,7 +78,7 @@ def place(
 
     Raises:
         BundleError: the graph cannot be opened or run, or its profile cannot be written or read.
-        InputError: the provider is not available, or strict and leaves nodes to the CPU.
+        InputError: the provider is not available, or strict and leaves work on rows to the CPU.
     """
     try:
         folder = tempfile.TemporaryDirectory(prefix="tledge-profile-")
@@ -94,15 +98,14 @@ def place(
                 f"the profile of the graph has {len(found)} whole runs, expected 2 or more; is there space for "
                 "temporary files?"
             )
-        return _placement(nodes_by_provider(session), profile.operators(found[1:]))
+        shapes, _ = left_to_the_cpu(session, graph)
+        placed = _placement(nodes_by_provider(session), profile.operators(found[1:]))
+        return replace(placed, shape_arithmetic=dict(shapes.most_common()))
 
 
 def nodes_by_provider(session: ort.InferenceSession) -> dict[str, int]:
     """Number of nodes by execution provider, the most first; empty where `assigned_nodes` does not know them."""
-    counts: Counter[str] = Counter()
-    for (provider, _), count in assigned_nodes(session).items():
-        counts[provider] += count
-    return dict(counts.most_common())
+    return dict(Counter(node.provider for node in assigned_nodes(session)).most_common())
 
 
 def _repeat(run: Run, feeds: Mapping[str, Array], runs: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tledge.artifacts import BenchResult, Footprint, Latency, LatencyRatio
+from tledge.runtime.session import CPU
 
 NONE = "-"
 
@@ -73,10 +74,11 @@ def _interval(row: Latency) -> str:
 
 
 def _line(footprint: Footprint) -> str:
-    shares = footprint.time_share_by_provider
+    shares, shapes = footprint.time_share_by_provider, sum(footprint.shape_arithmetic.values())
     nodes = ", ".join(
         f"{count} nodes on {provider.removesuffix('ExecutionProvider')}"
         + (f" ({100 * shares[provider]:.0f} % of the time)" if provider in shares else "")
+        + (f" ({shapes} of them shape arithmetic)" if shapes and provider == CPU else "")
         for provider, count in footprint.nodes_by_provider.items()
     )
     pool = "" if footprint.threads is None else f" of {footprint.threads}"

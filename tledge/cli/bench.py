@@ -25,7 +25,7 @@ _LONG_FACTS = ("packages", "onnxruntime build")
 SINGLE, OFFLINE, SERVER = "single-stream", "offline", "server"
 
 StrictOption = Annotated[
-    bool, typer.Option("--strict-provider", help="Make a node that the provider leaves to the CPU an error.")
+    bool, typer.Option("--strict-provider", help="Make work on rows that the provider leaves to the CPU an error.")
 ]
 IsolateOption = Annotated[
     bool, typer.Option("--isolate", help="Compare in a process of each side's own, on the same cores.")

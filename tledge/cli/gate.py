@@ -40,7 +40,8 @@ def command(
     isolate: IsolateOption = False,
     provider: ProviderOption = "cpu",
     strict: Annotated[
-        bool, typer.Option("--strict-provider", help="Call it ANOMALOUS if the provider leaves a node to the CPU.")
+        bool,
+        typer.Option("--strict-provider", help="Call work on rows that the provider leaves to the CPU ANOMALOUS."),
     ] = False,
     any_machine: Annotated[
         bool, typer.Option("--any-machine", help="Hold limits on time here too, whatever machine the budget is for.")

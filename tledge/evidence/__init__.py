@@ -76,7 +76,7 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
 def _as_benched(variant: Variant, bench: BenchResult | None) -> Variant:
     """A variant with the latency that the benchmark gave at the same setting, which had more runs."""
     for row in bench.latencies if bench else ():
-        same = variant.latency_at == setting(row.batch, row.sequence, row.threads)
+        same = bench is not None and variant.latency_at == setting(row.batch, row.sequence, row.threads, bench.provider)
         if row.candidate == variant.name and same and "p50" in row.percentiles_ms:
             return dataclasses.replace(variant, latency_ms=row.percentiles_ms["p50"])
     return variant

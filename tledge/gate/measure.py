@@ -66,7 +66,7 @@ def measure(
         against: The bundle or run folder to compare with.
         rows: Labelled rows, instead of the file that the budget names.
         provider: Where the scopes run that name no provider.
-        strict: Take it for an anomaly if any node runs on another provider.
+        strict: Take it for an anomaly if any node runs on another provider, shape arithmetic aside.
         duration_s: Time limit of each timing and each comparison, in seconds.
         isolate: Compare in a process of each side's own.
         progress: Shows the work.

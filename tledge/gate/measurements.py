@@ -70,8 +70,8 @@ class Measured:
 class Measurements:
     """Everything that a verdict rests on; `scopes` are in the order of the budget's.
 
-    `name`, `version`, `against` and `processors` are as in `Verdict`. `strict` tells whether every node had to be on
-    the provider.
+    `name`, `version`, `against` and `processors` are as in `Verdict`. `strict` tells whether all work on rows had
+    to be on the provider.
     """
 
     name: str

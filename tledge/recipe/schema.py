@@ -230,6 +230,9 @@ class Bench(Section):
     """Tokens that a language model generates after each prompt."""
     threads: Annotated[list[Rows], Field(min_length=1)] = [1]
     """Threads of one run (onnxruntime's intra-op pool)."""
+    provider: Annotated[str, Field(min_length=1)] = "cpu"
+    """Execution provider on which graphs are timed, and by whose latencies a variant, or a student, is chosen: `cpu`,
+    `cuda`, `tensorrt`, `openvino`, `coreml` ... The installed onnxruntime must have it. Metrics are the CPU's."""
     percentile: Literal[50, 90, 95, 97, 99] = 90
     """The percentile asked for; enough samples are taken for it (p90 needs 64, p95 130, p99 662)."""
     duration_s: Annotated[float, Field(gt=0)] = 120

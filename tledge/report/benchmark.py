@@ -49,7 +49,7 @@ def table(result: BenchResult) -> Table:
     for key, group in itertools.groupby(result.latencies, key=lambda row: (row.batch, row.sequence, row.threads)):
         rows = list(group)
         slowest = max(row.percentiles_ms.get("p50", 0.0) for row in rows)
-        setting = fmt.setting(*key, decoding=result.decoding)
+        setting = fmt.setting(*key, provider=result.provider, decoding=result.decoding)
         blocks.append(Block(setting, tuple(_row(row, names, slowest, reference) for row in rows)))
     return Table(tuple(names), reference, tuple(blocks), _missing(result, names))
 
@@ -105,10 +105,11 @@ def _busy(footprint: Footprint) -> str:
 
 
 def _nodes(footprint: Footprint) -> str:
-    shares = footprint.time_share_by_provider
+    shares, shapes = footprint.time_share_by_provider, sum(footprint.shape_arithmetic.values())
     return ", ".join(
         f"{count} on {provider.removesuffix('ExecutionProvider')}"
         + (f" ({fmt.share(shares[provider], 1)} of the time)" if provider in shares else "")
+        + (f" ({shapes} of them shape arithmetic)" if shapes and provider.startswith("CPU") else "")
         for provider, count in footprint.nodes_by_provider.items()
     )
 

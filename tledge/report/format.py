@@ -204,9 +204,17 @@ def speed(value: LatencyRatio) -> str:
 
 
 def setting(
-    batch: int, sequence: int | None, threads: int, *, decoding: bool = False, new_tokens: int | None = None
+    batch: int,
+    sequence: int | None,
+    threads: int,
+    *,
+    provider: str = "cpu",
+    decoding: bool = False,
+    new_tokens: int | None = None,
 ) -> str:
     """A setting of a benchmark in words: `batch 1, length 32, 1 thread`, without a length where inputs have none.
+
+    Another provider than the CPU is named: `batch 1, 1 thread, cuda`.
 
     For one token of a language model's, `decoding`, it is `batch 1, one token after 32, 1 thread`, and for a generation
     of `new_tokens`, `batch 1, 64 tokens after 32, 1 thread`.
@@ -216,7 +224,8 @@ def setting(
         length = f" {new_tokens} tokens after {sequence},"
     elif decoding and sequence is not None:
         length = f" one token after {sequence},"
-    return f"batch {batch},{length} {threads} {'thread' if threads == 1 else 'threads'}"
+    where = "" if provider == "cpu" else f", {provider}"
+    return f"batch {batch},{length} {threads} {'thread' if threads == 1 else 'threads'}{where}"
 
 
 def _factor(value: float, scale: float) -> str:

@@ -278,7 +278,7 @@ def _second_figure(facts: Facts, variant: Variant) -> Figure | None:
 def _latency_figure(facts: Facts, variant: Variant) -> Figure:
     row = latency(facts, variant.name)
     if row is not None and "p50" in row.percentiles_ms:
-        at = fmt.setting(row.batch, row.sequence, row.threads)
+        at = fmt.setting(row.batch, row.sequence, row.threads, provider=facts.bench.provider if facts.bench else "cpu")
         return Figure("Median latency", f"{fmt.milliseconds(row.percentiles_ms['p50'])} ms", (at,))
     if variant.latency_ms is not None:
         details = (variant.latency_at,) if variant.latency_at else ()

@@ -14,19 +14,12 @@ from tledge import past
 from tledge.artifacts import TensorSpec
 from tledge.errors import BundleError, InputError
 from tledge.evaluate import Run
-from tledge.runtime.session import CPU, open_session, run_failed
+from tledge.runtime.session import CPU, DEVICES, open_session, run_failed
 
 Array = npt.NDArray[Any]
 
 _DTYPES = {"float": "float32", "double": "float64"}
 """onnxruntime's names of element types where they are not numpy's."""
-_DEVICES = {
-    "CUDAExecutionProvider": "cuda",
-    "TensorrtExecutionProvider": "cuda",
-    "NvTensorRTRTXExecutionProvider": "cuda",
-    "DmlExecutionProvider": "dml",
-}
-"""Where the outputs of a provider can stay for the next step; in the memory of the CPU for the others."""
 
 
 class Decoder:
@@ -64,7 +57,7 @@ class Decoder:
         provider = session.get_providers()[0]
         self._past = past.past_specs(self.inputs)
         self._in_place = provider == CPU if in_place is None else in_place
-        self._device = _DEVICES.get(provider, "cpu")
+        self._device = DEVICES.get(provider, "cpu")
         self._buffers: tuple[list[Array], list[Array]] = ([], [])
         self._logits = np.empty(0, np.float32)
         self._on_device: list[Any] = []

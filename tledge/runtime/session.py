@@ -5,21 +5,23 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import math
 import mmap
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
 
-from tledge import graph_file
+from tledge import graph_file, past
 from tledge.errors import BundleError, InputError, TledgeError, did_you_mean
 from tledge.evaluate import Array, Run
-from tledge.runtime.assignment import RECORD, assigned_nodes
+from tledge.runtime.assignment import RECORD, Assigned, assigned_nodes
 from tledge.runtime.cores import available_cores
+from tledge.runtime.shape_arithmetic import shape_arithmetic
 
 CPU = "CPUExecutionProvider"
 
@@ -53,12 +55,22 @@ Which of them there are depends on the installed build: `onnxruntime` itself has
 runs no node of an ordinary graph.
 """
 
+DEVICES = {
+    "CUDAExecutionProvider": "cuda",
+    "TensorrtExecutionProvider": "cuda",
+    "NvTensorRTRTXExecutionProvider": "cuda",
+    "DmlExecutionProvider": "dml",
+}
+"""Where the outputs of a provider can stay for the next step of a decoder; in the memory of the CPU for the others."""
+
 _EXACT = "session.x64quantprecision"
 """onnxruntime then turns int8 weights into uint8 ones, whose kernels add in 32 bits; elsewhere it does nothing."""
 COULD_NOT_RUN = "the graph could not run"
 """How messages begin of runs that failed."""
 
 _NO_FALLBACK = "session.disable_cpu_ep_fallback"
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""Where the weights of a model are that is given as bytes."""
 _REFUSED = re.compile(r"fallback to CPU EP has been explicitly disabled")
 _TOO_NEW = re.compile(r"till opset \d+|max supported IR version: \d+|is not a registered function/op")
 _THREADS = {PROVIDERS["openvino"]: "num_of_threads", PROVIDERS["xnnpack"]: "intra_op_num_threads"}
@@ -85,8 +97,8 @@ def open_session(
         provider: A key of `PROVIDERS` or onnxruntime's own name. Nodes that it cannot run go to the CPU, but
             a provider that cannot start at all is an error, never a silent fall back.
         threads: Threads of one run (the intra-op pool); by default `available_cores()`, not the host's cores.
-        strict: Make a single node that would go to the CPU an error. The CPU as provider has nothing to fall
-            back to, so that it means nothing there.
+        strict: Make a single node that would go to the CPU an error, shape arithmetic aside. The CPU as provider has
+            nothing to fall back to, so that it means nothing there.
         record: Remember which provider each node was given to, for `assigned_nodes`; older releases cannot.
         exact: Compute products of uint8 and int8 without an overflow, more slowly, on processors where they could.
         profile: Time every node; `end_profiling` of the session writes a JSON file whose path begins with this.
@@ -102,27 +114,42 @@ def open_session(
     if not path.is_file():
         raise BundleError(f"{path} is missing: expected an ONNX file")
     _require_own_weights(path)
+    alone = strict and name != CPU
     options = _options(threads)
-    if record:
+    if record or alone:
         options.add_session_config_entry(RECORD, "1")
     if exact:
         options.add_session_config_entry(_EXACT, "1")
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    alone = strict and name != CPU
-    if alone:
-        options.add_session_config_entry(_NO_FALLBACK, "1")
     try:
-        # With the entry above, the CPU must not be in the list; onnxruntime adds it by itself.
-        session = _session(path, options, name, fallback=not alone)
+        session = _session(path, options, name)
     except Exception as error:  # onnxruntime's exceptions share no other base
-        if alone and _REFUSED.search(str(error)):
-            raise _left_to_the_cpu(path, provider, threads) from error
         raise _opening_failed(path, provider, error) from error
     if name not in session.get_providers():
         raise _not_started(provider, _missing_library(name))
+    if alone:
+        _require_no_work_on_the_cpu(session, path, provider)
     return session
+
+
+def left_to_the_cpu(session: ort.InferenceSession, path: Path) -> tuple[Counter[str], Counter[str]]:
+    """Nodes that a session's provider leaves to the CPU, by operator type: shape arithmetic, and work on rows.
+
+    Both are empty where the provider is the CPU, and where `assigned_nodes` does not know the nodes.
+
+    Args:
+        session: Opened with `record` or `strict`.
+        path: Its graph file.
+    """
+    provider = session.get_providers()[0]
+    nodes = [node for node in assigned_nodes(session) if node.provider == CPU != provider]
+    if not nodes:
+        return Counter(), Counter()
+    model = graph_file.load(path)
+    shapes = _by_operator(shape_arithmetic(model, nodes, functools.partial(_sizes, model, path.parent, provider)))
+    return shapes, _by_operator(nodes) - shapes
 
 
 def session_run(session: ort.InferenceSession) -> Run:
@@ -160,12 +187,28 @@ def run_failed(error: Exception) -> TledgeError:
 def bound_run(session: ort.InferenceSession, tensors: Mapping[str, Array]) -> Callable[[], object]:
     """One pass over the same input tensors again and again, with nothing around it that would be timed too.
 
+    A decoder's past is where the provider would have left it, and what becomes of it stays there.
+
     Raises:
         BundleError, InputError: as a run of `session_run`, which a first pass goes through.
     """
     session_run(session)(tensors)
     outputs = [tensor.name for tensor in session.get_outputs()]
-    return functools.partial(session.run, outputs, {t.name: tensors[t.name] for t in session.get_inputs()})
+    kept = {spec.name for spec in past.past_specs(session.get_inputs())}
+    device = DEVICES.get(session.get_providers()[0])
+    if not kept or device is None:
+        return functools.partial(session.run, outputs, {t.name: tensors[t.name] for t in session.get_inputs()})
+    binding = session.io_binding()
+    for name in (tensor.name for tensor in session.get_inputs()):
+        array = np.ascontiguousarray(tensors[name])
+        if name in kept:
+            binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(array, device, 0))
+        else:
+            binding.bind_cpu_input(name, array)
+    becomes = {past.present_name(name) for name in kept}
+    for name in outputs:
+        binding.bind_output(name, device if name in becomes else "cpu")
+    return functools.partial(session.run_with_iobinding, binding)
 
 
 def available_providers() -> list[str]:
@@ -189,6 +232,21 @@ def provider_name(provider: str) -> str:
     raise InputError(
         f"the provider {provider!r} {what}; available are {', '.join(known)}{did_you_mean(provider, known)}"
     )
+
+
+def require_provider(provider: str) -> None:
+    """Nothing, where a session on a provider starts here.
+
+    Raises:
+        InputError: there is no such provider, the installed onnxruntime is built without it, or it cannot start.
+    """
+    name = provider_name(provider)
+    try:
+        started = name in _session(graph_file.identity(), _options(1), name).get_providers()
+    except Exception as error:  # onnxruntime's exceptions share no other base
+        raise _not_started(provider, _missing_library(name)) from error
+    if not started:
+        raise _not_started(provider, _missing_library(name))
 
 
 def _require_own_weights(path: Path) -> None:
@@ -218,8 +276,11 @@ def _options(threads: int | None) -> ort.SessionOptions:
     return options
 
 
-def _session(path: Path, options: ort.SessionOptions, name: str, *, fallback: bool = True) -> ort.InferenceSession:
-    open_with = functools.partial(ort.InferenceSession, str(path), options, enable_fallback=False)
+def _session(
+    model: Path | bytes, options: ort.SessionOptions, name: str, *, fallback: bool = True
+) -> ort.InferenceSession:
+    given = model if isinstance(model, bytes) else str(model)
+    open_with = functools.partial(ort.InferenceSession, given, options, enable_fallback=False)
     if name == CPU:
         return open_with(providers=[CPU])
     own = {_THREADS[name]: str(options.intra_op_num_threads)} if name in _THREADS else {}
@@ -249,20 +310,70 @@ def _missing_library(name: str) -> str:
     return ""
 
 
-def _left_to_the_cpu(path: Path, provider: str, threads: int | None) -> InputError:
-    """Why a strict session was refused, found by a second one that may use the CPU."""
-    counts = assigned_nodes(open_session(path, provider=provider, threads=threads, record=True))
-    left = Counter({operator: count for (name, operator), count in counts.items() if name == CPU})
-    if left:
-        named = [f"{operator} {count}" for operator, count in left.most_common(_NAMED)]
-        rest = [f"{len(left) - _NAMED} more types"] if len(left) > _NAMED else []
-        what = f"{left.total()} of {counts.total()} nodes of {path} ({', '.join((*named, *rest))})"
-    else:
-        what = f"some nodes of {path} (onnxruntime {ort.__version__} does not tell which)"
+def _require_no_work_on_the_cpu(session: ort.InferenceSession, path: Path, provider: str) -> None:
+    nodes = assigned_nodes(session)
+    shapes, rows = left_to_the_cpu(session, path)
+    if not nodes:
+        _require_no_fallback(path, provider)
+    if rows:
+        named = [f"{operator} {count}" for operator, count in rows.most_common(_NAMED)]
+        rest = [f"{len(rows) - _NAMED} more types"] if len(rows) > _NAMED else []
+        beside = f", beside {shapes.total()} of shape arithmetic" if shapes else ""
+        what = f"{rows.total()} of {len(nodes)} nodes of {path} ({', '.join((*named, *rest))}{beside})"
+        raise _not_strict(provider, what)
+
+
+def _require_no_fallback(path: Path, provider: str) -> None:
+    """What a strict session is held to by an onnxruntime that does not tell of nodes: none may go to the CPU."""
+    options = _options(1)
+    options.add_session_config_entry(_NO_FALLBACK, "1")
+    try:
+        # The CPU must not be in the list of providers; onnxruntime adds it by itself.
+        _session(path, options, provider_name(provider), fallback=False)
+    except Exception as error:  # onnxruntime's exceptions share no other base
+        if _REFUSED.search(str(error)):
+            what = f"some nodes of {path} (onnxruntime {ort.__version__} does not tell which)"
+            raise _not_strict(provider, what) from error
+        raise _opening_failed(path, provider, error) from error
+
+
+def _not_strict(provider: str, what: str) -> InputError:
     return InputError(
         f"the provider {provider!r} cannot run {what}: leave --strict-provider out to run them on the CPU, "
         "or change the graph"
     )
+
+
+def _by_operator(nodes: Iterable[Assigned]) -> Counter[str]:
+    return Counter(node.operator for node in nodes)
+
+
+def _sizes(model: Any, folder: Path, provider: str, names: Sequence[str]) -> dict[str, int]:
+    """The number of elements of tensors inside a graph, as far as onnxruntime knows it before a run.
+
+    It tells the shapes of outputs alone, so that they are made outputs; and a shape of `[]` where there are no
+    dimensions and where it knows of none, so that each one's own shape is asked for too. A graph that it cannot open
+    then has none.
+    """
+    ours = {value.name for value in model.graph.output}
+    shape_of = {name: f"shape of {name}" for name in names}
+    for name, shape in shape_of.items():
+        model.graph.node.add(op_type="Shape", input=[name], output=[shape])
+        for each in (name, shape):
+            if each not in ours:
+                model.graph.output.add(name=each)
+    options = _options(1)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.add_session_config_entry(_WEIGHTS_FOLDER, str(folder))
+    outputs = []
+    with contextlib.suppress(Exception):  # onnxruntime's exceptions share no other base
+        outputs = _session(model.SerializeToString(), options, provider).get_outputs()
+    known = {each.name: each.shape for each in outputs if all(isinstance(size, int) for size in each.shape)}
+    return {
+        name: math.prod(known[name])
+        for name, shape in shape_of.items()
+        if name in known and known.get(shape) == [len(known[name])]
+    }
 
 
 def _opening_failed(path: Path, provider: str, error: Exception) -> TledgeError:

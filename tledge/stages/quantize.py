@@ -85,7 +85,8 @@ def stage(job: Job, folder: Path) -> str:
     counted = len(rows["test"].values), rows["test"].of
     some = "" if counted[0] == counted[1] else f" on {counted[0]} of {counted[1]} {job.task.UNIT}"
     metric = tested[chosen.name].metrics[job.metric]
-    return f"{chosen.name} chosen, test {job.metric} {metric:.3f}{some}; {chosen.reason}"
+    where = "" if recipe.bench.provider == "cpu" else f" on {recipe.bench.provider}"
+    return f"{chosen.name} chosen{where}, test {job.metric} {metric:.3f}{some}; {chosen.reason}"
 
 
 def with_test(variants: Sequence[Variant], tested: Mapping[str, Scored], compare: Compare) -> tuple[Variant, ...]:
@@ -120,6 +121,8 @@ def timed(
 ) -> dict[str, tuple[float, LatencyRatio | None]]:
     """Each graph's median in milliseconds, and its ratio to fp32, at the first setting of the recipe's `bench`.
 
+    That is on the recipe's provider: what is fastest on a CPU may be the slowest elsewhere.
+
     Args:
         job: the run.
         graphs: by variant, `fp32` among them.
@@ -128,6 +131,7 @@ def timed(
 
     Raises:
         RecipeError: the time is too short for a median.
+        InputError: the provider is not there.
     """
     from tledge import bench
 
@@ -140,6 +144,7 @@ def timed(
         lengths=[length],
         threads=at.threads[:1],
         duration_s=at.duration_s,
+        provider=at.provider,
         repeats=0,
         progress=job.progress,
     )

@@ -82,7 +82,8 @@ def measure(
         budget: of the recipe.
         export_to: a folder for graphs, which are deleted afterwards.
         schemes: the recipe's; those that need calibration are passed over.
-        at: batch, length and threads; for language models the length is that of the past of one decoding step.
+        at: batch, length, threads and provider; for language models the length is that of the past of one decoding
+            step.
         export_graph: writes a model's graph and tells of it; by default `write_graph`.
         feeds: tensors of one run of a graph; by default `one_run`.
         duration_s: time limit of one interleaved run, in seconds.
@@ -253,7 +254,7 @@ def _latencies(
     keys = {f"{owner}, {scheme}": (owner, scheme) for owner, scheme in graphs}
     runs = {
         name: bound_run(
-            open_session(graphs[key][0], provider=at.provider, threads=at.threads, strict=at.strict),
+            open_session(graphs[key][0], provider=at.provider, threads=at.threads),
             feeds(graphs[key][1], at),
         )
         for name, key in keys.items()
@@ -307,7 +308,7 @@ def _judged(
         size_mb=size_mb,
         p95_ms=p95_ms,
         scheme=scheme,
-        measured_at=setting(at.batch, at.length, at.threads),
+        measured_at=setting(at.batch, at.length, at.threads, at.provider),
         fits=not broken,
         reason=f"{scheme}: {', '.join(broken)}" if broken else f"keeps the budget with {scheme}",
     )

@@ -77,7 +77,7 @@ def timing(job: Job, graph: Graph, inputs_folder: Path) -> Timing:
     return Timing(
         lambda batch, length: step_feeds(graph.inputs, batch, length or 0, vocab_size=vocab_size),
         past,
-        f"one token after {past}, {setting(at.batch[0], None, at.threads[0])}",
+        f"one token after {past}, {setting(at.batch[0], None, at.threads[0], at.provider)}",
     )
 
 
@@ -114,6 +114,7 @@ def bench(job: Job) -> BenchResult:
         threads=settings.threads,
         percentile=settings.percentile,
         duration_s=settings.duration_s,
+        provider=settings.provider,
         extra=references(job.folder, job.stage("bundle")),
         progress=job.progress,
     )

@@ -72,7 +72,7 @@ def timing(job: Job, graph: Graph, inputs_folder: Path) -> Timing:  # noqa: ARG0
 
     at, length = job.recipe.bench, job.recipe.bench_lengths[0]
     encoder = inputs.load(job.task.INPUT, inputs_folder)
-    return Timing(encoder.dummy, length, setting(at.batch[0], length, at.threads[0]))
+    return Timing(encoder.dummy, length, setting(at.batch[0], length, at.threads[0], at.provider))
 
 
 def samples(job: Job, graph: Path, inputs_folder: Path) -> Sequence[dict[str, str]]:  # noqa: ARG001
@@ -92,6 +92,7 @@ def bench(job: Job) -> BenchResult:
         threads=settings.threads,
         percentile=settings.percentile,
         duration_s=settings.duration_s,
+        provider=settings.provider,
         extra=references(job.folder, job.stage("bundle")),
         progress=job.progress,
     )
