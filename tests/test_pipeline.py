@@ -4,12 +4,12 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -21,7 +21,6 @@ from tledge import bundle, pipeline
 from tledge.artifacts import read_json, write_json
 from tledge.errors import BundleError, MissingExtraError, ParityError, RecipeError, TledgeError
 from tledge.recipe import load_recipe
-from tledge.train import callbacks
 
 PLAIN = [name for name in pipeline.STAGES if name not in ("distill", "baseline")]  # which a recipe must ask for
 INTERRUPTED = Path(__file__).with_name("interrupted.py")
@@ -276,13 +275,11 @@ def test_summary_names_what_the_verb_made(run_copy):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="stops forks of one process, since each fresh one takes seconds")
 def test_stopped_anywhere_it_goes_on_to_the_same_result(finished, project):
     """Ctrl-C once, and kill -9 in every stage: while its folder is half-written, and before that is renamed."""
-    steps = read_json(finished.run / "train" / "train.json")["phases"][0]["steps"]
-    per_epoch = steps // 6
     moments = [
         ("data.partial/data.json", signal.SIGKILL),
         ("/data$", signal.SIGKILL),
-        (f"train.partial/full/checkpoints/checkpoint-{per_epoch * 2}/", signal.SIGINT),
-        (f"train.partial/full/checkpoints/checkpoint-{per_epoch * 4}/", signal.SIGKILL),
+        ("train.partial/full/resume.json", signal.SIGINT),
+        ("train.partial/full/resume.pt$", signal.SIGKILL),
         ("train.partial/full/fitted.json", signal.SIGKILL),
         ("train.partial/train.json", signal.SIGKILL),
         ("/train$", signal.SIGKILL),
@@ -297,8 +294,6 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result(finished, project):
         {"argv": ["run", str(project), "--out", str(run)], "path": path, "signal": int(number)}
         for path, number in [*moments, ("never", signal.SIGKILL)]
     ]
-    for command in commands[3:]:  # after Ctrl-C in the second epoch, the first one is not trained again
-        command["forbidden"] = f"checkpoint-{per_epoch}/"
     stopped = subprocess.run(
         [sys.executable, INTERRUPTED], input=json.dumps(commands), capture_output=True, text=True, check=True,
         env={**os.environ, **tiny_project.ENV},
@@ -309,6 +304,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_result(finished, project):
         if number == signal.SIGINT:
             assert "stopped: " in one["shown"].splitlines()[-1]
             assert "Traceback" not in one["shown"]
+    assert re.search(r"train: .*after step \d+ of \d+ in full", outcomes[3]["shown"])
     assert last["code"] == 0, last["shown"]
     assert not list(run.glob("*.partial"))
     ours, theirs = results(run), results(finished.run)
@@ -423,37 +419,19 @@ def test_a_damaged_later_stage_is_not_read(run_copy):
     assert not (run_copy / "bench").exists()
 
 
-def test_killed_after_a_phase_its_checkpoints_are_removed(run_copy):
+def test_killed_after_a_phase_its_checkpoint_is_removed(run_copy):
     record = run_copy / "stages" / "train.json"
     half = {key: value for key, value in read_json(record).items() if key != "files"}
     write_json(record.with_name("train.partial.json"), half)
     record.unlink()
     (run_copy / "train").rename(run_copy / "train.partial")
-    (run_copy / "train.partial" / "full" / "checkpoints" / "checkpoint-14").mkdir(parents=True)
+    for name in ("resume.pt", "resume.pt.partial", "resume.json"):
+        (run_copy / "train.partial" / "full" / name).write_text("{}", encoding="utf-8")
     names = ("full/fitted.json", "checkpoint/config.json", "checkpoint/tokenizer_config.json")
     before = [(run_copy / "train.partial" / name).read_bytes() for name in names]
     assert go_on(run_copy, until="train")["train"].startswith("full, ")
     assert [(run_copy / "train" / name).read_bytes() for name in names] == before
-    assert not list(run_copy.rglob("checkpoints"))
-
-
-def test_a_checkpoint_that_is_half_removed_is_not_gone_on_from(tmp_path):
-    for number in (1, 2):
-        folder = tmp_path / f"checkpoint-{number}"
-        folder.mkdir()
-        for name in ("model.safetensors", "optimizer.pt"):
-            (folder / name).touch()
-        state = SimpleNamespace(is_world_process_zero=True, global_step=number)
-        callbacks.Complete().on_save(SimpleNamespace(output_dir=str(tmp_path)), state, None)
-    (tmp_path / "checkpoint-2" / "optimizer.pt").unlink()
-    assert callbacks.last_complete(tmp_path) == str(tmp_path / "checkpoint-1")
-    assert not (tmp_path / "checkpoint-2").exists()
-
-
-def test_a_run_that_was_moved_finds_its_best_checkpoint(tmp_path):
-    state = SimpleNamespace(best_model_checkpoint=str(tmp_path / "old" / "checkpoint-7"))
-    callbacks.Complete().on_train_begin(SimpleNamespace(output_dir=str(tmp_path / "new")), state, None)
-    assert state.best_model_checkpoint == str(tmp_path / "new" / "checkpoint-7")
+    assert not list(run_copy.rglob("resume.*"))
 
 
 def test_another_process_on_the_same_run_ends_with_one_line(run_copy):
@@ -478,12 +456,8 @@ def test_from_where_a_training_goes_on_is_said(tmp_path):
     assert pipeline._reached(tmp_path) == ""
     (tmp_path / "probe").mkdir()
     (tmp_path / "probe" / "fitted.json").write_text("{}", encoding="utf-8")
-    for step, whole in ((20, True), (40, True), (60, False)):
-        folder = tmp_path / "full" / "checkpoints" / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        state = {"global_step": step, "max_steps": 1200}
-        (folder / "trainer_state.json").write_text(json.dumps(state), encoding="utf-8")
-        os.utime(folder / "trainer_state.json", (step, step))
-        if whole:
-            (folder / "complete").touch()
+    for phase, step in (("earlier", 20), ("full", 40)):
+        (tmp_path / phase).mkdir()
+        write_json(tmp_path / phase / "resume.json", {"step": step, "of": 1200})
+        os.utime(tmp_path / phase / "resume.json", (step, step))
     assert pipeline._reached(tmp_path) == "after step 40 of 1,200 in full, with probe done"

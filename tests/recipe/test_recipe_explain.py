@@ -8,10 +8,10 @@ from tledge.errors import RecipeError
 from tledge.recipe import keys, load_recipe
 
 FINETUNE_KEYS = (
-    "augmentation, batch_size, cache, class_weights, early_stopping_patience, epochs, freeze, "
+    "augmentation, batch_size, cache, class_weights, compile, early_stopping_patience, epochs, freeze, "
     "gradient_accumulation_steps, head_learning_rate, label_smoothing, layer_decay, learning_rate, lora, loss, "
-    "max_grad_norm, optimizer, precision, probe_epochs, report_to, schedule, strategy, unfreeze, warmup_ratio, "
-    "weight_decay, workers"
+    "max_grad_norm, optimizer, precision, probe_epochs, report_to, schedule, strategy, tf32, unfreeze, "
+    "warmup_ratio, weight_decay, workers"
 )
 TOP_KEYS = "baseline, bench, budget, bundle, data, distill, export, finetune, metric, model, name, quantize, seed, task"
 

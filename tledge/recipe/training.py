@@ -84,9 +84,9 @@ class Training(Section):
     elsewhere."""
     tf32: bool = False
     """Let a GPU round the factors of float32 products to TF32's 10 bits, which is faster; without effect elsewhere."""
-    compile: Literal["auto", "off"] = "auto"
-    """Run the steps of a GPU as CUDA graphs, one for each shape of batch that occurs often, so that Python's own time
-    is not spent on every kernel; `off` runs each kernel by itself. Without effect on a CPU."""
+    compile: Literal["auto", "off"] = "off"
+    """`auto` runs a GPU's steps as CUDA graphs, one for each shape of batch that occurs often, so that Python's own
+    time is not spent on every kernel; each is first compared with the step itself. Without effect on a CPU."""
     report_to: list[str] = ["tensorboard"]
     """Where training curves go: names of loggers that accelerate knows (`tensorboard`, `wandb`, `mlflow`, ...)."""
 

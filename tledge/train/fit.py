@@ -25,7 +25,7 @@ from tledge.train.learning_rate import RateFinder, range_test
 from tledge.train.loop import Loop
 from tledge.train.objective import Objective
 from tledge.train.plan import Epoch, Plan, Scoring, Sets
-from tledge.train.resume import changing, put_back
+from tledge.train.resume import changing, put_back, remove
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,11 @@ def fit(
     """
     folder, groups, base_rate = plan.folder, plan.groups, plan.base_rate
     done, weights = folder / "fitted.json", folder / "weights.safetensors"
-    if done.exists():
+    if done.exists() and weights.exists():
         put_back(module, load_file(weights))
         fitted = from_dict(Fitted, read_json(done))
         _scale(groups, base_rate, fitted.rate_finder)
+        remove(folder)  # what a kill has left that came before
         return fitted
     folder.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
@@ -120,7 +121,7 @@ def fit(
     if loop.accelerator.is_main_process:
         save_file({name: each.cpu().contiguous().clone() for name, each in changing(module).items()}, weights)
         write_json(done, fitted)
-        loop.checkpoints.remove()
+        remove(folder)
     return fitted
 
 

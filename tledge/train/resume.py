@@ -76,12 +76,6 @@ class Checkpoints:
             return None
         return dict(found)
 
-    def remove(self) -> None:
-        """Remove it, and what a kill has left half-written."""
-        self._finish()
-        for path in self.path.parent.glob(f"{self.path.stem}.*"):
-            path.unlink()
-
     def _write(self, state: dict[str, Any], reached: dict[str, int]) -> float:
         started = time.monotonic()
         aside = self.path.with_name(f"{FILE}.partial")
@@ -94,6 +88,12 @@ class Checkpoints:
         if self._writing is not None:
             writing, self._writing = self._writing, None
             self._took = writing.result()
+
+
+def remove(folder: Path) -> None:
+    """Remove the checkpoint of a training that is done, and what a kill has left of it half-written."""
+    for path in folder.glob(f"{Path(FILE).stem}.*"):
+        path.unlink()
 
 
 def on_host(value: Any) -> Any:
