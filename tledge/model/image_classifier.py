@@ -81,7 +81,7 @@ class ImageClassifier(nn.Module):
         self.backbone = backbone.module
         self.size = backbone.preprocessing.size
         self.n_features = backbone.n_features
-        # Not `config`: the Trainer takes an attribute of that name for one of transformers' own objects.
+        # Not `config`: libraries take an attribute of that name for one of transformers' own objects.
         self.checkpoint_config = _config(backbone, labels, task, problem_type, dropout_prob, head_hidden_size)
         self.dropout = nn.Dropout(dropout_prob)
         self.classifier = new_head(

@@ -58,14 +58,14 @@ class Training(Section):
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
     """Steps whose gradients are summed before the weights move."""
     optimizer: str = "adamw_torch_fused"
-    """An optimizer name of the Hugging Face Trainer (`adamw_torch_fused`, `sgd`, `adafactor`, ...)."""
+    """An optimizer name of transformers (`adamw_torch_fused`, `sgd`, `adafactor`, ...)."""
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
     """Peak learning rate; `auto` tries rising rates on a copy of the model first (the range test of Smith 2017) and
     takes a tenth of the rate at which the loss is lowest."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     """How strongly weights are pulled towards zero (AdamW's decoupled weight decay)."""
     schedule: str = "linear"
-    """A schedule name of the Hugging Face Trainer (`linear`, `cosine`, `constant_with_warmup`, ...)."""
+    """A schedule name of transformers (`linear`, `cosine`, `constant_with_warmup`, ...)."""
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The share of all steps in which the learning rate rises."""
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
