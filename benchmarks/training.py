@@ -257,12 +257,14 @@ def teach(case: Case, home: Path) -> None:
 
 def measured(train: Callable[[Case, int, Path], Run], case: Case, epochs: int, home: Path) -> Run:
     """A training and the peak of memory in it."""
-    gc.collect()
     if GPU:
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     run = train(case, int(epochs), home)
-    return run | {"peak_mb": torch.cuda.max_memory_allocated() / 1e6 if GPU else resident_peak() / 1e6}
+    run["peak_mb"] = torch.cuda.max_memory_allocated() / 1e6 if GPU else resident_peak() / 1e6
+    gc.collect()
+    if GPU:
+        torch.cuda.empty_cache()  # the other process trains next
+    return run
 
 
 def resident_peak() -> int:
