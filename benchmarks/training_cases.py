@@ -114,9 +114,13 @@ def words() -> list[str]:
 
 
 def sizes(folder: Path, train: int, few: int, other: int) -> dict[str, int]:
-    """Rows of each split."""
+    """Rows of each split; of those that test, which a distillation scores too, as few as there may be."""
     n_train = few if folder.name.endswith("-few") else train
-    return {"train": n_train, "validation": min(n_train, other), "test": 2 * LABELS}
+    return {
+        "train": n_train,
+        "validation": min(n_train, other),
+        "test": 2 if folder.name.startswith("book") else LABELS,
+    }
 
 
 def make_texts(folder: Path, case: Case) -> None:
@@ -202,12 +206,14 @@ def make_checkpoint(name: str, folder: Path, length: int) -> None:
             "tiny": (2, 32, 2, 128),
             "flat": (1, 384, 12, 384),
         }[name]
-        BertModel(
-            BertConfig(
-                vocab_size=WORDS, num_hidden_layers=n_layer, hidden_size=width, num_attention_heads=n_head,
-                intermediate_size=inner,
-            )
-        ).save_pretrained(folder)  # fmt: skip
+        config = BertConfig(
+            vocab_size=WORDS,
+            num_hidden_layers=n_layer,
+            hidden_size=width,
+            num_attention_heads=n_head,
+            intermediate_size=inner,
+        )
+        BertModel(config, add_pooling_layer=False).save_pretrained(folder)
         every = {word: i for i, word in enumerate((*SPECIAL, *words()[: WORDS - len(SPECIAL)]))}
         tokenizer = Tokenizer(models.WordPiece(every, unk_token="[UNK]"))
         tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 from training_cases import GPU, LABELS, PICTURE_LABELS, SIDE, TEMPERATURE, Case
 
 RATE, HEAD_RATE, PROBE_RATE, DECAY, WARM_UP, MAX_NORM = 3e-4, 3e-3, 3e-3, 0.01, 0.1, 1.0
@@ -34,7 +34,7 @@ class TextNet(nn.Module):
 
     def __init__(self, body: nn.Module, width: int) -> None:
         super().__init__()
-        self.backbone, self.dropout, self.classifier = body, nn.Dropout(0.1), nn.Linear(width, LABELS)
+        self.bert, self.dropout, self.classifier = body, nn.Dropout(0.1), nn.Linear(width, LABELS)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """`(batch, labels)` of `(batch, sequence)`."""
@@ -42,7 +42,7 @@ class TextNet(nn.Module):
 
     def features(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """`(batch, hidden)`."""
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         mask = attention_mask[..., None].to(hidden.dtype)
         return (hidden * mask).sum(dim=1) / mask.sum(dim=1)
 
@@ -57,15 +57,15 @@ def network(case: Case, home: Path) -> Any:
 
     folder = home / case.backbone
     if case.kind == "book":
-        return AutoModelForCausalLM.from_pretrained(folder)
+        return AutoModelForCausalLM.from_pretrained(folder, use_cache=False)
     if case.backbone != "teacher":
-        body = AutoModel.from_pretrained(folder)
+        body = AutoModel.from_pretrained(folder, add_pooling_layer=False)
         return TextNet(body, body.config.hidden_size)
     from safetensors.torch import load_file
 
-    body = AutoModel.from_pretrained(home / "mini")
+    body = AutoModel.from_pretrained(home / "mini", add_pooling_layer=False)
     model = TextNet(body, body.config.hidden_size)
-    model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    model.load_state_dict(load_file(folder / "model.safetensors"))
     return model
 
 
@@ -75,8 +75,8 @@ def plain_full(case: Case, epochs: int, home: Path) -> Run:
     model = network(case, home).to(DEVICE)
     frozen: list[nn.Module] = []
     if n_trained := case.settings.get("unfreeze"):
-        layers = model.backbone.encoder.layer
-        frozen = [model.backbone.embeddings, *layers[: len(layers) - n_trained]]
+        layers = model.bert.encoder.layer
+        frozen = [model.bert.embeddings, *layers[: len(layers) - n_trained]]
         for part in frozen:
             part.requires_grad_(False)
     if case.kind == "photos":
@@ -104,9 +104,9 @@ def plain_distil(case: Case, epochs: int, home: Path) -> Run:
     torch.manual_seed(0)
     teacher, student = (network(case, home).to(DEVICE) for _ in range(2))
     teacher.eval().requires_grad_(False)
-    place, name = (student.transformer, "h") if case.kind == "book" else (student.backbone.encoder, "layer")
+    place, name = (student.transformer, "h") if case.kind == "book" else (student.bert.encoder, "layer")
     setattr(place, name, getattr(place, name)[::2])
-    body = student if case.kind == "book" else student.backbone
+    body = student if case.kind == "book" else student.bert
     body.config.num_hidden_layers = len(getattr(place, name))
     losses = case.settings["losses"]
     inside = losses.get("hidden_cosine", 0.0)
@@ -267,7 +267,7 @@ def batches(case: Case, name: str, home: Path) -> DataLoader[Any]:
         blocks = ids[: len(ids) // case.length * case.length].reshape(-1, case.length)
         if not trains:
             options["batch_size"] = case.batch  # or the logits of 64 blocks would be in memory at once
-        return DataLoader(TensorDataset(blocks, blocks), **options)
+        return DataLoader(blocks, collate_fn=stacked, **options)  # type: ignore[arg-type]
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
@@ -288,6 +288,12 @@ def tokenised(case: Case, name: str, home: Path) -> list[tuple[Tensor, int]]:
     ids = tokenizer([each["text"] for each in rows], truncation=True, max_length=case.length)["input_ids"]
     number = {label: i for i, label in enumerate(sorted({each["label"] for each in rows}))}
     return [(torch.tensor(some), number[each["label"]]) for some, each in zip(ids, rows, strict=True)]
+
+
+def stacked(rows: Sequence[Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    """A batch of blocks, which are their own labels."""
+    blocks = torch.stack(list(rows))
+    return {"input_ids": blocks}, blocks
 
 
 def padded(rows: Sequence[tuple[Tensor, int]]) -> tuple[dict[str, Tensor], Tensor]:
