@@ -30,7 +30,7 @@ finetune:
   strategy: full
   epochs: 6
   batch_size: 8
-  learning_rate: 0.001
+  learning_rate: 0.002
   report_to: []
 quantize:
   schemes: [int8_dynamic]

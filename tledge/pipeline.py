@@ -337,7 +337,7 @@ def _prepare(job: Job, name: str, plan: _Plan) -> None:
 
 def _reached(aside: Path) -> str:
     """From where a training goes on in a stage's half-written folder, in words; empty where it starts."""
-    reached = list(aside.rglob("resume.json"))
+    reached = [path for path in aside.rglob("resume.json") if not (path.parent / "fitted.json").exists()]
     done = [path.parent.relative_to(aside).as_posix() for path in sorted(aside.rglob("fitted.json"))]
     places = []
     if reached:

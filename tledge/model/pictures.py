@@ -199,7 +199,13 @@ class Pictures(Columns):
             pixels = together([image for image, _ in decoded])
             sides = np.array([each for _, each in decoded])
         if count > 1:
-            pixels, sides = pixels.repeat_interleave(count, 0), sides.repeat(count, 0)
+            # Many at once are taken in a thread, where torch would bring threads of its own beside the backbone's.
+            pixels = (
+                torch.from_numpy(pixels.numpy().repeat(count, 0))
+                if pixels.is_cpu
+                else pixels.repeat_interleave(count, 0)
+            )
+            sides = sides.repeat(count, 0)
         taken = {"pixels": pixels}
         if self.augment is not None:
             taken |= self.augment.draw(seeds, sides[:, :2], sides[:, 2:], self.encoder.size)

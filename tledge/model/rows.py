@@ -159,7 +159,7 @@ class Texts:
 class Photos:
     """Rows of images: those that train are changed at random, as `settings.augmentation` says, and the others never.
 
-    They are decoded once for all that is made of them, unless `settings.cache` is off.
+    Where they train they are decoded once for all epochs, unless `settings.cache` is off.
     """
 
     train: Rows
@@ -189,11 +189,10 @@ class Photos:
     def _cached(self, compute: Compute, identity: str, who: str, what: str, device: torch.device) -> Sets:
         views = self.settings.augmentation.views
         sides = []
-        for number, (pictures, rows, name) in enumerate(self._sides):
+        for pictures, rows, name in self._sides:
             found = image_features.cached(
                 compute,
                 pictures,
-                lambda number=number: self._kept[number],  # type: ignore[misc]
                 views=1 if pictures.augment is None else views,
                 seed=self.seed,
                 identity=identity,
