@@ -147,7 +147,7 @@ def test_resuming_gives_what_an_undisturbed_run_gives(distill, toys, teacher, tm
     with pytest.raises(toys.Interrupted):
         distill(parted, teacher, points(toys), folder="parted", progress=toys.interrupt_at(17))
     stored = torch.load(tmp_path / "parted" / "resume.pt", weights_only=True)
-    assert {name.partition(".")[0] for name in stored["weights"]} == {"student"}
+    assert {name.partition(".")[0] for name in stored["state"]["weights"]} == {"student"}
     parted = toys.Net(seed=99)
     again = distill(parted, teacher, points(toys), folder="parted")
     assert same(whole, parted)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import random
+import shutil
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +24,8 @@ EVERY_S = 60.0
 SHARE = 0.05
 """A better epoch is kept at once where writing takes no more than this share of the time."""
 FILE = "resume.pt"
+FORMAT = 1
+"""Goes up when a checkpoint holds other things."""
 
 
 class Checkpoints:
@@ -39,8 +43,8 @@ class Checkpoints:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         try:
             self._finish()
-        except OSError:
-            if error is None:
+        except Exception:
+            if error is None:  # else that is what went wrong first
                 raise
         finally:
             self._pool.shutdown()
@@ -66,7 +70,7 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def read(self) -> dict[str, Any] | None:
-        """What was written last; `None` where there is none, or one that cannot be read, which is then removed."""
+        """What was written last; `None` where there is none, or one that cannot be read, or of another version."""
         try:
             found = torch.load(self.path, map_location="cpu", weights_only=True)
         except FileNotFoundError:
@@ -74,12 +78,18 @@ class Checkpoints:
         except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError):
             self.path.unlink(missing_ok=True)
             return None
-        return dict(found)
+        return dict(found["state"]) if found.get("format") == FORMAT else None
 
     def _write(self, state: dict[str, Any], reached: dict[str, int]) -> float:
         started = time.monotonic()
         aside = self.path.with_name(f"{FILE}.partial")
-        torch.save(state, aside)
+        try:
+            torch.save({"format": FORMAT, "state": state}, aside)
+        except RuntimeError as error:  # which does not tell what the system said
+            aside.unlink(missing_ok=True)
+            if shutil.disk_usage(aside.parent).free < n_bytes(state):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path)) from error
+            raise
         os.replace(aside, self.path)
         write_json(self.path.with_suffix(".json"), reached)
         return time.monotonic() - started
@@ -105,6 +115,15 @@ def on_host(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(on_host(each) for each in value)
     return value
+
+
+def n_bytes(value: Any) -> int:
+    """Bytes of all tensors in nested dicts, lists and tuples."""
+    if isinstance(value, Tensor):
+        return value.nbytes
+    if isinstance(value, (dict, list, tuple)):
+        return sum(map(n_bytes, value.values() if isinstance(value, dict) else value))
+    return 0
 
 
 def changing(module: nn.Module) -> dict[str, Tensor]:
