@@ -84,6 +84,7 @@ class Loop:
         self._scaler = torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
         self._best: dict[str, Tensor] = {}
         self._loss_sum = torch.zeros((), device=self.device)
+        self._began = 0.0
         self._step = self._one_batch
         self._captured: Captured | None = None
         if settings.compile == "auto" and self.device.type == "cuda" and self._scaler is None and not self._several:
@@ -109,14 +110,20 @@ class Loop:
             advance(done.rows)
             self.accelerator.init_trackers("tledge")
             while done.step < self.n_steps and not self._stops():
-                started = time.perf_counter()
+                self._began = time.perf_counter()
                 self._epoch(advance)
                 self.clock.settle()
-                done.seconds += time.perf_counter() - started
+                self._pause()
                 self._score()
             self.accelerator.end_training()
         put_back(self.module, self._best)
         self.module.eval()
+
+    def _pause(self) -> None:
+        """Count the seconds of the steps so far."""
+        now = time.perf_counter()
+        self.progressed.seconds += now - self._began
+        self._began = now
 
     @property
     def _several(self) -> bool:
@@ -143,6 +150,7 @@ class Loop:
                 advance(rows)
                 shown, rows = now, 0
             if start + accumulated < len(order) and not self._several and self.checkpoints.due():
+                self._pause()
                 self._keep()
         advance(rows)
 
