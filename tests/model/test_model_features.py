@@ -228,7 +228,7 @@ def kept(
 ):
     pictures = Pictures(values, PIXELS, **changes)
     return image_features.cached(
-        compute, pictures, views=views, seed=seed, identity=identity, half=half, folder=folder,
+        compute, pictures, lambda: pictures, views=views, seed=seed, identity=identity, half=half, folder=folder,
         progress=progress, description="", device=torch.device("cpu"),
     )  # fmt: skip
 
@@ -251,7 +251,7 @@ def test_features_of_images_that_are_kept_decoded_are_the_same(photos, tmp_path)
     stored = decoded.keep(tmp_path / "decoded", progress=silent, description="")
     first, second = (
         image_features.cached(
-            halves, each, views=3, seed=1, identity="weights", half=False,
+            halves, decoded, lambda each=each: each, views=3, seed=1, identity="weights", half=False,
             folder=tmp_path / str(number), progress=silent, description="", device=torch.device("cpu"),
         )
         for number, each in enumerate((decoded, stored))

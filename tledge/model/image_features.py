@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ class ImageFeatures:
 def cached(
     compute: Compute,
     pictures: Pictures,
+    opened: Callable[[], Pictures],
     *,
     views: int,
     seed: int,
@@ -49,7 +50,8 @@ def cached(
 
     Args:
         compute: the frozen part of the model, run in inference mode; `pixel_values` to `(batch, ...)`.
-        pictures: the rows and how they are changed; each is decoded once for all its views while the backbone runs.
+        pictures: the rows and how they are changed.
+        opened: gives the same, kept decoded where they will be needed again; called where something must be computed.
         views: copies of each image, differently changed; 1 where images are left as they are.
         seed: of the changes.
         identity: names the weights that `compute` runs and where it stops.
@@ -69,7 +71,7 @@ def cached(
         folder,
         key,
         facts,
-        lambda aside: _compute(compute, pictures, views, seed, aside, half, progress, description, device),
+        lambda aside: _compute(compute, opened(), views, seed, aside, half, progress, description, device),
     )
     # Copied on write, for torch does not take arrays that cannot be written to.
     return ImageFeatures(torch.from_numpy(np.load(home / "vectors.npy", mmap_mode="c")), key, reused)

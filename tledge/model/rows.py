@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ from tledge.progress import Progress, silent
 from tledge.recipe.schema import Finetune
 
 TRAINING, VALIDATION = "training", "validation"
+PIXELS_LATER = ("probe_then_full", "gradual")
+"""Strategies that begin on features and go on with the images themselves, which are then decoded once for both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class Texts:
 class Photos:
     """Rows of images: those that train are changed at random, as `settings.augmentation` says, and the others never.
 
-    Where they train they are decoded once for all epochs, unless `settings.cache` is off.
+    Images are decoded once for all that is made of them, unless `settings.cache` is off.
     """
 
     train: Rows
@@ -189,10 +191,11 @@ class Photos:
     def _cached(self, compute: Compute, identity: str, who: str, what: str, device: torch.device) -> Sets:
         views = self.settings.augmentation.views
         sides = []
-        for pictures, rows, name in self._sides:
+        for number, (pictures, rows, name) in enumerate(self._sides):
             found = image_features.cached(
                 compute,
                 pictures,
+                partial(self._opened, number),
                 views=1 if pictures.augment is None else views,
                 seed=self.seed,
                 identity=identity,
@@ -205,6 +208,10 @@ class Photos:
             sides.append(Beside(Views(what, found.vectors), rows.labels()))
         of_views = "" if self._sides[0][0].augment is None else f" of {views} views of each training image"
         return Sets(sides[0], sides[1], f"{what}{of_views} kept in the cache")
+
+    def _opened(self, number: int) -> Pictures:
+        """Images of which features are made: read while the backbone runs, unless their pixels are needed later too."""
+        return self._kept[number] if self.settings.strategy in PIXELS_LATER else self._sides[number][0]
 
     @cached_property
     def _sides(self) -> tuple[tuple[Pictures, Rows, str], ...]:
