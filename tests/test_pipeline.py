@@ -317,7 +317,7 @@ TORCHRUN = shutil.which("torchrun", path=Path(sys.executable).parent) or shutil.
 
 @pytest.mark.slow
 @pytest.mark.skipif(TORCHRUN is None, reason="needs torchrun")
-@pytest.mark.parametrize("strategy", ["probe"])
+@pytest.mark.parametrize("strategy", ["probe", "full"])
 def test_two_processes(project, strategy):
     arguments = ["export", "recipe.yaml", "--set", f"finetune.strategy={strategy}", "--set", "finetune.epochs=2"]
     done = subprocess.run(
@@ -328,7 +328,7 @@ def test_two_processes(project, strategy):
     assert done.returncode == 0, done.stderr
     run = project.parent / "runs" / "tiny"
     assert not list(run.glob("*.partial"))
-    assert done.stderr.count("train: probe, validation accuracy") == 1
+    assert done.stderr.count(f"train: {strategy}, validation accuracy") == 1
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["run", "checkpoint", "graph", "bundle"]
     from tledge import inputs, model
     from tledge.export import torch_run

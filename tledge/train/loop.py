@@ -115,7 +115,8 @@ class Loop:
                 self.clock.settle()
                 self._pause()
                 self._score()
-            self.accelerator.end_training()
+            for tracker in self.accelerator.trackers:  # its own end would also part the processes
+                tracker.finish()
         put_back(self.module, self._best)
         self.module.eval()
 
