@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from recorded import Recorded
 
 from tledge import model
 from tledge.batches import Augment
@@ -173,19 +174,8 @@ class Sums(torch.nn.Module):
 @pytest.mark.parametrize("teacher_encoder", [None, LARGE])
 def test_kept_logits_are_the_teachers_on_unchanged_rows(teacher_encoder):
     lessons = of_images(teacher_encoder, augment=Augment(EVERYTHING), unlabelled=photos(3, 7).values)
-    heard = []
-
-    class Progress:
-        def __init__(self, description, total):
-            heard.append((description, total))
-
-        def __enter__(self):
-            return heard.append
-
-        def __exit__(self, *_):
-            return None
-
-    kept = model.with_teacher_logits(lessons, Sums().train(), batch_size=4, progress=Progress)
+    heard = Recorded()
+    kept = model.with_teacher_logits(lessons, Sums().train(), batch_size=4, progress=heard)
     batch = kept.train.batch([8, 1])
     values = [photos(3, 7).values[2], photos(6).values[1]]
     pixels = torch.from_numpy((teacher_encoder or SMALL).encode(values)["pixel_values"])

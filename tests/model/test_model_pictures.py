@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from recorded import Recorded
 
 from tledge.batches import Beside, Values
 from tledge.batches.augment import Augment
@@ -161,23 +162,12 @@ def test_a_teacher_sees_the_same_view_in_its_own_size(tmp_path):
 
 
 def test_images_are_decoded_once(tmp_path, monkeypatch):
-    heard = []
-
-    class Progress:
-        def __init__(self, description, total):
-            heard.append((description, total))
-
-        def __enter__(self):
-            return heard.append
-
-        def __exit__(self, *_):
-            return None
-
-    made = Pictures(VALUES, ENCODER, CUTS).keep(tmp_path, progress=Progress, description="Decoding")
+    heard = Recorded()
+    made = Pictures(VALUES, ENCODER, CUTS).keep(tmp_path, progress=heard, description="Decoding")
     assert heard == [("Decoding", 7), 7]
     assert not made.kept.reused
     monkeypatch.setattr(ImageInput, "decode", lambda *_: pytest.fail("decoded"))
-    again = Pictures(VALUES, ENCODER, CUTS).keep(tmp_path, progress=Progress, description="Decoding")
+    again = Pictures(VALUES, ENCODER, CUTS).keep(tmp_path, progress=heard, description="Decoding")
     assert again.kept.reused
     assert equal(again.batch([1, 2], 3), made.batch([1, 2], 3))
     other = Augment(CUTS.settings.model_copy(update={"color": 0.9, "views": 2}))

@@ -103,7 +103,7 @@ def fit(
         loop = Loop(module, sets, objective, scoring, plan, settings, section)
         loop.run(progress)
     curve = loop.progressed.curve
-    best = (min if scoring.lower_is_better else max)(curve, key=lambda point: point.validation_metric)
+    best = curve[scoring.best([point.validation_metric for point in curve])]
     fitted = Fitted(
         phase=plan.phase,
         note="; ".join(filter(None, (plan.note, loop.note))),

@@ -13,7 +13,7 @@ from torch import nn
 
 from tledge.batches import Columns
 from tledge.errors import TrainError
-from tledge.precision import autocast, training_device
+from tledge.precision import autocast, resolved, training_device
 from tledge.progress import Progress
 from tledge.recipe.schema import Training
 from tledge.train import settings as names
@@ -126,7 +126,7 @@ def _step(
     device: torch.device,
 ) -> float:
     inputs = {name: each for name, each in batch.items() if name != "labels"}
-    precision = names.precision(settings, device)
+    precision = resolved(settings.precision, device)
     with autocast("fp32" if precision == "fp16" else precision, device):
         loss = objective(module(**inputs), batch["labels"], None)
     optimizer.zero_grad(set_to_none=True)

@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from tledge.errors import TrainError
-from tledge.precision import autocast
+from tledge.precision import autocast, resolved
 from tledge.progress import Advance, Progress
 from tledge.recipe.schema import Training
 from tledge.train import settings as names
@@ -67,7 +67,7 @@ class Loop:
         self._optimizer = names.optimizer(settings, section, plan.groups)  # first, since it sets accelerate back
         self.accelerator = names.accelerator(settings, section, plan.folder)
         self.device = self.accelerator.device
-        self.precision = names.precision(settings, self.device)
+        self.precision = resolved(settings.precision, self.device)
         self.progressed, self.clock = Progressed(), Clock(self.device)
         self.checkpoints = Checkpoints(plan.folder)
         self._model = self.accelerator.prepare_model(module)
@@ -226,8 +226,8 @@ class Loop:
                 f"metric: the validation rows give no {self.scoring.metric}, which needs rows whose labels differ; use "
                 f"more validation rows, or one of {', '.join(metrics)}"
             )
-        better = not done.curve or self._better(value, self._best_metric())
         done.curve.append(Epoch(epoch, train_loss, loss, value))
+        better = self._epochs_since_the_best() == 0
         done.scored_at = done.step
         self._loss_sum.zero_()
         if isinstance(self._schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
@@ -235,13 +235,8 @@ class Loop:
         with self.clock.part("files"):
             if better:
                 self._best = {name: each.clone() for name, each in changing(self.module).items()}
-            rates = {"learning_rate": max(self._schedule.get_last_lr())}
-            logs = {
-                "train/loss": train_loss,
-                "eval/loss": loss,
-                **{f"eval/{n}": v for n, v in metrics.items()},
-                **rates,
-            }
+            logs = {"train/loss": train_loss, "eval/loss": loss, "learning_rate": max(self._schedule.get_last_lr())}
+            logs |= {f"eval/{name}": each for name, each in metrics.items()}
             self.accelerator.log(logs, step=done.step)
             if self._due(better):
                 self._keep()
@@ -318,21 +313,14 @@ class Loop:
             broadcast_object_list(decision)
         return decision[0]
 
-    def _best_metric(self) -> float:
+    def _epochs_since_the_best(self) -> int:
         values = [each.validation_metric for each in self.progressed.curve]
-        return min(values) if self.scoring.lower_is_better else max(values)
-
-    def _better(self, value: float, than: float) -> bool:
-        return value < than if self.scoring.lower_is_better else value > than
+        return len(values) - 1 - self.scoring.best(values)
 
     def _stops(self) -> bool:
         """Whether so many epochs in a row were no better than the best before them that training is to end."""
-        patience, curve = self.settings.early_stopping_patience, self.progressed.curve
-        if patience is None or not curve:
-            return False
-        values = [each.validation_metric for each in curve]
-        best = values.index(min(values) if self.scoring.lower_is_better else max(values))
-        return len(values) - 1 - best >= patience
+        patience = self.settings.early_stopping_patience
+        return patience is not None and bool(self.progressed.curve) and self._epochs_since_the_best() >= patience
 
     def _finite(self, name: str, value: float, epoch: float) -> None:
         if not math.isfinite(value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,10 @@ class Scoring:
     metric: str
     lower_is_better: bool
     output: str = "logits"
+
+    def best(self, values: Sequence[float]) -> int:
+        """Which of some values of the metric is the best, the first of equal ones."""
+        return values.index(min(values) if self.lower_is_better else max(values))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
 from tledge.errors import TrainError, did_you_mean
-from tledge.precision import resolved, training_device
+from tledge.precision import training_device
 from tledge.recipe.schema import Training
 
 PLATEAU = "reduce_lr_on_plateau"
@@ -103,11 +103,6 @@ def schedule(
         num_training_steps=n_steps,
         scheduler_specific_kwargs=more,
     )
-
-
-def precision(settings: Training, device: torch.device) -> str:
-    """`fp32`, `bf16` or `fp16`, as `tledge.precision.resolved` decides."""
-    return resolved(settings.precision, device)
 
 
 @contextmanager
