@@ -21,6 +21,7 @@ class Encoder(Protocol):
     """Raw inputs to input tensors; `tledge.inputs` holds the implementations."""
 
     def encode(self, values: Sequence[Any]) -> dict[str, Array]: ...
+    def answers(self, run: Run, values: Sequence[Any]) -> tuple[dict[str, Array], dict[str, Array]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,23 @@ def score(
     parts: list[dict[str, Array]] = []
     with progress(description, total=len(values)) as advance:
         for start in range(0, len(values), batch_size):
-            inputs = encoder.encode(values[start : start + batch_size])
-            parts.append(task.records(run(inputs), inputs))
+            outputs, tensors = encoder.answers(run, values[start : start + batch_size])
+            parts.append(task.records(outputs, tensors))
             advance(min(batch_size, len(values) - start))
-    records = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    records = {name: joined([part[name] for part in parts]) for name in parts[0]}
     return Evaluation(task, task.score(records, targets), records)
+
+
+def joined(arrays: Sequence[Array]) -> Array:
+    """Arrays of rows one behind the other; where rows have a second axis that differs it is padded with -1 at its end.
+
+    Args:
+        arrays: `(rows, ...)` each.
+    """
+    if arrays[0].ndim < 2:
+        return np.concatenate(arrays)
+    longest = max(each.shape[1] for each in arrays)
+    rest = [(0, 0)] * (arrays[0].ndim - 2)
+    return np.concatenate(
+        [np.pad(each, [(0, 0), (0, longest - each.shape[1]), *rest], constant_values=-1) for each in arrays]
+    )

@@ -99,7 +99,7 @@ ROWS = "one,a\ntwo,b\n"
         ),
         pytest.param(
             HEAD + "one,a\ntwo,a\n",
-            "rows.csv has only one label, 'a', in 2 rows: classification needs two; look at data.columns.label",
+            "rows.csv has only one label, 'a', in 2 rows: the task needs two; look at data.columns.label",
             id="one class",
         ),
     ],
@@ -235,7 +235,7 @@ def test_a_pointer_in_the_place_of_a_table(write, complaint):
 @pytest.mark.parametrize(("name", "hint"), [("rows.cvs", "; did you mean '.csv'?"), ("rows", ""), ("rows.xlsx", "")])
 def test_an_unknown_format(write, complaint, name, hint):
     assert complaint(write(name, HEAD + ROWS)) == (
-        f"data.train: {name!r} is of no known format; expected a name ending in .npz, .csv, .tsv, .tab, .jsonl, "
+        f"data.train: {name!r} is of no known format; expected a name ending in .npz, .conll, .iob, .iob2, .bio, .bioes, .csv, .tsv, .tab, .jsonl, "
         f".ndjson, .parquet, .txt, .md, .tokens{hint}"
     )
 

@@ -71,7 +71,7 @@ def test_a_given_label_without_rows(write, complaint):
 
 def test_one_given_label(write, complaint):
     write("rows.csv", labelled(40, ("a",)))
-    assert "has only one label, 'a', in 40 rows: classification needs two" in complaint(labels=["a"])
+    assert "has only one label, 'a', in 40 rows: the task needs two" in complaint(labels=["a"])
 
 
 def test_a_label_of_broken_rows_alone_is_no_label(write, run):
@@ -124,7 +124,7 @@ def test_several_labels_as_lists(write, run, tmp_path, name):
 def test_no_row_has_a_label(write, complaint):
     write("rows.csv", [(f"text {i}", "") for i in range(9)])
     assert complaint(task=MULTI) == (
-        "rows.csv has no label in any of 9 rows: classification needs two; look at data.columns.label"
+        "rows.csv has no label in any of 9 rows: the task needs two; look at data.columns.label"
     )
 
 

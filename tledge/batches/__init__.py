@@ -2,6 +2,18 @@
 
 from tledge.batches.augment import Augment
 from tledge.batches.columns import Beside, Columns, Values, Views, fits
-from tledge.batches.texts import Tokens, TokenVectors, places, tokenized
+from tledge.batches.texts import TokenLabels, Tokens, TokenVectors, places, tokenized
 
-__all__ = ["Augment", "Beside", "Columns", "TokenVectors", "Tokens", "Values", "Views", "fits", "places", "tokenized"]
+__all__ = [
+    "Augment",
+    "Beside",
+    "Columns",
+    "TokenLabels",
+    "TokenVectors",
+    "Tokens",
+    "Values",
+    "Views",
+    "fits",
+    "places",
+    "tokenized",
+]

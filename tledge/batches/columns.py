@@ -22,11 +22,13 @@ class Columns:
     drawn, so that a batch is the same whoever makes it, and when.
 
     `lengths` are the numbers of tokens of each row, `(rows,) int64`, by which like rows are put together; `None` where
-    all rows are alike. `decodes` says whether rows are read from image files for each batch, and `large` whether a row
-    takes so much memory that no more are scored at once than train.
+    all rows are alike. `counted` are the numbers of labels of each row that its loss counts, `(rows,) int64`; `None`
+    where those of all rows do. `decodes` says whether rows are read from image files for each batch, and `large`
+    whether a row takes so much memory that no more are scored at once than train.
     """
 
     lengths: npt.NDArray[np.int64] | None = None
+    counted: npt.NDArray[np.int64] | None = None
     decodes: bool = False
     large: bool = False
 
@@ -105,6 +107,11 @@ class Beside(Columns):
     def lengths(self) -> npt.NDArray[np.int64] | None:  # type: ignore[override]
         """Those of the first columns that have some."""
         return next((each.lengths for each in self.columns if each.lengths is not None), None)
+
+    @property
+    def counted(self) -> npt.NDArray[np.int64] | None:  # type: ignore[override]
+        """Those of the columns that have some."""
+        return next((each.counted for each in self.columns if each.counted is not None), None)
 
     @property
     def decodes(self) -> bool:  # type: ignore[override]

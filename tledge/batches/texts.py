@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +19,10 @@ CHUNK = 4096
 """Texts that are tokenized at once."""
 MULTIPLE = {"cuda": 16}
 """On such a device texts are padded to a multiple of so many tokens, so that few shapes occur; elsewhere to 1."""
+
+
+IGNORED = -100
+"""The label of what no loss counts."""
 
 
 class Encoder(Protocol):
@@ -96,6 +101,11 @@ class TokenVectors(Columns):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:  # type: ignore[override]
+        """Tokens of each row."""
+        return np.diff(self.offsets)
+
     def take(self, rows: Tensor, seed: int) -> dict[str, Tensor]:  # noqa: ARG002
         """The vectors of each row's tokens."""
         at, inside = places(self.offsets, rows, self.pads_left, self.multiple)
@@ -110,6 +120,39 @@ class TokenVectors(Columns):
         multiple = MULTIPLE.get(device.type, 1)
         here = self.vectors.to(device) if fits(self.vectors.nbytes, device) else self.vectors
         return replace(self, vectors=here, multiple=multiple)
+
+
+@dataclass(frozen=True, eq=False)
+class TokenLabels(Columns):
+    """One label a token, `(tokens,) int64` end to end; a batch has `labels`, `(batch, sequence)`, padded with -100.
+
+    Labels below zero count for no loss.
+    """
+
+    flat: Tensor
+    offsets: npt.NDArray[np.int64]
+    pads_left: bool = False
+    multiple: int = 1
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def counted(self) -> npt.NDArray[np.int64]:  # type: ignore[override]
+        """How many labels of each row count."""
+        before = np.append(0, np.cumsum(self.flat.cpu().numpy() >= 0))
+        return np.asarray(np.diff(before[self.offsets]), np.int64)
+
+    def take(self, rows: Tensor, seed: int) -> dict[str, Tensor]:  # noqa: ARG002
+        """The labels of each row's tokens."""
+        at, inside = places(self.offsets, rows, self.pads_left, self.multiple)
+        at, inside = (each.to(self.flat.device, non_blocking=True) for each in (at, inside))
+        return {"labels": self.flat[at].masked_fill_(~inside, IGNORED)}
+
+    def on(self, device: torch.device) -> TokenLabels:
+        """On the device, if they fit."""
+        here = self.flat.to(device) if fits(self.flat.nbytes, device) else self.flat
+        return replace(self, flat=here, multiple=MULTIPLE.get(device.type, 1))
 
 
 def places(offsets: npt.NDArray[np.int64], rows: Tensor, pads_left: bool, multiple: int = 1) -> tuple[Tensor, Tensor]:

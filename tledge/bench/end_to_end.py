@@ -13,29 +13,29 @@ from tledge import inputs
 from tledge.artifacts import EndToEnd
 from tledge.bench import stats
 from tledge.bench.latency import MIN_ROUNDS, WARMUP_SHARE, estimates, no_garbage_collection, order
-from tledge.evaluate import Array, Run
+from tledge.evaluate import Run
 from tledge.progress import Progress, silent
-from tledge.runtime.predictor import require_answers
+from tledge.runtime.predictor import checked
 from tledge.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """What one value goes through, part after part."""
+    """What one value goes through, part after part, each of which gets what the one before it gave."""
 
-    encode: Callable[[Any], Mapping[str, Array]]
-    run: Run
-    decode: Callable[[Mapping[str, Array]], object]
+    encode: Callable[[Any], Any]
+    run: Callable[[Any], Any]
+    decode: Callable[[Any], object]
 
 
 def chain(encoder: inputs.Input, run: Run, task: Task, labels: Sequence[str]) -> Chain:
     """What `Predictor.predict` does with one value."""
-
-    def decode(outputs: Mapping[str, Array]) -> object:
-        require_answers(outputs, (1, len(labels)))
-        return task.decode(outputs, labels)
-
-    return Chain(encode=lambda value: encoder.encode([value]), run=run, decode=decode)
+    each = checked(run, task, labels)
+    return Chain(
+        encode=lambda value: encoder.passes([value]),
+        run=lambda passes: ([each(tensors) for tensors in passes[0]], passes[1]),
+        decode=lambda outputs: task.decode(encoder.whole(*outputs), labels),
+    )
 
 
 def measure(

@@ -138,7 +138,7 @@ def _read(settings: Data, task: Task, scratch: Path, base: Path, progress: Progr
         return read(source, settings, task, known_labels=known, path=scratch / f"{name}.arrow", progress=progress)
 
     train = table("train", settings.train, settings.labels)
-    labels = _labels(settings.labels, train)
+    labels = _labels(settings.labels, train, task)
     tables = {"train": train.ordered(labels)}
     for name, reference in (("validation", settings.validation), ("test", settings.test)):
         if isinstance(reference, str):
@@ -161,7 +161,7 @@ def _unlabelled(
     return unlabelled.write(source, settings, task, known, folder, progress)
 
 
-def _labels(given: Sequence[str] | None, train: Table) -> tuple[str, ...]:
+def _labels(given: Sequence[str] | None, train: Table, task: Task) -> tuple[str, ...]:
     """The labels in the order of the outputs: as given, or all that were found; numbers by value, if all are."""
     if train.labels.are_values:
         if np.ptp(train.labels.flat) == 0:
@@ -176,11 +176,12 @@ def _labels(given: Sequence[str] | None, train: Table) -> tuple[str, ...]:
         labels = tuple(sorted(train.names, key=lambda name: (float(name), name)))
     else:
         labels = tuple(sorted(train.names))
-    if len(labels) < 2:
+    if len(labels) < task.LEAST_LABELS:
         found = f"has only one label, {labels[0]!r}, in" if labels else "has no label in any of"
         is_folder = train.path is not None and train.path.is_dir()
         hint = "give a folder with a subfolder for each label" if is_folder else "look at data.columns.label"
-        raise DataError(f"{train.source} {found} {len(train.labels)} rows: classification needs two; {hint}")
+        needed = f"the task needs {'two' if task.LEAST_LABELS > 1 else 'one'}"
+        raise DataError(f"{train.source} {found} {len(train.labels)} rows: {needed}; {hint}")
     return labels
 
 
@@ -209,8 +210,12 @@ def _groups(parts: partition.Parts, groups: Mapping[str, npt.NDArray[np.int64]])
 
 def _conflict(train: Table, row: int, kept: int) -> str:
     def named(index: int) -> str:
-        found = train.labels.of(index)
-        names = [f"{value:g}" for value in found] if train.labels.are_values else [train.names[i] for i in found]
+        found = train.labels.of(index)[:: train.labels.width]
+        names = (
+            [f"{value:g}" for value in found]
+            if train.labels.are_values
+            else [train.names[i] for i in dict.fromkeys(found)]
+        )
         return f"{train.name(index)} ({', '.join(names) or 'no label'})"
 
     return f"{named(row)}, kept {named(kept)}"

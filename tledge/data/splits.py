@@ -45,11 +45,11 @@ def first_of_each(same: Numbers, labels: Labels) -> tuple[Numbers, int, list[tup
 def strata(labels: Labels) -> Numbers:
     """One stratum for each row: its label, the rarest of its labels, or -1 for a row without any."""
     result = np.full(len(labels), -1, dtype=np.int64)
-    rows = np.repeat(np.arange(len(labels)), np.diff(labels.offsets))
-    if labels.flat.size:
+    numbers, rows = labels.by_row()
+    if numbers.size:
         # The last assignment stays, so the rarest labels come last.
-        order = np.argsort(-np.bincount(labels.flat)[labels.flat], kind="stable")
-        result[rows[order]] = labels.flat[order]
+        order = np.argsort(-np.bincount(numbers)[numbers], kind="stable")
+        result[rows[order]] = numbers[order]
     return result
 
 

@@ -106,7 +106,7 @@ def read(
     with Writer(path, task.INPUT_COLUMNS, kind.TYPES) as writer:
         for row, found in values(rows, kind, given, source.folder):
             problem = found if isinstance(found, Problem) else _group_problem(row, group)
-            problem = problem or (_flags(row, flags, labels) if flags else _cell(row, label_column, labels))
+            problem = problem or (_flags(row, flags, labels) if flags else _cell(row, label_column, labels, given))
             if problem is not None:
                 if settings.on_error == "fail":
                     raise DataError(f"{row.name}: {problem.detail}; mend the row, or set data.on_error: skip")
@@ -185,8 +185,10 @@ def values(
         pool.shutdown(cancel_futures=True)
 
 
-def _cell(row: Row, column: str, labels: LabelReader) -> Problem | None:
-    return labels.add(row.cells[column]) if column in row.cells else _no_cell(column)
+def _cell(row: Row, column: str, labels: LabelReader, given: Sequence[str]) -> Problem | None:
+    if column not in row.cells:
+        return _no_cell(column)
+    return labels.add(row.cells[column], [row.cells[name] for name in given])
 
 
 def _flags(row: Row, columns: Sequence[str], labels: LabelReader) -> Problem | None:

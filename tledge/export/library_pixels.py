@@ -11,6 +11,7 @@ import torch
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 from transformers import CLIPImageProcessor
 
+from tledge.inputs._one_pass import OnePass
 from tledge.inputs.image import Facts, decode
 
 Pixels = npt.NDArray[np.float32]
@@ -24,7 +25,7 @@ class Encoder(Protocol):
     def encode(self, values: Sequence[Any]) -> dict[str, npt.NDArray[Any]]: ...
 
 
-class LibraryPixels:
+class LibraryPixels(OnePass):
     """Images to pixel tensors by the library whose rounding some facts follow; `name` is that library's.
 
     torchvision: `Resize`, `CenterCrop`, `ToTensor` and `Normalize` on the decoded image. transformers: its

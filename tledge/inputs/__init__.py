@@ -5,7 +5,7 @@ One file a kind of input, found by its name; each module names its class `Input`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tledge import plugins
 from tledge.errors import BundleError, did_you_mean
+from tledge.inputs._one_pass import Array, Run
 
 
 class Input(Protocol):
@@ -24,6 +25,8 @@ class Input(Protocol):
     two rows of tensors for an exporter to trace with. `expected` says what a cell of a table must hold, and `of_cells`
     makes a value of those of a row; relative paths start from `folder`. `is_one` tells one value from several of them,
     and `unknown_share` how many of the values' tokens the vocabulary does not know, `None` where there is none.
+    `passes` are the tensors of each pass that some values take, with what `whole` needs to know to make outputs with a
+    row for each value of those of all passes; `answers` runs a model over them.
     """
 
     decodes: bool
@@ -40,6 +43,9 @@ class Input(Protocol):
     def batches(self) -> bool: ...
 
     def encode(self, values: Sequence[Any]) -> dict[str, npt.NDArray[Any]]: ...
+    def passes(self, values: Sequence[Any]) -> tuple[list[dict[str, Array]], Any]: ...
+    def whole(self, outputs: Sequence[Mapping[str, Array]], known: Any) -> dict[str, Array]: ...
+    def answers(self, run: Run, values: Sequence[Any]) -> tuple[dict[str, Array], dict[str, Array]]: ...
     def check(self, value: object) -> None: ...
     def dummy(self, batch: int, sequence: int | None = None, seed: int = 0) -> dict[str, npt.NDArray[Any]]: ...
     def for_export(self) -> dict[str, npt.NDArray[Any]]: ...

@@ -20,6 +20,7 @@ from PIL import Image
 from tledge.errors import InputError
 from tledge.inputs._image_decode import MAX_PIXELS, check, decode, suffixes
 from tledge.inputs._image_facts import FILE, INTERPOLATIONS, Facts, from_config, read_config, write_config
+from tledge.inputs._one_pass import OnePass
 
 __all__ = [
     "FILE",
@@ -39,7 +40,7 @@ __all__ = [
 Pixels = npt.NDArray[np.uint8]
 
 
-class ImageInput:
+class ImageInput(OnePass):
     """The image preprocessing of a checkpoint or bundle.
 
     ::

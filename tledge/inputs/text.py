@@ -17,7 +17,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from tokenizers import Tokenizer
 
 from tledge.artifacts import read_object
 from tledge.errors import BundleError, InputError, TledgeError
+from tledge.inputs._one_pass import OnePass
 from tledge.inputs._text_pieces import TextPieces
 
 Ids = npt.NDArray[np.int64]
@@ -57,7 +58,7 @@ _KINDS: Mapping[str, Any] = {
 _NO_LIMIT = 10**9  # transformers writes 10^30 for "no limit"
 
 
-class TextInput:
+class TextInput(OnePass):
     """The tokenizer of a checkpoint or bundle.
 
     ::
@@ -71,7 +72,7 @@ class TextInput:
     """
 
     batches = True
-    files = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
+    files: tuple[str, ...] = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")
     decodes = False
     expected = "a text"
     is_pair = False
@@ -98,7 +99,7 @@ class TextInput:
         self._unknown_id = unknown_id
 
     @classmethod
-    def load(cls, folder: Path) -> TextInput:
+    def load(cls, folder: Path) -> Self:
         """The tokenizer described by `tokenizer.json` and `tokenizer_config.json` in a folder.
 
         Without a padding token (GPT-2) the end-of-text token pads; the attention mask hides it.
@@ -170,7 +171,7 @@ class TextInput:
             InputError: a value is not a text, or gives no token at all.
         """
         # One text at a time: the library's own batches start threads, which a device may not have to spare.
-        encodings = [self._encode_one(value) for value in values]
+        encodings = [self._encode_one(value, self._tokenizer) for value in values]
         length = max((len(encoding.ids) for encoding in encodings), default=0)
         rows = {
             "input_ids": [encoding.ids for encoding in encodings],
@@ -187,15 +188,7 @@ class TextInput:
         Raises:
             InputError: a value is not a text, or gives no token at all.
         """
-        for value in values:
-            self.check(value)
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else the library complains about later forks
-        with _told(_NOT_READ):
-            encodings = self._tokenizer.encode_batch(
-                [value if isinstance(value, str) else tuple(value) for value in values]
-            )
-        for value, encoding in zip(values, encodings, strict=True):
-            _require_tokens(value, encoding)
+        encodings = self._encode_all(values, self._tokenizer)
         kinds = {"input_ids": "ids", "token_type_ids": "type_ids"}
         flat = {
             name: np.fromiter(chain.from_iterable(getattr(each, kinds[name]) for each in encodings), np.int32)
@@ -289,14 +282,24 @@ class TextInput:
         tokenizer.encode_special_tokens = self._tokenizer.encode_special_tokens
         return tokenizer
 
-    def _encode_one(self, value: Any) -> Any:
+    def _encode_one(self, value: Any, tokenizer: Tokenizer) -> Any:
         self.check(value)
         with _told(_NOT_READ):
-            encoding = self._tokenizer.encode(*_parts(value))  # type: ignore[arg-type]
+            encoding = tokenizer.encode(*_parts(value))  # type: ignore[arg-type]
         _require_tokens(value, encoding)
         return encoding
 
-    def _padded(self, rows: Sequence[Sequence[int]], length: int, padding: int) -> Ids:
+    def _encode_all(self, values: Sequence[Any], tokenizer: Tokenizer) -> list[Any]:
+        for value in values:
+            self.check(value)
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else the library complains about later forks
+        with _told(_NOT_READ):
+            encodings = tokenizer.encode_batch([value if isinstance(value, str) else tuple(value) for value in values])
+        for value, encoding in zip(values, encodings, strict=True):
+            _require_tokens(value, encoding)
+        return list(encodings)
+
+    def _padded(self, rows: Sequence[Any], length: int, padding: int) -> Ids:
         if self.pads_left:
             return _left_padded(rows, length, padding)
         result = np.full((len(rows), length), padding, dtype=np.int64)
@@ -317,7 +320,7 @@ def _parts(value: Any) -> Sequence[str]:
     return (value,) if isinstance(value, str) else value
 
 
-def _left_padded(rows: Sequence[Sequence[int]], length: int, padding: int) -> Ids:
+def _left_padded(rows: Sequence[Any], length: int, padding: int) -> Ids:
     result = np.full((len(rows), length), padding, dtype=np.int64)
     for target, row in zip(result, rows, strict=True):
         target[length - len(row) :] = row

@@ -22,6 +22,7 @@ from tledge.model.rows import Rows, read
 from tledge.model.saved import check_saved, check_saved_language
 from tledge.model.strategies import Phase, phases
 from tledge.model.student import choose_layers, from_layers, layer_map, of_shape
+from tledge.model.windows import Windows
 
 __all__ = [
     "Backbone",
@@ -36,6 +37,7 @@ __all__ = [
     "Phase",
     "Rows",
     "TextClassifier",
+    "Windows",
     "block_list",
     "build",
     "check_length",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ def build(
     optimum_task: str = "text-classification",
     pooling: str = "mean",
     max_length: int = 128,
+    windows: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Any:
     """A model with a fresh head, in eval mode, as `protocol.Classifier` says; the backbone becomes a part of it.
@@ -34,11 +35,12 @@ def build(
         max_length: tokens at which texts are cut.
         settings: `task`, `problem_type`, `labels`, `dropout_prob`, `head_hidden_size` and, for a regression,
             `target_scale`: mean and standard deviation of the targets.
+        windows: how texts are cut into windows, for models that answer each token; what `windows.json` says.
 
     Raises:
         ModelError: the pooling does not fit the backbone, or `max_length` is more than it can read.
     """
-    of_texts = {"optimum_task": optimum_task, "pooling": pooling, "max_length": max_length}
+    of_texts = {"optimum_task": optimum_task, "pooling": pooling, "max_length": max_length, "windows": windows}
     return backbone.with_head(of_texts=of_texts, **settings)
 
 

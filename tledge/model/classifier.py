@@ -15,6 +15,7 @@ from transformers import AutoConfig, PreTrainedModel
 
 from tledge.artifacts import read_json, write_json
 from tledge.errors import ModelError
+from tledge.inputs._windows import FILE as WINDOWS
 from tledge.model.backbones import transformers as text_backbones
 from tledge.model.blocks import Block, blocks
 from tledge.model.freeze import keep_frozen_in_eval
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from tledge.model.rows import Rows, Source
 
 POOLINGS = ("mean", "cls", "last", "pooler")
+NO_POOLING = "none"
+"""Of models that answer each token."""
 
 
 class TextClassifier(PreTrainedModel):
@@ -58,7 +61,8 @@ class TextClassifier(PreTrainedModel):
         Args:
             backbone: gives `last_hidden_state`, `(batch, sequence, hidden)`.
             config: the backbone's transformers config.
-            pooling: one of `mean`, `cls`, `last`, `pooler`.
+            pooling: one of `mean`, `cls`, `last`, `pooler`; or `none` for features and logits of each token, `(batch,
+                sequence, ...)`.
             n_labels: outputs of the head.
             dropout_prob: dropout on the pooled features, in training.
             head_hidden_size: width of one hidden tanh layer; `None` for a linear head.
@@ -153,6 +157,7 @@ class TextClassifier(PreTrainedModel):
             labels=tuple(self.config.id2label.values()),
             pooling=backbone.pooling,
             max_length=facts["max_length"],
+            windows=facts.get("windows"),
             dropout_prob=facts["head"]["dropout_prob"],
             head_hidden_size=facts["head"]["hidden_size"],
         )
@@ -179,7 +184,7 @@ class TextClassifier(PreTrainedModel):
         save_tokenizer(self, backbone.tokenizer, folder)
 
     def features(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
-        """One feature vector for each text, `(batch, hidden)`.
+        """One feature vector for each text, `(batch, hidden)`, or for each token, `(batch, sequence, hidden)`.
 
         Args:
             input_ids: `(batch, sequence) int64`.
@@ -197,13 +202,13 @@ class TextClassifier(PreTrainedModel):
         return pool(result.last_hidden_state, attention_mask, self.pooling)
 
     def head(self, features: Tensor) -> Tensor:
-        """Logits, `(batch, labels)`, of features `(batch, hidden)`."""
+        """Logits, `(..., labels)`, of features `(..., hidden)`."""
         return self.classifier(self.dropout(features))
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """`{"logits": (batch, labels)}`; the arguments are those of `features`."""
+        """`{"logits": (batch, labels)}`, or `(batch, sequence, labels)`; the arguments are those of `features`."""
         return {"logits": self.head(self.features(input_ids, attention_mask, token_type_ids))}
 
 
@@ -211,8 +216,10 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
     """Token features `(batch, sequence, hidden)` to one vector a row, `(batch, hidden)`.
 
     `mean` averages the tokens that are not padding, `cls` takes the first and `last` the last of them, on whichever
-    side the padding is.
+    side the padding is; `none` leaves them as they are.
     """
+    if pooling == NO_POOLING:
+        return hidden
     if pooling == "mean":
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
@@ -234,13 +241,14 @@ def build_text(
     head_hidden_size: int | None,
     optimum_task: str = "text-classification",
     target_scale: tuple[float, float] | None = None,
+    windows: Mapping[str, Any] | None = None,
 ) -> TextClassifier:
     """A classifier on a pretrained backbone, its config filled with the labels in the ecosystem's words.
 
     Raises:
         ModelError: the pooling does not fit the backbone, or `max_length` is more than it can read.
     """
-    if pooling not in POOLINGS:
+    if pooling not in (*POOLINGS, NO_POOLING):
         raise ModelError(
             f"model.pooling: {backbone.reference!r} pools its tokens by {pooling!r} as its own files say, which is not "
             f"known here; set model.pooling to one of {', '.join(POOLINGS)}"
@@ -267,7 +275,7 @@ def build_text(
         "pooling": pooling,
         "max_length": max_length,
         "head": {"dropout_prob": dropout_prob, "hidden_size": head_hidden_size},
-    }
+    } | ({} if windows is None else {"windows": dict(windows)})
     return _from_config(config, backbone.module, target_scale)
 
 
@@ -304,6 +312,8 @@ def save_tokenizer(model: TextClassifier, tokenizer: Any, folder: Path) -> None:
         "model_input_names": list(tokenizer.model_input_names),
     }
     write_json(path, facts)
+    if "windows" in model.config.tledge:
+        write_json(folder / WINDOWS, model.config.tledge["windows"])
 
 
 def load_text(folder: Path) -> TextClassifier:

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from tledge.batches import Augment, Beside, Columns, Values
-from tledge.model.rows import TRAINING, VALIDATION, Rows, read
+from tledge.batches import Augment, Beside, Columns, TokenVectors, Values
+from tledge.model.rows import TRAINING, VALIDATION, Rows
 from tledge.precision import training_device
 from tledge.progress import Progress, silent
 
@@ -72,17 +72,18 @@ def distillation_sets(
     if unlabelled is not None:
         values = _Chained(values, unlabelled)
         targets = np.concatenate([targets, np.zeros((len(unlabelled), *targets.shape[1:]), targets.dtype)])
-    labels = Rows(values, targets).labels()
+    rows = train if unlabelled is None else Rows(values, targets)
+    labels = rows.labels()
     if unlabelled is not None:
-        labels = Values(labels.tensors | {"labelled": torch.arange(len(targets)) < len(train.targets)})
+        labels = Beside(labels, Values({"labelled": torch.arange(len(targets)) < len(train.targets)}))
     reads_alike = teacher_encoder is None or teacher_encoder.identity == student_encoder.identity
-    reading = partial(read, progress=progress, workers=workers)
-    own = theirs = reading(student_encoder, values, name=TRAINING, augment=augment, cache=cache)
+    reading = partial(rows.columns, progress=progress, workers=workers)
+    own = theirs = reading(student_encoder, name=TRAINING, augment=augment, cache=cache)
     reader, prefix = (student_encoder, "") if reads_alike else (teacher_encoder, OF_TEACHER)
     if not reads_alike:
-        theirs = reading(reader, values, name=TRAINING, augment=augment, prefix=prefix, cache=cache)
-    unchanged = theirs if augment is None else reading(reader, values, name=TRAINING, prefix=prefix)
-    scored = reading(student_encoder, validation.values, name=VALIDATION, cache=cache)
+        theirs = reading(reader, name=TRAINING, augment=augment, prefix=prefix, cache=cache)
+    unchanged = theirs if augment is None else reading(reader, name=TRAINING, prefix=prefix)
+    scored = validation.columns(student_encoder, progress=progress, workers=workers, name=VALIDATION, cache=cache)
     return DistillationSets(
         Beside(own, labels) if reads_alike else Beside(own, labels, theirs),
         Beside(scored, validation.labels()),
@@ -103,6 +104,8 @@ def with_teacher_logits(
 ) -> DistillationSets:
     """Sets whose batches hold `teacher_logits`, `(batch, labels) float32`, and nothing for the teacher to read.
 
+    Those of a teacher that answers each token are `(batch, sequence, labels)`, zeros where there is none.
+
     The logits are computed here, once for each training row without random changes, and kept in memory.
 
     Args:
@@ -119,19 +122,27 @@ def with_teacher_logits(
     order = torch.arange(len(columns))
     if columns.lengths is not None:
         order = torch.from_numpy(np.argsort(-columns.lengths, kind="stable"))
-    parts = []
+    parts: list[Tensor] = []
+    per_token = False
     with torch.no_grad(), progress("Teacher over the training rows", total=len(order)) as advance:
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = columns.finish({name: each.to(device) for name, each in columns.take(rows, 0).items()}, 0)
             inputs = {name.removeprefix(OF_TEACHER): each for name, each in batch.items()}
-            parts.append(teacher(**inputs)["logits"].float())
+            logits = teacher(**inputs)["logits"].float()
+            per_token = logits.ndim == 3
+            parts.append(logits[inputs["attention_mask"].bool()] if per_token else logits)
             advance(len(rows))
     teacher.to(here)
-    logits = torch.empty_like(torch.cat(parts), device="cpu")
-    logits[order] = torch.cat(parts).cpu()
-    train = Beside(sets.own, sets.labels, Values({"teacher_logits": logits}))
-    return replace(sets, train=train, has_teacher_logits=True)
+    found = torch.cat(parts).cpu()
+    offsets = np.arange(len(columns) + 1) if columns.lengths is None else np.append(0, np.cumsum(columns.lengths))
+    offsets = offsets if per_token else np.arange(len(columns) + 1)
+    sizes = np.diff(offsets)[order.numpy()]
+    starts = np.repeat(offsets[order.numpy()] - np.append(0, np.cumsum(sizes)[:-1]), sizes)
+    kept = torch.empty_like(found)
+    kept[torch.from_numpy(starts + np.arange(len(found)))] = found
+    answers = TokenVectors("teacher_logits", kept, offsets) if per_token else Values({"teacher_logits": kept})
+    return replace(sets, train=Beside(sets.own, sets.labels, answers), has_teacher_logits=True)
 
 
 class _Chained(Sequence[Any]):

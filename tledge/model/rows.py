@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,16 +24,35 @@ PIXELS_LATER = ("probe_then_full", "gradual")
 """Strategies that begin on features and go on with the images themselves, which are then decoded once for both."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rows:
-    """Values and their targets: texts or images, and what the task's `targets` gives, one for each."""
+    """Values and their targets: texts or images, and what the task's `targets` gives, one for each.
+
+    `per_token` says whether the frozen backbone's features are one vector for each token, and not for each row;
+    `counted` are the labels that a loss counts.
+    """
 
     values: Sequence[Any]
     targets: npt.NDArray[Any]
 
-    def labels(self) -> Values:
+    per_token = False
+
+    @property
+    def counted(self) -> npt.NDArray[Any]:
+        """All targets."""
+        return self.targets
+
+    def labels(self) -> Columns:
         """The targets as `labels`."""
         return Values({"labels": torch.from_numpy(np.array(self.targets))})
+
+    def columns(self, encoder: Any, **settings: Any) -> Columns:
+        """What a model reads of the values, as `read` makes it."""
+        return read(encoder, self.values, **settings)
+
+    def joined(self, outputs: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
+        """The outputs of the values from those of the rows of a training, which are the same."""
+        return dict(outputs)
 
 
 def read(
@@ -106,11 +125,16 @@ class Texts:
         return Sets(train, validation, "")
 
     def pooled(self, compute: Compute, identity: str, device: torch.device) -> Sets:
-        """One feature vector for each text; rows meet in the same batches as those of the texts themselves."""
+        """One feature vector for each text, or token; rows meet in the same batches as the texts themselves."""
         train, validation = (
-            Beside(Values({"features": each.vectors}, tokens.lengths), rows.labels())
+            Beside(
+                TokenVectors("features", each.vectors, each.offsets, tokens.pads_left)
+                if rows.per_token
+                else Values({"features": each.vectors}, tokens.lengths),
+                rows.labels(),
+            )
             for (rows, each), (_, _, tokens) in zip(
-                self._cached(compute, identity, "Backbone", False, device), self._sides, strict=True
+                self._cached(compute, identity, "Backbone", self.train.per_token, device), self._sides, strict=True
             )
         )
         return Sets(train, validation, "features kept in the cache")
@@ -129,7 +153,7 @@ class Texts:
     def _sides(self) -> tuple[tuple[Rows, str, Any], tuple[Rows, str, Any]]:
         """Rows that train and rows that are scored, each with their name and tokens."""
         train, validation = (
-            (rows, name, read(self.encoder, rows.values, progress=self.progress, name=name))
+            (rows, name, rows.columns(self.encoder, progress=self.progress, name=name))
             for rows, name in ((self.train, TRAINING), (self.validation, VALIDATION))
         )
         return train, validation

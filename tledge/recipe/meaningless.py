@@ -29,8 +29,21 @@ _IN_LANGUAGE_MODELS: Mapping[KeyPath, str] = {
     ("bench", "new_tokens"): "",
 }
 
+_IN_WORDS: Mapping[KeyPath, str] = {
+    ("model", "stride"): "is for tasks that read texts in windows",
+    ("model", "aggregation"): "is for tasks that answer words",
+    ("finetune", "tagged_tokens"): "is for tasks that answer words",
+}
+
 MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
-    "text": {**_IN_IMAGES, **_IN_LANGUAGE_MODELS},
+    "text": {**_IN_IMAGES, **_IN_LANGUAGE_MODELS, **_IN_WORDS},
+    "words": {
+        ("model", "pooling"): "is for tasks that answer a whole text",
+        ("data", "unlabelled"): "",
+        ("data", "label_separator"): "",
+        **_IN_IMAGES,
+        **_IN_LANGUAGE_MODELS,
+    },
     "image": {
         ("data", "unlabelled"): "",
         ("model", "pooling"): "",
@@ -39,9 +52,11 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("distill", "student", "shape"): "",
         ("bench", "length"): "is for texts",
         **_IN_LANGUAGE_MODELS,
+        **_IN_WORDS,
     },
     "language": {
         **_IN_IMAGES,
+        **_IN_WORDS,
         ("data", "calibration"): "",
         ("data", "group"): "is for rows that belong together",
         ("baseline",): "is for tasks with a new head",

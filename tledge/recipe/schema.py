@@ -138,6 +138,12 @@ class Model(Section):
     decoders, else `mean`."""
     max_length: Annotated[int, Field(ge=2)] = 128
     """Texts are cut at this number of tokens; a language model trains on blocks of so many."""
+    stride: Annotated[int, Field(ge=0)] | None = None
+    """Tokens that two neighbouring windows of a text share, for tasks that read texts of any length in windows of
+    `max_length` tokens; by default a quarter of it."""
+    aggregation: Literal["first", "average", "max", "simple"] = "first"
+    """How the tokens of a word answer together, for tasks that answer words: the `first` one does, the `average` of
+    their probabilities, or the one that is surest (`max`); with `simple` each token is a word of its own."""
     max_unknown: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The largest share of the training texts' tokens that the vocabulary may not know; from 0.05 on it is said."""
     preprocessing: Preprocessing = Preprocessing()
@@ -290,6 +296,11 @@ class Recipe(Section):
             return [None]
         longest = self.model.max_length
         return list(self.bench.length or sorted({min(32, longest), longest}))
+
+    @property
+    def stride(self) -> int:
+        """The tokens that neighbouring windows share."""
+        return self.model.max_length // 4 if self.model.stride is None else self.model.stride
 
     @property
     def schemes(self) -> list[str]:

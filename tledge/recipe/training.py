@@ -131,6 +131,9 @@ class _Strategy(Section):
     loss: str | None = None
     """The name of a loss that fits the task; by default `cross_entropy`, `binary_cross_entropy` for several labels a
     row, and for regression `mse` (or `huber`)."""
+    tagged_tokens: Literal["first", "all"] | None = None
+    """For tasks that answer words: whether the `first` token of a word alone learns the word's tag, or `all` do; by
+    default `first` with `model.aggregation: first`, else `all`."""
     head_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate of the head when blocks train too; by default ten times `learning_rate`."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -50,6 +50,7 @@ for piece in generator.stream({example}, temperature=0.8, seed=1):
 ```"""
 _EXAMPLES: Mapping[str, tuple[str | tuple[str, str], ...]] = {
     "text": ("a text", "another text"),
+    "words": ("a text", "another text"),
     "text_pair": (("a text", "a second one"), ("another text", "its second one")),
     "image": ("photo.jpg", "another.jpg"),
 }
@@ -134,12 +135,11 @@ _YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y",
 def _usage(facts: Facts, path: str, example: str | tuple[str, str]) -> str:
     if facts.language:
         return _generation(path, str(example))
-    answer = 'each["labels"], each["scores"]' if facts.many_labels else 'each["label"], each["scores"]'
     usage = _USAGE.format(
         path=json.dumps(path),
         example=_literal(example),
         another=_literal(_EXAMPLES[facts.input_kind][1]),
-        answer='each["value"]' if facts.numeric else answer,
+        answer=facts.usage,
     )
     note = _NOTES.get(facts.input_kind)
     if note is None:
@@ -233,7 +233,7 @@ def _parameters(facts: Facts) -> list[str]:
 
 
 def _limits(facts: Facts) -> list[str]:
-    found = [_scope(facts)]
+    found = [facts.scope]
     found += [escape(fmt.capital(text)) for text in summary.warnings(facts)]
     weak = sorted((s for s in facts.label_scores if s.f1 is not None), key=lambda s: s.f1 or 0.0)[:3]
     if weak:
@@ -247,17 +247,6 @@ def _limits(facts: Facts) -> list[str]:
             + "."
         )
     return found
-
-
-def _scope(facts: Facts) -> str:
-    if facts.language:
-        return "It goes on with any text in the way that is likely after its training texts; what it says may be false."
-    if not facts.numeric:
-        other = "may get some of them" if facts.many_labels else "gets one of them"
-        return f"It knows only the labels below: an input that fits none {other} all the same."
-    learnt = fmt.spread(facts.data.target_quantiles.get("train", {}))
-    known = f" It learnt from numbers of {learnt}; what lies outside was never seen." if learnt else ""
-    return f"It gives a number for every input, even for one unlike those that it learnt from.{known}"
 
 
 def _labels(facts: Facts) -> str:

@@ -234,6 +234,27 @@ class WrongPrediction:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkedPart:
+    """A part of a text; `kind` is `right`, `wrong` or `missed` where it is marked with a label, else empty."""
+
+    text: str
+    label: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedText:
+    """A text, its parts, and what stands above it, such as a question.
+
+    Where marks overlap each is a part of its own, so that some of the text is there twice.
+    """
+
+    text: str
+    parts: tuple[MarkedPart, ...]
+    above: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that a report shows of one run.
 
@@ -266,6 +287,10 @@ class Facts:
         label_scores: One entry for each label.
         wrong: A few wrong predictions, the most confident first; the largest errors where numbers are estimated.
         wrong_count: How many test rows are wrong in all; `None` where numbers are estimated.
+        marked: Test rows in which what the chosen variant found is marked.
+        usage: What an example in Python prints of an answer, `each`.
+        always: What `baseline` always gives, in words.
+        scope: What the model can be asked, and what it answers to anything else; one sentence or two.
         parity: The graph against torch.
         bench: Latencies, footprints and the machine.
         stage_seconds: The duration of each stage, in the order they ran.
@@ -299,6 +324,10 @@ class Facts:
     label_scores: tuple[LabelScore, ...] = ()
     wrong: tuple[WrongPrediction, ...] = ()
     wrong_count: int | None = None
+    marked: tuple[MarkedText, ...] = ()
+    usage: str = 'each["label"], each["scores"]'
+    always: str = "most frequent label"
+    scope: str = "It knows only the labels below: an input that fits none gets one of them all the same."
     parity: tuple[ParityCase, ...] = ()
     bench: BenchResult | None = None
     stage_seconds: Mapping[str, float] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tledge.artifacts import Footprint, Latency, LatencyRatio, Variant
 from tledge.report import distillation, language, processors
 from tledge.report import format as fmt
-from tledge.report.facts import Facts
+from tledge.report.facts import Facts, MarkedText
 from tledge.report.figure import Figure
 from tledge.significance import wilson
 
@@ -95,9 +95,7 @@ def baseline(facts: Facts) -> float | None:
 
 def baseline_name(facts: Facts) -> str:
     """What is always answered for `baseline`, in words."""
-    if facts.numeric:
-        return "mean of the training rows"
-    return "most frequent answer" if facts.many_labels else "most frequent label"
+    return facts.always
 
 
 def gain(facts: Facts) -> Gain | None:
@@ -336,3 +334,12 @@ def time_parts(facts: Facts) -> list[str]:
     total = sum(facts.training.time.values())
     parts = sorted(facts.training.time.items(), key=lambda part: -part[1])
     return [f"{names.get(part, part)} {seconds / total:.0%}" for part, seconds in parts if seconds >= 0.01 * total > 0]
+
+
+def marked(facts: Facts) -> list[tuple[str, str, str]]:
+    """Each text with marks, what was missed in it, and what was found."""
+
+    def listed(text: MarkedText, *kinds: str) -> str:
+        return ", ".join(f"{part.text} ({part.label})" for part in text.parts if part.kind in kinds) or "-"
+
+    return [(text.text, listed(text, "missed"), listed(text, "right", "wrong")) for text in facts.marked]

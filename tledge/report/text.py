@@ -254,6 +254,9 @@ def _errors(facts: Facts) -> str:
             for w in facts.wrong
         ]
         blocks.append(_folded("Wrong predictions", table((_input_name(facts), "truth", "predicted", "score"), rows)))
+    if facts.marked:
+        marked = [(code(text), code(truth), code(given)) for text, truth, given in summary.marked(facts)]
+        blocks.append(_folded("Texts", table(("text", "missed", "found"), marked)))
     return "\n\n".join(blocks)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,7 @@ import onnxruntime as ort
 from tledge import bundle, inputs, tasks
 from tledge.bundle import Manifest
 from tledge.errors import BundleError, InputError, RecipeError
+from tledge.evaluate import Run
 from tledge.inputs.text import TextInput
 from tledge.runtime.generate import Generated, Generator
 from tledge.runtime.session import open_session, session_run
@@ -45,7 +46,7 @@ class Predictor:
         self.generator: Generator | None = None
         self._task = task_of(manifest)
         self._encoder = encoder
-        self._run = session_run(session)
+        self._run = checked(session_run(session), self._task, manifest.labels)
         if manifest.generation is not None:
             self.generator = Generator(session, cast("TextInput", encoder), manifest.generation)
 
@@ -120,8 +121,7 @@ class Predictor:
         rest = iter(values)
         while batch := list(islice(rest, batch_size)):
             if self.generator is None:
-                outputs = self._run(self._encoder.encode(batch))
-                require_answers(outputs, (len(batch), len(self.labels)))
+                outputs, _ = self._encoder.answers(self._run, batch)
                 yield from self._task.decode(outputs, self.labels)
             else:
                 yield from map(_answer, self.generator.generate(batch, batch_size=batch_size, **options))
@@ -153,8 +153,25 @@ def _named(i: int, function: Callable[[Any], object], argument: object) -> None:
         raise InputError(f"value {i}: {error}") from error
 
 
-def require_answers(outputs: Mapping[str, Any], shape: tuple[int, int]) -> None:
-    """Refuse what no task can read: `logits` that are missing, or not finite floats of the rows and labels.
+def checked(run: Run, task: tasks.Task, labels: Sequence[str]) -> Run:
+    """The same run, whose outputs are refused where no task can read them."""
+
+    def checked_run(tensors: Mapping[str, Any]) -> dict[str, Any]:
+        outputs = run(tensors)
+        require_answers(outputs, answer_shape(task, labels, tensors))
+        return outputs
+
+    return checked_run
+
+
+def answer_shape(task: tasks.Task, labels: Sequence[str], tensors: Mapping[str, Any]) -> tuple[int, ...]:
+    """The shape of `logits` for some tensors: `(rows, outputs)`, or `(rows, tokens, outputs)`."""
+    first = next(iter(tensors.values()))
+    return (*first.shape[: 1 + task.PER_TOKEN], len(task.output_names(labels)))
+
+
+def require_answers(outputs: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Refuse what no task can read: `logits` that are missing, or not finite floats of that shape.
 
     Raises:
         BundleError: they are such.
@@ -184,4 +201,8 @@ def task_of(manifest: Manifest) -> tasks.Task:
         raise BundleError(f"the bundle's task is {manifest.task}, but its input, problem_type or generation are not")
     if len(manifest.labels) not in task.N_LABELS:
         raise BundleError(f"the bundle has {len(manifest.labels)} labels, which the task {manifest.task} cannot have")
+    for spec in () if task.GENERATES else manifest.outputs:
+        width, known = spec.shape[-1] if spec.shape else 0, len(task.output_names(manifest.labels))
+        if spec.name == "logits" and isinstance(width, int) and width != known:
+            raise BundleError(f"the bundle's {len(manifest.labels)} labels have {known} outputs, but the graph {width}")
     return task

@@ -13,7 +13,7 @@ from tledge.bundle import Manifest, checksum, golden, golden_language
 from tledge.bundle.golden import Run, Vectors
 from tledge.errors import BundleError, InputError
 from tledge.runtime.decoder import tensor_specs
-from tledge.runtime.predictor import require_answers, task_of
+from tledge.runtime.predictor import answer_shape, require_answers, task_of
 from tledge.runtime.session import open_session, session_run
 
 
@@ -173,7 +173,7 @@ def _golden(manifest: Manifest, variant: Variant, vectors: Vectors, run: Run) ->
         got = golden.outputs_of(vectors, run)
         if manifest.generation is None:
             for case, outputs in got.items():
-                require_answers(outputs, (len(vectors.values[case]), len(manifest.labels)))
+                require_answers(outputs, answer_shape(task_of(manifest), manifest.labels, vectors.inputs[case]))
     except (BundleError, InputError) as error:
         return Check(name, False, str(error))
     problems = golden.check_outputs(vectors, facts, variant.name, got)

@@ -1,4 +1,6 @@
-"""Tables of rows in files, read with the standard library alone, in training and on the device: CSV, TSV, JSON lines.
+"""Tables of rows in files, CSV, TSV, JSON lines and CoNLL, read alike in training and on the device.
+
+They need the standard library alone.
 
 One file a format: each has `SUFFIXES`, the file names it reads, and `open_file(path, options) -> Source`.
 """
@@ -11,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from tledge.errors import DataError
-from tledge.tables import delimited, json_lines
+from tledge.tables import conll, delimited, json_lines
 from tledge.tables.source import Options, Problem, Row, Source
 from tledge.text_file import plain_suffix
 
 __all__ = ["SUFFIXES", "Options", "Problem", "Row", "Source", "is_table", "open_table", "whole_rows"]
 
-_FORMATS = {suffix: module.open_file for module in (delimited, json_lines) for suffix in module.SUFFIXES}
+_FORMATS = {suffix: module.open_file for module in (delimited, json_lines, conll) for suffix in module.SUFFIXES}
 SUFFIXES = tuple(_FORMATS)
 
 

@@ -23,6 +23,8 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `HEAD`                  the module of `tledge.stages.heads` that makes its models: with a `fresh` head, or their `own`
 `GENERATES`             whether its models write text, one token after another
 `N_LABELS`              how many labels a model may have
+`LEAST_LABELS`          how many there must be in the rows
+`PER_TOKEN`             whether a model gives a row of logits for each token of an input, instead of one for the input
 `RUN`                   the module of `tledge.stages.runs` that runs its models: `one_pass`, or `generation`
 `SCHEMES`               the schemes that are tried unless the recipe names others
 `CALIBRATION_ROWS`      how many rows are kept aside for schemes that calibrate, unless the recipe says
@@ -30,14 +32,18 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `STARTER`               which keys and which backbone a first recipe has: a key of the tables in `tledge.recipe.starter`
 `OPTIMUM_TASK`          the ecosystem's name of the task, used for model classes and in `config.json`
 `PROBLEM_TYPE`          the ecosystem's `problem_type` in `config.json`
-`parse_label`           a raw cell to a tuple of label names (for regression: of one number)
-`numbered`              the labels of a row to their indices among all labels (for regression to the number)
+`parse_label`           a raw cell, and the input's cells, to the labels of a row: names, a number as text, or spans
+`renamed`               the same labels with other names
+`label_names`           the names among the labels of a row
+`numbered`              the labels of a row to their indices among all labels (or in a mapping); for a regression to the
+                        number, and for spans each to index, start and end
 `targets`               label indices (numbers) of rows to the array that metrics and losses take
 `target_scale`          targets to the mean and standard deviation of their unit; `None` where they have none
-`most_frequent`         training targets to the outputs of one row that answer with the most frequent label, or the mean
+`most_frequent`         training targets to the records of one row that answer with the most frequent label, or the mean
+`output_names`          the labels to the names of a model's outputs
 `decode`                raw outputs to one answer a row, as plain JSON types
 `records`               raw outputs of a batch, with its inputs, to what is kept of each row: arrays by name, rows first
-`predictions`             records to an array that says which label(s) each row got; `None` for regression
+`predictions`           records, or what a model gives, to an array of the label(s) of each row; `None` for regression
 `agree`                 whether two models' records decide the same, a truth value for each decision; `None` as above
 `score`                 records and targets to metrics
 ======================  ===============================================================================================
@@ -47,7 +53,7 @@ What several tasks share stands in the modules that begin with `_`, and a task i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -86,6 +92,8 @@ class Task(Protocol):
     STRATEGIES: tuple[str, ...]
     NO_SCHEMES: Mapping[str, str]
     N_LABELS: range
+    LEAST_LABELS: int
+    PER_TOKEN: bool
     SCHEMES: tuple[str, ...]
     CALIBRATION_ROWS: int
     BACKBONES: str
@@ -94,15 +102,21 @@ class Task(Protocol):
     PROBLEM_TYPE: str
 
     @staticmethod
-    def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]: ...
+    def parse_label(cell: object, separator: str, decimal: str, given: Sequence[object] = ()) -> tuple[Any, ...]: ...
     @staticmethod
-    def numbered(label: Sequence[str], names: Sequence[str]) -> Sequence[float]: ...
+    def renamed(label: Sequence[Any], names: Mapping[str, str]) -> tuple[Any, ...]: ...
+    @staticmethod
+    def label_names(label: Sequence[Any]) -> tuple[str, ...]: ...
+    @staticmethod
+    def numbered(label: Sequence[Any], names: Iterable[str]) -> Sequence[float]: ...
     @staticmethod
     def targets(labels: Sequence[Sequence[Any]], n_labels: int) -> npt.NDArray[Any]: ...
     @staticmethod
     def target_scale(targets: npt.NDArray[Any]) -> tuple[float, float] | None: ...
     @staticmethod
-    def most_frequent(train: npt.NDArray[Any], n_labels: int) -> npt.NDArray[Any]: ...
+    def most_frequent(train: npt.NDArray[Any], n_labels: int) -> dict[str, npt.NDArray[Any]]: ...
+    @staticmethod
+    def output_names(labels: Sequence[str]) -> tuple[str, ...]: ...
     @staticmethod
     def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]: ...
     @staticmethod

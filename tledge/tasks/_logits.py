@@ -9,13 +9,14 @@ import numpy.typing as npt
 
 from tledge.tasks import Outputs
 
-__all__ = ["GENERATES", "HEAD", "NO_SCHEMES", "ROWS", "RUN", "STRATEGIES", "UNIT", "records"]
+__all__ = ["GENERATES", "HEAD", "NO_SCHEMES", "PER_TOKEN", "ROWS", "RUN", "STRATEGIES", "UNIT", "records"]
 
 ROWS = "examples"
 HEAD = "fresh"
 RUN = "one_pass"
 GENERATES = False
 UNIT = "rows"
+PER_TOKEN = False
 STRATEGIES = ("probe", "partial", "full", "probe_then_full", "gradual", "none")
 NO_SCHEMES: Mapping[str, str] = {}
 

@@ -12,11 +12,12 @@ import numpy.typing as npt
 
 from tledge import metrics
 from tledge.tasks import HIGHER, Outputs
-from tledge.tasks._cells import holds_several, is_empty, numbered
+from tledge.tasks._cells import holds_several, is_empty, label_names, numbered, output_names, renamed
 
 __all__ = [
     "LABELS",
     "LABEL_COLUMN",
+    "LEAST_LABELS",
     "LOSS",
     "LOSSES",
     "METRIC",
@@ -28,10 +29,13 @@ __all__ = [
     "TAKES_FLAGS",
     "agree",
     "decode",
+    "label_names",
     "most_frequent",
     "numbered",
+    "output_names",
     "parse_label",
     "predictions",
+    "renamed",
     "score",
     "target_scale",
     "targets",
@@ -42,6 +46,7 @@ LABEL_COLUMN = "label"
 TAKES_FLAGS = True
 MIXES = False
 N_LABELS = range(1, 1 << 20)
+LEAST_LABELS = 2
 NEEDS_LABEL = False
 METRIC = "micro_f1"
 METRICS = {"micro_f1": HIGHER, "macro_f1": HIGHER, "exact_match": HIGHER}
@@ -53,7 +58,12 @@ THRESHOLD = 0.5
 _LIST = re.compile(r"\[\s*(?:(['\"]).*\1)?\s*\]", re.DOTALL)  # of quoted names: `[draft]` is a name itself
 
 
-def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]:  # noqa: ARG001
+def parse_label(
+    cell: object,
+    separator: str,
+    decimal: str,  # noqa: ARG001
+    given: Sequence[object] = (),  # noqa: ARG001
+) -> tuple[str, ...]:
     """The label names in a raw cell: a list (JSONL, Parquet, or written as one) or names joined by `separator` (CSV).
 
     Raises:
@@ -124,10 +134,10 @@ def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
     }
 
 
-def most_frequent(train: npt.NDArray[Any], n_labels: int) -> npt.NDArray[Any]:  # noqa: ARG001
-    """Logits `(labels,)` of the set of labels that most rows of targets `(rows, labels)` have."""
+def most_frequent(train: npt.NDArray[Any], n_labels: int) -> dict[str, npt.NDArray[Any]]:  # noqa: ARG001
+    """`logits`, `(labels,) float32`, of the set of labels that most rows of targets `(rows, labels)` have."""
     rows, times = np.unique(train, axis=0, return_counts=True)
-    return np.where(rows[times.argmax()].astype(bool), 10.0, -10.0)
+    return {"logits": np.where(rows[times.argmax()].astype(bool), 10.0, -10.0).astype(np.float32)}
 
 
 def target_scale(targets: npt.NDArray[Any]) -> None:

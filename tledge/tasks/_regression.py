@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,14 @@ import numpy.typing as npt
 
 from tledge import metrics
 from tledge.tasks import HIGHER, LOWER, Outputs
-from tledge.tasks._cells import holds_several, is_empty
+from tledge.tasks._cells import holds_several, is_empty, output_names
+from tledge.tasks._cells import no_names as label_names
+from tledge.tasks._cells import unchanged as renamed
 
 __all__ = [
     "LABELS",
     "LABEL_COLUMN",
+    "LEAST_LABELS",
     "LOSS",
     "LOSSES",
     "METRIC",
@@ -28,10 +31,13 @@ __all__ = [
     "TAKES_FLAGS",
     "agree",
     "decode",
+    "label_names",
     "most_frequent",
     "numbered",
+    "output_names",
     "parse_label",
     "predictions",
+    "renamed",
     "score",
     "target_scale",
     "targets",
@@ -42,6 +48,7 @@ LABEL_COLUMN = "label"
 TAKES_FLAGS = False
 MIXES = False
 N_LABELS = range(1, 2)
+LEAST_LABELS = 1
 NEEDS_LABEL = True
 METRIC = "r2"
 METRICS = {"r2": HIGHER, "pearson": HIGHER, "spearman": HIGHER, "mae": LOWER, "rmse": LOWER}
@@ -52,7 +59,12 @@ PROBLEM_TYPE = "regression"
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 
 
-def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]:  # noqa: ARG001
+def parse_label(
+    cell: object,
+    separator: str,  # noqa: ARG001
+    decimal: str,
+    given: Sequence[object] = (),  # noqa: ARG001
+) -> tuple[str, ...]:
     """The number in a raw cell, as text with a decimal point; empty when the cell is.
 
     Raises:
@@ -77,7 +89,7 @@ def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]: 
     return (text,)
 
 
-def numbered(label: Sequence[str], names: Sequence[str]) -> list[float]:  # noqa: ARG001
+def numbered(label: Sequence[str], names: Iterable[str]) -> list[float]:  # noqa: ARG001
     """The number of a row, which has no name."""
     return [float(cell) for cell in label]
 
@@ -119,9 +131,9 @@ def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]:
     )
 
 
-def most_frequent(train: npt.NDArray[Any], n_labels: int) -> npt.NDArray[Any]:  # noqa: ARG001
-    """The mean of targets `(rows,)`, `(1,) float64`."""
-    return np.asarray([np.mean(train, dtype=np.float64)])
+def most_frequent(train: npt.NDArray[Any], n_labels: int) -> dict[str, npt.NDArray[Any]]:  # noqa: ARG001
+    """`logits`, `(1,) float32`: the mean of targets `(rows,)`."""
+    return {"logits": np.asarray([np.mean(train, dtype=np.float64)], np.float32)}
 
 
 def target_scale(targets: npt.NDArray[Any]) -> tuple[float, float]:

@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from tledge import metrics
 from tledge.tasks import HIGHER, LOWER, Outputs
-from tledge.tasks._cells import holds_several, is_empty, numbered
+from tledge.tasks._cells import holds_several, is_empty, label_names, numbered, output_names, renamed
 
 __all__ = [
     "LABELS",
     "LABEL_COLUMN",
+    "LEAST_LABELS",
     "LOSS",
     "LOSSES",
     "METRIC",
@@ -26,10 +27,13 @@ __all__ = [
     "TAKES_FLAGS",
     "agree",
     "decode",
+    "label_names",
     "most_frequent",
     "numbered",
+    "output_names",
     "parse_label",
     "predictions",
+    "renamed",
     "score",
     "target_scale",
     "targets",
@@ -40,6 +44,7 @@ LABEL_COLUMN = "label"
 TAKES_FLAGS = False
 MIXES = True
 N_LABELS = range(1, 1 << 20)
+LEAST_LABELS = 2
 NEEDS_LABEL = True
 METRIC = "accuracy"
 METRICS = {"accuracy": HIGHER, "balanced_accuracy": HIGHER, "macro_f1": HIGHER, "roc_auc": HIGHER, "log_loss": LOWER}
@@ -48,7 +53,12 @@ LOSSES = ("cross_entropy",)
 PROBLEM_TYPE = "single_label_classification"
 
 
-def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]:  # noqa: ARG001
+def parse_label(
+    cell: object,
+    separator: str,  # noqa: ARG001
+    decimal: str,  # noqa: ARG001
+    given: Sequence[object] = (),  # noqa: ARG001
+) -> tuple[str, ...]:
     """The one label name in a raw cell, with surrounding space removed; empty when the cell is.
 
     Raises:
@@ -116,9 +126,10 @@ def _roc_auc(probabilities: npt.NDArray[np.float64], targets: npt.NDArray[Any]) 
     return float(np.mean([metrics.roc_auc(probabilities[:, i], targets == i) for i in asked]))
 
 
-def most_frequent(train: npt.NDArray[Any], n_labels: int) -> npt.NDArray[Any]:
-    """Logits `(labels,)` of the shares of the labels in targets `(rows,) int64`, so that the log loss is a fair one."""
-    return np.asarray(np.log(np.maximum(np.bincount(train, minlength=n_labels), 0.5)))
+def most_frequent(train: npt.NDArray[Any], n_labels: int) -> dict[str, npt.NDArray[Any]]:
+    """`logits`, `(labels,) float32`: of the labels' shares in targets `(rows,) int64`, for a fair log loss."""
+    shares = np.maximum(np.bincount(train, minlength=n_labels), 0.5)
+    return {"logits": np.log(shares).astype(np.float32)}
 
 
 def target_scale(targets: npt.NDArray[Any]) -> None:

@@ -6,7 +6,7 @@ A row is a block of tokens, and the target of each token is the one after it, so
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,11 @@ import numpy.typing as npt
 
 from tledge import metrics
 from tledge.tasks import LOWER, Outputs
+from tledge.tasks._cells import no_names as label_names
+from tledge.tasks._cells import output_names
+from tledge.tasks._cells import unchanged as renamed
+
+__all__ = ["label_names", "output_names", "renamed"]
 
 INPUT = "text"
 INPUT_COLUMNS = ("text",)
@@ -38,6 +43,8 @@ LAYERED = True
 MIXES = False
 TAKES_FLAGS = False
 N_LABELS = range(1)
+LEAST_LABELS = 0
+PER_TOKEN = True
 SCHEMES = ("int8_weight_only", "int4_weight_only")
 CALIBRATION_ROWS = 0
 STARTER = "language"
@@ -49,12 +56,17 @@ CHUNK = 1 << 22
 """Logits that are exponentiated together: the float64 copy of so many takes 32 MB."""
 
 
-def parse_label(cell: object, separator: str, decimal: str) -> tuple[str, ...]:  # noqa: ARG001
+def parse_label(
+    cell: object,  # noqa: ARG001
+    separator: str,  # noqa: ARG001
+    decimal: str,  # noqa: ARG001
+    given: Sequence[object] = (),  # noqa: ARG001
+) -> tuple[str, ...]:
     """No label, whatever the cell holds."""
     return ()
 
 
-def numbered(label: Sequence[str], names: Sequence[str]) -> list[int]:  # noqa: ARG001
+def numbered(label: Sequence[str], names: Iterable[str]) -> list[int]:  # noqa: ARG001
     """None: there are no labels."""
     return []
 
@@ -142,9 +154,10 @@ def metrics_of(loss: float, bytes_per_token: float | None = None) -> dict[str, f
     return found if bytes_per_token is None else found | {"bits_per_byte": loss / math.log(2) / bytes_per_token}
 
 
-def most_frequent(train: npt.NDArray[Any], n_labels: int) -> npt.NDArray[Any]:
-    """Logits `(vocabulary,)` of the shares of the tokens in blocks `(blocks, block)`."""
-    return np.asarray(np.log(np.maximum(np.bincount(train.ravel(), minlength=n_labels), 0.5)))
+def most_frequent(train: npt.NDArray[Any], n_labels: int) -> dict[str, npt.NDArray[Any]]:
+    """`logits`, `(vocabulary,) float32`, of the shares of the tokens in blocks `(blocks, block)`."""
+    shares = np.maximum(np.bincount(train.ravel(), minlength=n_labels), 0.5)
+    return {"logits": np.log(shares).astype(np.float32)}
 
 
 def target_scale(targets: npt.NDArray[Any]) -> None:

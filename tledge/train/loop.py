@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
 from tledge.errors import TrainError
+from tledge.evaluate import joined
 from tledge.precision import autocast, resolved
 from tledge.progress import Advance, Progress
 from tledge.recipe.schema import Training
@@ -159,12 +160,13 @@ class Loop:
         """One optimizer step: the gradients of its batches, clipped, move the weights."""
         world = self.accelerator.num_processes
         rows = sum(-(-len(part) // world) * world for part in parts)
+        counted = self._counted(parts)
         self._optimizer.zero_grad(set_to_none=self._captured is None)
         for i in range(len(parts)):
             batch = next(batches)
             self.clock.lap("data")
             labels = batch["labels"]
-            n_items = rows * (labels.numel() // len(labels))
+            n_items = counted or rows * (labels.numel() // len(labels))
             waits = self._several and i + 1 < len(parts)
             with self.accelerator.no_sync(self._model) if waits else nullcontext():
                 self._loss_sum += self._step(batch, n_items)
@@ -181,6 +183,14 @@ class Loop:
         if not isinstance(self._schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self._schedule.step()
         self.clock.lap("optimizer")
+
+    def _counted(self, parts: list[Numbers]) -> int | None:
+        """The labels that count in some batches of all processes; `None` where each label does."""
+        of = self._train.counted
+        if of is None:
+            return None
+        world = self.accelerator.num_processes
+        return max(1, sum(int(of[share_of(part, i, world)].sum()) for part in parts for i in range(world)))
 
     def _one_batch(self, batch: Batch, n_items: int) -> Tensor:
         """The loss of one batch, whose gradients are added."""
@@ -252,21 +262,26 @@ class Loop:
         outputs: list[Tensor] = []
         targets: list[Tensor] = []
         losses: list[Tensor] = []
+        counted = self._validation.counted
         ahead = worth_ahead(self._validation, self.device, self.settings.workers)
         with torch.no_grad():
             for batch in feed(self._validation, ((rows, 0) for rows in batches), self.device, ahead=ahead):
                 labels = batch.pop("labels")
                 with autocast(self.precision, self.device):
                     answer = self.module(**batch)
-                    losses.append(self.objective(answer, labels, None).float() * len(labels))
+                    loss = self.objective(answer, labels, None).float()
+                losses.append(loss * (len(labels) if counted is None else (labels >= 0).sum()))
                 outputs.append(answer[self.scoring.output].float())
                 targets.append(labels)
-        found = [(np.concatenate(batches), _numpy(outputs), _numpy(targets), float(sum(losses)))] if batches else []
+        found: list[Any] = []
+        if batches:
+            found = [(np.concatenate(batches), _numpy(outputs), _numpy(targets), float(sum(losses)))]
         if self._several:
             found = gather_object(found)
         rows = np.argsort(np.concatenate([each[0] for each in found]))
-        answers, wanted = (np.concatenate([each[i] for each in found])[rows] for i in (1, 2))
-        return sum(each[3] for each in found) / len(rows), self.scoring.score({self.scoring.output: answers}, wanted)
+        answers, wanted = (joined([each[i] for each in found])[rows] for i in (1, 2))
+        n_items = len(rows) if counted is None else max(1, int(counted.sum()))
+        return sum(each[3] for each in found) / n_items, self.scoring.score({self.scoring.output: answers}, wanted)
 
     def _take_up(self) -> None:
         """Go on from the checkpoint, where there is one."""
@@ -331,6 +346,9 @@ class Loop:
 
 
 def _numpy(parts: list[Tensor]) -> Any:
+    """The rows of all batches; where their second axis differs, which is that of tokens, it is padded."""
+    if len({part.shape[1:] for part in parts}) > 1:
+        return joined([part.cpu().numpy() for part in parts])
     return torch.cat(parts).cpu().numpy()
 
 

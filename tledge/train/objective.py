@@ -41,6 +41,8 @@ def supervised(
     def compute(outputs: Mapping[str, Tensor], labels: Tensor, n_items: int | Tensor | None) -> Tensor:
         if mixed and labels.ndim == 2 and n_items is not None:
             n_items = n_items / labels.shape[1]  # type: ignore[assignment]  # counted by element; a row has one label
+        if labels.ndim == 2 and labels.shape == outputs["logits"].shape[:2]:  # one for each token
+            outputs, labels, n_items = of_tokens(outputs, labels, n_items)
         options: dict[str, Any] = {
             "label_weights": label_weights,
             "label_smoothing": label_smoothing,
@@ -52,3 +54,17 @@ def supervised(
         return total
 
     return compute
+
+
+def of_tokens(
+    outputs: Mapping[str, Tensor], labels: Tensor, n_items: int | Tensor | None
+) -> tuple[dict[str, Tensor], Tensor, int | Tensor]:
+    """The outputs and labels of tokens one below the other, and what their sum is divided by.
+
+    Args:
+        outputs: `logits`, `(batch, sequence, labels)`, and others of the same first two axes.
+        labels: `(batch, sequence) int64`, below zero where no loss counts them.
+        n_items: the number of labels that count, in all batches of a step; `None` for those of this one.
+    """
+    flat = {name: each.flatten(0, 1) for name, each in outputs.items() if each.shape[:2] == labels.shape}
+    return flat, labels.flatten(), (labels >= 0).sum().clamp(min=1) if n_items is None else n_items

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tledge import plugins
 from tledge.recipe.schema import Distill
 from tledge.train.intermediate import LOSSES, Heard, Inside, listening
-from tledge.train.objective import Loss, Objective, supervised
+from tledge.train.objective import Loss, Objective, of_tokens, supervised
 from tledge.train.plan import Sets
 from tledge.train.teacher import Teacher
 
@@ -150,23 +150,34 @@ def distillation_loss(
     ]
 
     def compute(outputs: Mapping[str, Any], labels: Tensor, n_items: int | Tensor | None) -> Tensor:
-        n_elements: int | Tensor = labels.numel() if n_items is None else n_items
         theirs = outputs.get("teacher_logits")
+        n_elements: int | Tensor = labels.numel() if n_items is None else n_items
+        n_rows = n_elements / labels.shape[1] if labels.ndim == 2 else n_elements
+        counts = None
+        if labels.ndim == 2 and labels.shape == outputs["logits"].shape[:2]:  # one for each token
+            inside = {name: outputs[name] for name in ("inside",) if name in outputs}
+            counts, n_texts = labels.flatten() >= 0, len(labels)
+            tensors = {name: each for name, each in outputs.items() if name != "inside"}
+            flat, labels, n_elements = of_tokens(tensors, labels, n_items)
+            outputs = {**flat, **inside}
+            theirs = flat.get("teacher_logits")
+            n_rows = n_elements * n_texts / counts.sum().clamp(min=1)
         weight = 1.0 if theirs is None else weights.get(HARD_LABELS, 0.0)
         total = outputs["logits"].new_zeros((), dtype=torch.float32)
         if weight:
             total = total + weight * _of_labels(hard, outputs, labels, n_elements, labelled_share)
         if theirs is None:
             return total
-        n_rows = n_elements / labels.shape[1] if labels.ndim == 2 else n_elements
         options: dict[str, Any] = {"temperature": temperature, "problem_type": problem_type, "scale": scale}
         for name, share, module in taught:
             if module.NEEDS == "logits":
                 targets = _targets(labels, theirs, outputs.get("labelled"))
                 values = module.loss(outputs["logits"], theirs, targets=targets, **options)
+                if counts is not None:
+                    values = values * counts
+                total = total + share * values.sum() / (n_rows if counts is None else n_elements)
             else:
-                values = outputs["inside"][name]
-            total = total + share * values.sum() / n_rows
+                total = total + share * outputs["inside"][name].sum() / n_rows
         return total
 
     return compute
@@ -185,5 +196,5 @@ def _of_labels(
 
 def _targets(labels: Tensor, teacher_logits: Tensor, labelled: Tensor | None) -> Tensor:
     """One label a row: its own, the largest of its shares, or the teacher's where it has none; `(batch,) int64`."""
-    own = labels.argmax(dim=1) if labels.ndim == 2 else labels
+    own = labels.argmax(dim=1) if labels.ndim == 2 else labels.clamp(min=0)
     return own if labelled is None else torch.where(labelled, own, teacher_logits.argmax(dim=1))

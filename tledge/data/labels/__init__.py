@@ -5,6 +5,7 @@ One file a kind of labels, which a task names; each module holds:
 ===========  ===========================================================================================
 `MISSING`    what the data lack where `find` finds no column, with its article; empty where nothing can be missing
 `VALUES`     whether labels are the numbers themselves, and not names
+`WIDTH`      how many numbers tell one label of a row: its own, and where it is from and to
 `find`       the columns of labels, guessed from the first rows
 `names_of`   the label names in the raw cells of a row
 ===========  ===========================================================================================
@@ -51,6 +52,7 @@ class Kind(Protocol):
 
     MISSING: str
     VALUES: bool
+    WIDTH: int
 
     @staticmethod
     def find(columns: Columns, given: Sequence[str], separator: str) -> Found: ...
@@ -67,11 +69,13 @@ def load(name: str) -> Kind:
 class Labels:
     """The label numbers of many rows: those of row i are `flat[offsets[i]:offsets[i + 1]]`, ascending.
 
-    For a regression `flat` is float64: the number of each row.
+    For a regression `flat` is float64: the number of each row. Where `width` is more than 1 each label is followed by
+    so many numbers less one, such as where its span begins and ends, in the order of the text.
     """
 
     flat: npt.NDArray[Any]
     offsets: Numbers
+    width: int = 1
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -83,7 +87,7 @@ class Labels:
         return self.flat.dtype.kind == "f"
 
     def of(self, row: int) -> tuple[Any, ...]:
-        """The label numbers of one row, or its one value."""
+        """What `flat` holds of one row."""
         return tuple(self.flat[self.offsets[row] : self.offsets[row + 1]].tolist())
 
     def take(self, rows: Numbers) -> Labels:
@@ -91,17 +95,29 @@ class Labels:
         sizes = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(sizes)])
         places = np.repeat(self.offsets[rows] - offsets[:-1], sizes) + np.arange(offsets[-1])
-        return Labels(self.flat[places], offsets)
+        return Labels(self.flat[places], offsets, self.width)
+
+    def by_row(self) -> tuple[Numbers, Numbers]:
+        """The label numbers alone, and the row of each, `(labels of all rows,) int64`."""
+        rows = np.repeat(np.arange(len(self)), np.diff(self.offsets) // self.width)
+        return self.flat[:: self.width], rows
 
     def counts(self, n_labels: int) -> Numbers:
         """How many rows have each label, `(labels,) int64`; all of them have the one of a regression."""
         if self.are_values:
             return np.asarray([len(self)])
-        return np.bincount(self.flat, minlength=n_labels).astype(np.int64)
+        numbers, rows = self.by_row()
+        if self.width > 1:
+            numbers = np.unique(np.stack([numbers, rows]), axis=1)[0]
+        return np.bincount(numbers, minlength=n_labels).astype(np.int64)
 
     def renumbered(self, numbers: Numbers) -> Labels:
         """The same labels where label i is called `numbers[i]`."""
-        flat, rows = numbers[self.flat], np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        if self.width > 1:
+            flat = self.flat.copy()
+            flat[:: self.width] = numbers[flat[:: self.width]]
+            return Labels(flat, self.offsets, self.width)
+        flat, rows = numbers[self.flat], self.by_row()[1]
         return Labels(flat[np.lexsort((flat, rows))], self.offsets)
 
 
@@ -114,7 +130,8 @@ class LabelReader:
 
     def __init__(self, settings: Data, task: Task, column: str, known: Sequence[str] | None) -> None:
         self._settings, self._task, self._column, self._closed = settings, task, column, known is not None
-        self._are_values = load(task.LABELS).VALUES
+        kind = load(task.LABELS)
+        self._are_values, self._width = kind.VALUES, kind.WIDTH
         self._numbers = {name: i for i, name in enumerate(known or ())}
         self._flat: array[Any] = array("d" if self._are_values else "q")
         self._offsets = array("q", [0])
@@ -125,26 +142,31 @@ class LabelReader:
         """The labels by number."""
         return (self._column,) if self._are_values else tuple(self._numbers)
 
-    def add(self, cell: object) -> Problem | None:
-        """Take the label of the next row from its raw cell, or say what is wrong with it and take none."""
-        found = self._read(cell)
+    def add(self, cell: object, given: Sequence[object] = ()) -> Problem | None:
+        """Take the label of the next row from its raw cell, or say what is wrong with it and take none.
+
+        Args:
+            cell: what the file has.
+            given: the cells of the row's input.
+        """
+        found = self._read(cell, given)
         if isinstance(found, Problem):
             return found
-        if self._are_values:
-            self._flat.append(float(found[0]))
-        else:
-            self._flat.extend(sorted(self._numbers.setdefault(name, len(self._numbers)) for name in found))
+        for name in self._task.label_names(found):
+            self._numbers.setdefault(name, len(self._numbers))
+        numbers = self._task.numbered(found, self._numbers)
+        self._flat.extend(numbers if self._width > 1 else sorted(numbers))
         self._offsets.append(len(self._flat))
         return None
 
     def labels(self) -> Labels:
         """Those of all rows that were added."""
-        return Labels(np.asarray(self._flat), np.asarray(self._offsets, dtype=np.int64))
+        return Labels(np.asarray(self._flat), np.asarray(self._offsets, dtype=np.int64), self._width)
 
-    def _read(self, cell: object) -> tuple[str, ...] | Problem:
+    def _read(self, cell: object, given: Sequence[object]) -> tuple[Any, ...] | Problem:
         settings, column = self._settings, self._column
         try:
-            raw = self._task.parse_label(cell, settings.label_separator, settings.decimal)
+            raw = self._task.parse_label(cell, settings.label_separator, settings.decimal, given)
         except ValueError as error:
             kind = "no number" if self._are_values else "no label"
             return Problem(kind, f"the column {column!r} holds {shown(cell)}, expected {error}")
@@ -152,15 +174,16 @@ class LabelReader:
             return Problem("empty label", f"the column {column!r} is empty")
         return raw if self._are_values else self._named(raw)
 
-    def _named(self, raw: tuple[str, ...]) -> tuple[str, ...] | Problem:
+    def _named(self, raw: tuple[Any, ...]) -> tuple[Any, ...] | Problem:
         given = self._settings.label_names
-        self.renamed.update(name for name in raw if name in given)
-        names = tuple(dict.fromkeys(given.get(name, name) for name in raw))
+        self.renamed.update(name for name in self._task.label_names(raw) if name in given)
+        label = self._task.renamed(raw, given)
+        names = self._task.label_names(label)
         if HALF.search("".join(names)):
             return Problem("undecodable text", f"the column {self._column!r} holds half of a surrogate pair")
         unknown = next((name for name in names if self._closed and name not in self._numbers), None)
         if unknown is None:
-            return names
+            return label
         known = list(self._numbers)
         return Problem(
             "unknown label",

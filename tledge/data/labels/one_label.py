@@ -10,6 +10,7 @@ from tledge.data.labels import Found
 
 MISSING = "a label"
 VALUES = False
+WIDTH = 1
 
 
 def find(columns: Columns, given: Sequence[str], separator: str) -> Found:

@@ -16,4 +16,9 @@ def read(task: Task, metric: str, labels: tuple[str, ...], folder: Path) -> dict
 
     path = folder / "quantize" / "samples.json"
     written = read_json(path) if path.exists() else []
-    return {"language": True, "samples": tuple(artifacts.from_dict(Sample, each) for each in written)}
+    return {
+        "language": True,
+        "samples": tuple(artifacts.from_dict(Sample, each) for each in written),
+        "scope": "It goes on with any text in the way that is likely after its training texts; what it says may be "
+        "false.",
+    }

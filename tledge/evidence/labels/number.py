@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tledge.artifacts import read_json
 from tledge.evidence import answers, inputs
 from tledge.tasks import Task
 
@@ -36,4 +38,20 @@ def read(task: Task, metric: str, labels: tuple[str, ...], folder: Path) -> dict
         for i in largest
     )
     regression = Regression(tuple((float(targets[i]), float(estimates[i])) for i in points), residuals)
-    return {"numeric": True, "regression": regression, "wrong": wrong, **answers.beside(found, metric, folder)}
+    return {
+        "numeric": True,
+        "regression": regression,
+        "wrong": wrong,
+        "usage": 'each["value"]',
+        "always": "mean of the training rows",
+        "scope": _scope(read_json(folder / "data" / "data.json").get("target_quantiles") or {}),
+        **answers.beside(found, metric, folder),
+    }
+
+
+def _scope(quantiles: Mapping[str, Mapping[str, float]]) -> str:
+    from tledge.report import format as fmt
+
+    learnt = fmt.spread(quantiles.get("train", {}))
+    known = f" It learnt from numbers of {learnt}; what lies outside was never seen." if learnt else ""
+    return f"It gives a number for every input, even for one unlike those that it learnt from.{known}"

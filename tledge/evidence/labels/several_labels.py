@@ -17,6 +17,9 @@ def read(task: Task, metric: str, labels: tuple[str, ...], folder: Path) -> dict
     assert predictions is not None
     return {
         "many_labels": True,
+        "usage": 'each["labels"], each["scores"]',
+        "always": "most frequent answer",
+        "scope": "It knows only the labels below: an input that fits none may get some of them all the same.",
         "confusion": (),
         **_labels.facts(found, predictions.astype(bool), found.targets.astype(bool)),
         **answers.beside(found, metric, folder),

@@ -14,7 +14,7 @@ from tledge.evaluate import score
 from tledge.inputs import Input
 from tledge.recipe.schema import Distill
 from tledge.stages.distillation import EPOCHS, learning_rate, learnt, of_teacher, paired, start_of
-from tledge.stages.heads.fresh import KEPT, SAMPLE_ROWS, fresh_classifier
+from tledge.stages.heads.fresh import KEPT, SAMPLE_ROWS, fresh_classifier, rows_of, scoring
 from tledge.stages.job import Job
 
 FRESH_HEAD_FACTOR = 10
@@ -41,6 +41,7 @@ class ClassifierStudents:
         self.backbone: Any = None
         self._facts: dict[str, Any] = {}
         self._read_by: dict[str, Any] = {}
+        self._read_rows: dict[str, Any] = {}
 
     def export_graph(self) -> Any:
         """The ladder's own: that of a classifier."""
@@ -61,7 +62,8 @@ class ClassifierStudents:
             weights=student.weights,
             match=student.match,
         )
-        classifier = fresh_classifier(self.job, self.backbone, self.splits.labels, self._rows("train").targets)
+        targets = self.job.task.targets(self.splits.train["label"], len(self.splits.labels))
+        classifier = fresh_classifier(self.job, self.backbone, self.splits.labels, targets)
         classifier.save_inputs(self.folder / "inputs", self.backbone)
         self.encoder = inputs.load(self.job.task.INPUT, self.folder / "inputs")
         return classifier
@@ -82,9 +84,13 @@ class ClassifierStudents:
         groups, base_rate = self._groups(student)
         mixes = settings.augmentation.mixes_images
         hard_loss = plugins.load(losses.__name__, self.job.recipe.finetune.loss or task.LOSS).loss
-        targets = self._rows("train").targets
+        rows = self._rows("train")
         weights = train.label_weights(
-            settings.class_weights, targets, labels, task.target_scale(targets), section="distill"
+            settings.class_weights,
+            rows.counted,
+            task.output_names(labels),
+            task.target_scale(rows.targets),
+            section="distill",
         )
         return train.distill(
             student,
@@ -96,7 +102,7 @@ class ClassifierStudents:
                 lessons.labelled_share,
             ),
             train.RowTargets(task.PROBLEM_TYPE, hard_loss, weights),
-            train.Scoring(task.score, self.job.metric, self.job.lower_is_better),
+            train.Scoring(scoring(task, self._rows("validation")), self.job.metric, self.job.lower_is_better),
             train.Plan(phase, f"seed {seed}", folder, groups, settings.epochs or EPOCHS, seed, base_rate),
             settings,
             pairing=pairing,
@@ -190,7 +196,8 @@ class ClassifierStudents:
         return groups + model.groups_of(student.classifier.parameters(), rate * FRESH_HEAD_FACTOR, decay), base_rate
 
     def _rows(self, split: str) -> Any:
-        from tledge import data, model
-
-        rows, task = getattr(self.splits, split), self.job.task
-        return model.Rows(data.inputs_of(rows, task), task.targets(rows["label"], len(self.splits.labels)))
+        """The rows of a split, as the student reads them."""
+        key = f"{split} {self.encoder.identity}"
+        if key not in self._read_rows:
+            self._read_rows[key] = rows_of(self.job, getattr(self.splits, split), self.encoder)
+        return self._read_rows[key]

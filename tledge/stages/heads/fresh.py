@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from tledge.stages import inputs as stage_inputs
 from tledge.stages import vocabulary
 from tledge.stages.heads import Trained
 from tledge.stages.job import Job
+from tledge.tasks import Outputs, Task
 
 if TYPE_CHECKING:
     from tledge.stages.heads._classifier_students import ClassifierStudents
@@ -50,7 +52,8 @@ def _taken(job: Job) -> Trained:
     from tledge import data, model
 
     splits = data.open_splits(job.stage("data"))
-    source = model.whole(job.recipe.model.backbone, task=job.recipe.task, labels=splits.labels)
+    names = job.task.output_names(splits.labels)
+    source = model.whole(job.recipe.model.backbone, task=job.recipe.task, labels=names)
     classifier = model.load(source)
     encoder = inputs.load(job.task.INPUT, source)
     return Trained(
@@ -87,15 +90,13 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         preprocessing=recipe.model.preprocessing,
         pretrained=pretrained,
     )
-    train_rows, validation_rows = (
-        model.Rows(data.inputs_of(rows, task), task.targets(rows["label"], len(splits.labels)))
-        for rows in (splits.train, splits.validation)
-    )
-    classifier = fresh_classifier(job, backbone, splits.labels, train_rows.targets)
+    train_targets = task.targets(splits.train["label"], len(splits.labels))
+    classifier = fresh_classifier(job, backbone, splits.labels, train_targets)
     with training.main_first():
         if processes.is_main():
             classifier.save_inputs(folder / "inputs", backbone)
         encoder = inputs.load(task.INPUT, folder / "inputs")
+    train_rows, validation_rows = (rows_of(job, split, encoder) for split in (splits.train, splits.validation))
     unknown_tokens = vocabulary.unknown_share(job, encoder, train_rows.values) if pretrained else None
     if not pretrained or recipe.model.weights == "none":
         model.update_batch_norms(classifier.backbone, _batches(encoder, train_rows.values), training_device())
@@ -105,8 +106,12 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     if augment is not None and pretrained and processes.is_main():
         sheet = model.contact_sheet(list(train_rows.values[:6]), encoder, augment)
         sheet.save(folder / "contact_sheet.jpg", quality=85)
-    scale = task.target_scale(train_rows.targets)
-    weights = training.label_weights(recipe.finetune.class_weights, train_rows.targets, splits.labels, scale)
+    weights = training.label_weights(
+        recipe.finetune.class_weights,
+        train_rows.counted,
+        task.output_names(splits.labels),
+        task.target_scale(train_targets),
+    )
     objective = training.supervised(
         plugins.load(losses.__name__, recipe.finetune.loss or task.LOSS).loss,
         label_weights=weights,
@@ -135,7 +140,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
                 phase.module,
                 training.Sets(phase.train, phase.validation, mix),
                 objective,
-                training.Scoring(task.score, job.metric, job.lower_is_better),
+                training.Scoring(scoring(task, validation_rows), job.metric, job.lower_is_better),
                 training.Plan(
                     phase.name,
                     phase.note,
@@ -171,6 +176,25 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     )
 
 
+def rows_of(job: Job, split: Any, encoder: Input) -> Any:
+    """The rows of a split as those of a training."""
+    from tledge import data
+
+    task, labels = job.task, data.open_splits(job.stage("data")).labels
+    targets = task.targets(split["label"], len(labels))
+    return stage_inputs.load(task.INPUT).rows(job, encoder, data.inputs_of(split, task), targets)
+
+
+def scoring(task: Task, rows: Any) -> Callable[..., dict[str, float]]:
+    """How a model's outputs on the rows of a training, which may be parts of values, are scored by value."""
+
+    def score(outputs: Outputs, labels: Any) -> dict[str, float]:  # noqa: ARG001
+        whole = rows.joined(outputs)
+        return task.score(task.records(whole, whole), rows.targets)
+
+    return score
+
+
 def _kept_in(job: Job, folder: Path) -> Path:
     """Where features and decoded images are kept: in the cache folder, or without one in the stage's."""
     try:
@@ -191,8 +215,9 @@ def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: 
         task=recipe.task,
         problem_type=task.PROBLEM_TYPE,
         optimum_task=task.OPTIMUM_TASK,
-        labels=labels,
-        pooling=own_pooling if recipe.model.pooling == "auto" else recipe.model.pooling,
+        labels=task.output_names(labels),
+        pooling="none" if task.PER_TOKEN else own_pooling if recipe.model.pooling == "auto" else recipe.model.pooling,
+        windows=stage_inputs.load(task.INPUT).windows(recipe),
         max_length=recipe.model.max_length,
         dropout_prob=recipe.model.head.dropout_prob,
         head_hidden_size=recipe.model.head.hidden_size,

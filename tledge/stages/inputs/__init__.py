@@ -2,10 +2,12 @@
 
 Each module holds:
 
-========  ============================================================================================================
-`finish`  what becomes of an exported graph and of the preprocessing beside it, in the stage's folder; gives the graph
-`facts`   what the report tells of the way to a tensor
-========  ============================================================================================================
+=========  ============================================================================================================
+`finish`   what becomes of an exported graph and of the preprocessing beside it, in the stage's folder; gives the graph
+`facts`    what the report tells of the way to a tensor
+`rows`     values and targets as the rows of a training
+`windows`  how texts are cut into windows, as a checkpoint's `windows.json` says it; `None` where they are not
+=========  ============================================================================================================
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from tledge import plugins
 from tledge.artifacts import Graph
 
 if TYPE_CHECKING:
+    from tledge.model import Rows
+    from tledge.recipe import Recipe
     from tledge.stages.job import Job
 
 
@@ -28,6 +32,10 @@ class Kind(Protocol):
     def finish(job: Job, encoder: Any, graph: Graph, values: Sequence[Any], folder: Path) -> Graph: ...
     @staticmethod
     def facts(encoder: Any) -> dict[str, Any]: ...
+    @staticmethod
+    def rows(job: Job, encoder: Any, values: Sequence[Any], targets: Any) -> Rows: ...
+    @staticmethod
+    def windows(recipe: Recipe) -> dict[str, Any] | None: ...
 
 
 def load(name: str) -> Kind:

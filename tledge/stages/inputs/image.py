@@ -10,7 +10,10 @@ from typing import Any
 from tledge import artifacts
 from tledge.artifacts import Graph, write_json
 from tledge.evaluate import score
+from tledge.stages.inputs.text import rows, windows
 from tledge.stages.job import Job
+
+__all__ = ["facts", "finish", "rows", "windows"]
 
 
 def finish(job: Job, encoder: Any, graph: Graph, values: Sequence[Any], folder: Path) -> Graph:

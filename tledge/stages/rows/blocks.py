@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tledge.answers import hashes_of
 from tledge.evaluate import Array
+from tledge.inputs._one_pass import OnePass
 from tledge.recipe import Recipe
 from tledge.stages.job import Job
 from tledge.stages.rows import Scored
@@ -22,7 +23,7 @@ MOST = 100
 
 
 @dataclass(frozen=True, slots=True)
-class BlockInput:
+class BlockInput(OnePass):
     """Blocks as they are, with how many bytes of text a token stands for: an `Encoder`."""
 
     bytes_per_token: float

@@ -43,7 +43,8 @@ def export(job: Job, path: Path) -> Exported:
         rtol=job.recipe.export.rtol,
         progress=job.progress,
     )
-    answers = np.concatenate([torch_run(encoder.encode([value]))["logits"] for value in values])
+    logits = [torch_run(encoder.encode([value]))["logits"] for value in values]
+    answers = np.concatenate([each.reshape(-1, each.shape[-1]) for each in logits])  # of tokens, where they have some
 
     def finish(folder: Path) -> Graph:
         return stage_inputs.load(job.task.INPUT).finish(job, encoder, graph, values, folder)

@@ -1,0 +1,33 @@
+"""Texts that are answered word by word, in windows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tledge.recipe import Recipe
+from tledge.stages.inputs.text import facts, finish
+from tledge.stages.job import Job
+from tledge.tasks import _spans
+
+if TYPE_CHECKING:
+    from tledge.model import Windows
+
+__all__ = ["facts", "finish", "rows", "windows"]
+
+
+def rows(job: Job, encoder: Any, values: Sequence[Any], targets: Any) -> Windows:
+    """Windows of the texts, whose tokens have the tags of the spans."""
+    from tledge import model
+
+    how = job.recipe.finetune.tagged_tokens or ("first" if encoder.aggregation == "first" else "all")
+    cuts = encoder.cuts(list(values))
+    aligned = [
+        row for cut, spans in zip(cuts, targets, strict=True) for row in _spans.align(spans, cut, tagged_tokens=how)
+    ]
+    return model.Windows(values, targets, encoder, cuts, aligned)
+
+
+def windows(recipe: Recipe) -> dict[str, Any]:
+    """How many tokens windows share, and how a word's tokens are taken together."""
+    return {"stride": recipe.stride, "aggregation": recipe.model.aggregation}
