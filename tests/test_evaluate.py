@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 
 from tledge import tasks
-from tledge.evaluate import score
+from tledge.evaluate import joined, score
+from tledge.inputs._one_pass import OnePass
 
 TEXTS = ["aa", "b", "cccc", "d", "eee"]
 TARGETS = np.array([1, 0, 1, 0, 0])
 
 
-class Lengths:
+class Lengths(OnePass):
     """Encodes a text as its length, padded to the longest text of the batch."""
 
     def __init__(self):
@@ -57,3 +58,12 @@ def test_progress_hears_of_every_row():
     task = tasks.load("text_classification")
     score(run, Lengths(), TEXTS, TARGETS, task, batch_size=2, progress=progress, description="Looking")
     assert heard == [("Looking", 5), 2, 2, 1]
+
+
+def test_rows_of_different_lengths_are_padded_behind_and_others_left_alone():
+    short, long = np.ones((2, 1, 3), np.int64), np.ones((1, 2, 3), np.int64)
+    both = joined([short, long])
+    assert both.shape == (3, 2, 3)
+    assert both[:2, 1].tolist() == [[-1] * 3] * 2
+    assert (both[2] == 1).all()
+    assert joined([np.zeros(2), np.ones(1)]).tolist() == [0, 0, 1]

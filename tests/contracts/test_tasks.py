@@ -67,7 +67,7 @@ def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
         assert task.LABELS in plugins.names(package)
     assert set(task.SCHEMES) <= set(plugins.names("tledge.quantize.schemes"))
     assert set(task.METRICS.values()) <= {tasks.HIGHER, tasks.LOWER}
-    assert bool(task.LABEL_COLUMN) == (name in WITH_LABEL)
+    assert bool(task.LABEL_COLUMN) == (task.LABELS != "no_label")
     assert task.METRIC in task.METRICS
     assert task.LOSS in task.LOSSES
     assert set(task.LOSSES) <= set(plugins.names(losses.__name__))
@@ -75,7 +75,7 @@ def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
     assert task.HEAD in plugins.names("tledge.stages.heads")
     assert task.RUN in plugins.names("tledge.stages.runs")
     assert task.PROBLEM_TYPE in {
-        "single_label_classification", "multi_label_classification", "regression", "causal_lm",
+        "single_label_classification", "multi_label_classification", "regression", "causal_lm", "token_classification",
     }  # fmt: skip
 
 

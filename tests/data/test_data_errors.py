@@ -235,8 +235,8 @@ def test_a_pointer_in_the_place_of_a_table(write, complaint):
 @pytest.mark.parametrize(("name", "hint"), [("rows.cvs", "; did you mean '.csv'?"), ("rows", ""), ("rows.xlsx", "")])
 def test_an_unknown_format(write, complaint, name, hint):
     assert complaint(write(name, HEAD + ROWS)) == (
-        f"data.train: {name!r} is of no known format; expected a name ending in .npz, .conll, .iob, .iob2, .bio, .bioes, .csv, .tsv, .tab, .jsonl, "
-        f".ndjson, .parquet, .txt, .md, .tokens{hint}"
+        f"data.train: {name!r} is of no known format; expected a name ending in .npz, .conll, .iob, .iob2, "
+        f".bio, .bioes, .csv, .tsv, .tab, .jsonl, .ndjson, .parquet, .txt, .md, .tokens{hint}"
     )
 
 

@@ -191,8 +191,7 @@ def test_an_image_beside_the_class_folders_is_broken(photos, complaint, run):
 def test_one_class_folder(tmp_path, complaint):
     save_folder(tmp_path / "photos", 5, ("cat",))
     assert complaint("photos", task=TASK) == (
-        "photos has only one label, 'cat', in 5 rows: the task needs two; give a folder with a subfolder for "
-        "each label"
+        "photos has only one label, 'cat', in 5 rows: the task needs two; give a folder with a subfolder for each label"
     )
 
 

@@ -251,7 +251,7 @@ def _windows(words: Ids, room: int, stride: int) -> Iterator[tuple[int, int]]:
         end = last(start + room)
         end = end if end > start else start + room
         yield start, end
-        again = last(end - stride)
+        again = last(max(0, end - stride))
         following = int(bounds[np.searchsorted(bounds, start, side="right")])
         start = again if again > start else min(following, end)
     yield start, len(words)

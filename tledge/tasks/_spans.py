@@ -120,7 +120,7 @@ def output_names(labels: Sequence[str]) -> tuple[str, ...]:
     return ("O", *(f"{kind}-{label}" for label in labels for kind in "BI"))
 
 
-def align(target: Numbers, cut: Cut, *, tagged_tokens: str) -> list[Numbers]:
+def align(target: Numbers, cut: Cut, *, tagged_tokens: str, aggregation: str) -> list[Numbers]:
     """The tags of the tokens of each window of a text, -100 on those that no loss counts.
 
     A word belongs to the span that it shares a character with, the first one if there are several.
@@ -128,8 +128,9 @@ def align(target: Numbers, cut: Cut, *, tagged_tokens: str) -> list[Numbers]:
     Args:
         target: its spans, `(spans, 3) int64`, padded with -1.
         cut: its windows.
-        tagged_tokens: whether the `first` token of a word counts alone, or `all` do; then those behind the first one of
-            the word that begins a span continue it.
+        tagged_tokens: whether the `first` token of a word counts alone, or `all` do.
+        aggregation: how a word's tokens answer together. Where each is a word of its own (`simple`), those behind the
+            first one of a word that begins a span continue it; else all have the word's tag.
     """
     tags = np.zeros(len(cut.words), np.int64)
     for label, start, end in target[target[:, 0] >= 0]:
@@ -141,7 +142,7 @@ def align(target: Numbers, cut: Cut, *, tagged_tokens: str) -> list[Numbers]:
     behind = np.diff(cut.words, prepend=-2) == 0
     if tagged_tokens == "first":
         tags[behind] = IGNORED
-    else:
+    elif aggregation == "simple":
         tags[behind] += tags[behind] % 2  # B to I
     found = []
     for window in range(len(cut)):
@@ -257,35 +258,42 @@ def overlaps(spans: Numbers, targets: Numbers) -> tuple[int, int]:
 
 
 def _found(text: str, probabilities: npt.NDArray[Any], offsets: Numbers) -> Iterator[tuple[int, int, int, float]]:
-    """Label number, start, end and score of each span of a text, from its words."""
-    words = np.flatnonzero(offsets[:, 1] > offsets[:, 0])
-    tags = probabilities[words].argmax(axis=-1)
-    at, open_label = 0, -1
-    scores: list[float] = []
-    for i, (word, tag) in enumerate(zip(words, tags, strict=True)):
-        label, begins = (int(tag) - 1) // 2, bool(tag % 2)
-        if scores and (tag == 0 or begins or label != open_label):
-            yield _span(text, open_label, offsets[words[at], 0], offsets[words[i - 1], 1], scores)
-            scores = []
-        if tag == 0:
-            continue
-        if not scores:
-            at, open_label = i, label
-        scores.append(float(probabilities[word, tag]))
-    if scores:
-        yield _span(text, open_label, offsets[words[at], 0], offsets[words[-1], 1], scores)
+    """Label number, start, end and score of each span of a text, from its words.
+
+    A span ends behind the marks that belong to its last character, and begins behind the span before it.
+    """
+    behind = 0
+    for label, first, last, scores in _runs(probabilities, np.flatnonzero(offsets[:, 1] > offsets[:, 0])):
+        start, end = max(behind, int(offsets[first, 0])), int(offsets[last, 1])
+        while end < len(text) and unicodedata.combining(text[end]):
+            end += 1
+        inside = text[start:end]
+        if inside.strip():
+            start += len(inside) - len(inside.lstrip())
+            end -= len(inside) - len(inside.rstrip())
+        if start < end:
+            yield label, start, end, float(np.mean(scores))
+            behind = end
 
 
-def _span(text: str, label: int, start: int, end: int, scores: Sequence[float]) -> tuple[int, int, int, float]:
-    """A span without white space at its ends, and with the marks that belong to its last character."""
-    start, end = int(start), int(end)
-    while end < len(text) and unicodedata.combining(text[end]):
-        end += 1
-    inside = text[start:end]
-    if inside.strip():
-        start += len(inside) - len(inside.lstrip())
-        end -= len(inside) - len(inside.rstrip())
-    return label, start, end, float(np.mean(scores))
+def _runs(probabilities: npt.NDArray[Any], words: Numbers) -> Iterator[tuple[int, int, int, list[float]]]:
+    """Label number, first word, last word and the words' scores of each run of tags that form a span."""
+    run: list[Any] = []
+    for word in words:
+        tag = int(probabilities[word].argmax())
+        label = (tag - 1) // 2
+        goes_on = bool(run) and tag > 0 and not tag % 2 and label == run[0]
+        if run and not goes_on:
+            yield run[0], run[1], run[2], run[3]
+            run = []
+        score = float(probabilities[word, tag])
+        if goes_on:
+            run[2] = word
+            run[3].append(score)
+        elif tag > 0:
+            run = [label, word, word, [score]]
+    if run:
+        yield run[0], run[1], run[2], run[3]
 
 
 def _padded(rows: Sequence[Numbers]) -> Numbers:

@@ -23,7 +23,9 @@ def rows(job: Job, encoder: Any, values: Sequence[Any], targets: Any) -> Windows
     how = job.recipe.finetune.tagged_tokens or ("first" if encoder.aggregation == "first" else "all")
     cuts = encoder.cuts(list(values))
     aligned = [
-        row for cut, spans in zip(cuts, targets, strict=True) for row in _spans.align(spans, cut, tagged_tokens=how)
+        row
+        for cut, spans in zip(cuts, targets, strict=True)
+        for row in _spans.align(spans, cut, tagged_tokens=how, aggregation=encoder.aggregation)
     ]
     return model.Windows(values, targets, encoder, cuts, aligned)
 
