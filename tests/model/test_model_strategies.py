@@ -7,6 +7,7 @@ from tledge import losses, model, plugins, tasks, train
 from tledge.errors import ModelError
 from tledge.progress import silent
 from tledge.recipe.schema import Finetune
+from tledge.recipe.training import Lora
 
 TASK = tasks.load("text_classification")
 TRAIN, VALIDATION = families.rows(40, seed=1), families.rows(16, seed=2)
@@ -107,6 +108,45 @@ def test_probe_then_full_trains_the_head_and_then_everything(climb, pretrained):
     assert any("embeddings" in name for name in changed)
 
 
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_lora_trains_adapters_and_the_head_alone_and_merges_them(family, pretrained, tmp_path):
+    built, backbone = families.classifier(pretrained(family), dropout_prob=0.0)
+    plain = built.state_dict().keys()
+    settings = Finetune(strategy="lora", lora=Lora(rank=4), report_to=[])
+    encoder = families.encoder(built, backbone, tmp_path / "tokenizer")
+    phases = model.phases(built, encoder, TRAIN, VALIDATION, settings, cache=tmp_path, progress=silent, seed=3)
+    phase = next(phases)
+    training = {name for name, p in built.named_parameters() if p.requires_grad}
+    assert {name for name in training if "lora_" not in name} == {"classifier.weight", "classifier.bias"}
+    assert any("lora_" in name for name in training)
+    assert {id(p) for group in phase.groups for p in group["params"]} == {
+        id(p) for p in built.parameters() if p.requires_grad
+    }
+    with torch.no_grad():
+        for name, parameter in built.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+        built.eval()
+        inputs = {k: torch.as_tensor(v) for k, v in encoder.encode(list(families.TEXTS)).items()}
+        fresh = families.classifier(pretrained(family))[0].features(**inputs)
+        adapted = built.features(**inputs)
+        assert next(phases, None) is None
+        torch.testing.assert_close(built.features(**inputs), adapted, rtol=1e-4, atol=1e-4)
+    assert (adapted - fresh).abs().max() > 0.1
+    assert built.state_dict().keys() == plain
+
+
+def test_lora_learns(climb, pretrained):
+    built, phases, fitted = climb(strategy="lora", epochs=12, learning_rate=0.003)
+    assert [phase.name for phase in phases] == ["lora"]
+    assert phases[0].note == "adapters of rank 8 train, and are merged into the weights"
+    curve = [point.train_loss for point in fitted[0].curve]
+    assert min(curve) < 0.7 * curve[0], curve
+    changed = moved(built, pretrained)
+    assert any("attention" in name for name in changed)
+    assert not any("embeddings" in name or "LayerNorm" in name for name in changed)
+
+
 def rates(phase):
     """Learning rates of the head and of the backbone, `None` where it has none."""
     head = {
@@ -129,6 +169,8 @@ def rates(phase):
         ({"strategy": "full", "learning_rate": 1e-4}, [(pytest.approx(1e-3), 1e-4)]),
         ({"strategy": "full", "head_learning_rate": 1e-2}, [(1e-2, 5e-5)]),
         ({"strategy": "partial", "unfreeze": 1, "learning_rate": 1e-4}, [(pytest.approx(1e-3), 1e-4)]),
+        ({"strategy": "lora"}, [(pytest.approx(3e-3), 3e-4)]),
+        ({"strategy": "lora", "learning_rate": 1e-3}, [(pytest.approx(1e-2), 1e-3)]),
         ({"strategy": "probe_then_full", "learning_rate": 1e-4}, [(3e-3, None), (pytest.approx(1e-3), 1e-4)]),
         ({"strategy": "probe_then_full", "head_learning_rate": 0.1}, [(0.1, None), (0.1, 5e-5)]),
     ],

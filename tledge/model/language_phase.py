@@ -14,13 +14,13 @@ from tledge.model.blocks import blocks
 from tledge.model.freeze import freeze, keep_frozen_in_eval
 from tledge.model.language import Language
 from tledge.model.language_tokenizer import FRESH
+from tledge.model.lora import LEARNING_RATE as LORA_LEARNING_RATE
 from tledge.model.lora import merged, with_lora
 from tledge.model.parameter_groups import groups_by_level
 from tledge.recipe.schema import Finetune
 
 EPOCHS = 3
 LEARNING_RATE = 5e-5
-LORA_LEARNING_RATE = 3e-4
 FRESH_LEARNING_RATE = 1e-3
 
 _OF_LABELS = ("class_weights", "head_learning_rate")

@@ -1,4 +1,4 @@
-"""Low-rank adapters of a language model (Hu et al. 2022), by peft: put on to be trained, and merged to be shipped."""
+"""Low-rank adapters of a transformer (Hu et al. 2022), by peft: put on to be trained, and merged to be shipped."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from tledge.errors import ModelError, did_you_mean
 from tledge.model.blocks import block_list
 from tledge.recipe.training import Lora
 
+LEARNING_RATE = 3e-4
+
 
 def with_lora(module: Any, settings: Lora, *, seed: int = 0) -> Any:
-    """The model with adapters beside its linear layers, which alone train; its logits are what they were.
+    """The model with adapters beside its linear layers, which alone train; its outputs are what they were.
 
     A layer's output gets `alpha / rank * B(A(x))` added, where A starts random and B at zero. The module itself is
     changed and belongs to the result.
 
     Args:
-        module: a language model of transformers.
+        module: a model of transformers: one of language, or the body of an encoder.
         settings: rank, scale, dropout and the names of the layers, by default all linear ones of the blocks.
         seed: of the random matrices.
 
     Raises:
         ModelError: a name is that of no linear layer.
     """
-    from peft import LoraConfig, TaskType, get_peft_model  # slow to import, and only this strategy needs it
+    from peft import LoraConfig, get_peft_model  # slow to import, and only this strategy needs it
 
     layers = _linear_layers(module)
     chosen = list(layers) if settings.targets is None else _targeted(list(layers), settings.targets)
     config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM,
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout_prob,
@@ -46,7 +47,7 @@ def with_lora(module: Any, settings: Lora, *, seed: int = 0) -> Any:
 
 
 def merged(module: Any) -> Any:
-    """The plain language model that computes what the one with adapters does, in eval mode."""
+    """The plain model that computes what the one with adapters does, in eval mode."""
     plain = module.merge_and_unload()
     for parameter in plain.parameters():
         parameter.requires_grad_(True)

@@ -14,6 +14,8 @@ from tledge.batches import Columns
 from tledge.model import boundary
 from tledge.model.backbones.transformers import weights_digest
 from tledge.model.freeze import freeze
+from tledge.model.lora import LEARNING_RATE as LORA_LEARNING_RATE
+from tledge.model.lora import merged, with_lora
 from tledge.model.parameter_groups import groups_by_block, groups_of
 from tledge.model.protocol import Classifier
 from tledge.model.rows import Rows, Source
@@ -80,7 +82,7 @@ def phases(
         settings: the recipe's `finetune`.
         cache: folder of cached features.
         progress: shown while the backbone runs over the rows.
-        seed: of the changed copies of images that the cache holds.
+        seed: of the changed copies of images that the cache holds, and of adapters.
 
     Raises:
         ModelError: the freeze setting names nothing in this backbone.
@@ -94,7 +96,7 @@ def phases(
         settings=settings,
         seed=seed,
     )
-    run = _Strategy(model, source, settings)
+    run = _Strategy(model, source, settings, seed)
     if settings.strategy == "probe":
         yield run.probe(settings.epochs or PROBE_EPOCHS)
     elif settings.strategy == "probe_then_full":
@@ -104,6 +106,8 @@ def phases(
         yield from run.gradual()
     elif settings.strategy == "partial":
         yield from run.partial()
+    elif settings.strategy == "lora":
+        yield from run.lora()
     else:
         yield run.finetune("full")
 
@@ -113,6 +117,7 @@ class _Strategy:
     model: Classifier
     source: Source
     settings: Finetune
+    seed: int
 
     def probe(self, epochs: float) -> Phase:
         """The head on features of the whole frozen backbone."""
@@ -155,6 +160,22 @@ class _Strategy:
             )
         finally:
             above.restore()
+
+    def lora(self) -> Iterator[Phase]:
+        """The head and adapters in the frozen backbone, which are merged into it afterwards."""
+        settings = self.settings
+        adapted = with_lora(self.model.backbone, settings.lora, seed=self.seed)
+        groups, base_rate = self._groups(usual=LORA_LEARNING_RATE)
+        try:
+            yield self._whole(
+                "lora",
+                self._epochs(),
+                groups,
+                f"adapters of rank {settings.lora.rank} train, and are merged into the weights",
+                base_rate,
+            )
+        finally:
+            merged(adapted)
 
     def gradual(self) -> Iterator[Phase]:
         """The head on features, then the last block too, then the last two and so on (Howard and Ruder 2018)."""
@@ -199,10 +220,13 @@ class _Strategy:
     def _epochs(self) -> float:
         return self.settings.epochs or FINETUNE_EPOCHS
 
-    def _groups(self, factor: float = 1.0) -> tuple[list[dict[str, Any]], float | None]:
-        """Parameter groups of head and backbone, and the rate that they are made for where it is still to be found."""
+    def _groups(self, factor: float = 1.0, *, usual: float | None = None) -> tuple[list[dict[str, Any]], float | None]:
+        """Parameter groups of head and backbone, and the rate that they are made for where it is still to be found.
+
+        Without a rate in the recipe it is the `usual` one, by default the backbone's.
+        """
         asked = self.settings.learning_rate
-        rate = asked if isinstance(asked, float) else self.model.learning_rate
+        rate = asked if isinstance(asked, float) else usual or self.model.learning_rate
         head_rate = self.settings.head_learning_rate or 10 * rate
         decay = self.settings.weight_decay
         groups = groups_by_block(self.model, rate * factor, decay, self.settings.layer_decay)

@@ -25,7 +25,6 @@ _IN_IMAGES: Mapping[KeyPath, str] = {
 _IN_LANGUAGE_MODELS: Mapping[KeyPath, str] = {
     ("model", "shape"): _LANGUAGE,
     ("model", "tokenizer"): _LANGUAGE,
-    ("finetune", "lora"): "",
     ("bench", "new_tokens"): "",
 }
 
@@ -48,6 +47,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("data", "unlabelled"): "",
         ("model", "pooling"): "",
         ("model", "max_length"): "",
+        ("finetune", "lora"): "",
         ("distill", "student", "layers"): "",
         ("distill", "student", "shape"): "",
         ("bench", "length"): "is for texts",

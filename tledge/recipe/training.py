@@ -112,9 +112,8 @@ class _Strategy(Section):
     """`probe` trains the head on cached features of the frozen backbone; `partial` also the last blocks
     (`unfreeze` or `freeze`); `full` everything; `probe_then_full` the head first and then everything (LP-FT, Kumar
     et al. 2022); `gradual` the head first and then one block more at a time, from the top down (ULMFiT, Howard and
-    Ruder 2018); `lora` small adapters (`lora`); `none` takes a checkpoint as it is, its head included. A language
-    model has its head already: for `causal_lm` it is `full`, `partial`, `lora` or `none`, and for other tasks not
-    `lora`."""
+    Ruder 2018); `lora` the head and small adapters (`lora`), for texts; `none` takes a checkpoint as it is, its head
+    included. A language model has its head already: for `causal_lm` it is `full`, `partial`, `lora` or `none`."""
     unfreeze: Annotated[int, Field(ge=1)] | str | None = None
     """For `partial`: how many of the last blocks train, the name of the first block that trains (`layer4`: it and all
     after it), or a glob pattern of parameter names (`encoder.layer.5.*`). For `gradual`: how many blocks train in the

@@ -129,12 +129,13 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         cache=_kept_in(job, folder),
         progress=job.progress,
     )
-    fitted = []
+    fitted, trained = [], 0
     while True:
         with training.main_first():  # of several processes, one fills the cache and the others read it
             phase = next(phases, None)
         if phase is None:
             break
+        trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
         fitted.append(
             training.fit(
                 phase.module,
@@ -166,7 +167,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         classifier,
         digest,
         parameters=sum(p.numel() for p in classifier.parameters()),
-        trained_parameters=sum(p.numel() for p in classifier.parameters() if p.requires_grad),
+        trained_parameters=trained,
         unknown_tokens=unknown_tokens,
         save=save,
         fitted=fitted,
