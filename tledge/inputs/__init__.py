@@ -5,6 +5,7 @@ One file a kind of input, found by its name; each module names its class `Input`
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -24,9 +25,10 @@ class Input(Protocol):
     shorter ones are padded. `examples` are a few raw values that are nobody's data, the same for ever, and `for_export`
     two rows of tensors for an exporter to trace with. `expected` says what a cell of a table must hold, and `of_cells`
     makes a value of those of a row; relative paths start from `folder`. `is_one` tells one value from several of them,
-    and `unknown_share` how many of the values' tokens the vocabulary does not know, `None` where there is none.
-    `passes` are the tensors of each pass that some values take, with what `whole` needs to know to make outputs with a
-    row for each value of those of all passes; `answers` runs a model over them.
+    and `unknown_share` how many of the values' tokens the vocabulary does not know, `None` where there is none, and
+    `unknown_characters` which characters these stand for. `passes` are the tensors of each pass that some values take,
+    with what `whole` needs to know to make outputs with a row for each value of those of all passes; `answers` runs a
+    model over them.
     """
 
     decodes: bool
@@ -53,6 +55,7 @@ class Input(Protocol):
     def of_cells(self, cells: Sequence[str], folder: Path) -> Any: ...
     def is_one(self, values: object) -> bool: ...
     def unknown_share(self, values: Sequence[Any]) -> float | None: ...
+    def unknown_characters(self, values: Sequence[Any]) -> Counter[str]: ...
 
 
 def files(name: str | None = None) -> tuple[str, ...]:

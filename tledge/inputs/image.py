@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,10 @@ class ImageInput(OnePass):
 
     def unknown_share(self, values: Sequence[Any]) -> None:
         """None: images have no vocabulary."""
+
+    def unknown_characters(self, values: Sequence[Any]) -> Counter[str]:  # noqa: ARG002
+        """None."""
+        return Counter()
 
     def check(self, value: object) -> None:
         """Nothing for a value whose kind, file and header are those of an image; pixels are not looked at.

@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -223,6 +224,22 @@ class TextInput(OnePass):
             n_unknown += encoding.ids.count(self._unknown_id) if self._unknown_id is not None else 0
             n_tokens += encoding.special_tokens_mask.count(0)
         return n_unknown / n_tokens if n_tokens else 0.0
+
+    def unknown_characters(self, values: Sequence[Any]) -> Counter[str]:
+        """The characters of texts that tokens stand for which the vocabulary does not know, with how often each is there.
+
+        Raises:
+            InputError: a value is not a text.
+        """
+        found: Counter[str] = Counter()
+        for value in values:
+            self.check(value)
+            with _told(_NOT_READ):
+                encoding = self._tokenizer.encode(*_parts(value))  # type: ignore[arg-type]
+            for token, (start, end), part in zip(encoding.ids, encoding.offsets, encoding.sequence_ids, strict=True):
+                if part is not None and token == self._unknown_id:
+                    found.update(_parts(value)[part][start:end])
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of tokens, special ones left out; bytes that are no character become U+FFFD."""

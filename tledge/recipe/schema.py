@@ -144,8 +144,9 @@ class Model(Section):
     aggregation: Literal["first", "average", "max", "simple"] = "first"
     """How the tokens of a word answer together, for tasks that answer words: the `first` one does, the `average` of
     their probabilities, or the one that is surest (`max`); with `simple` each token is a word of its own."""
-    max_unknown: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """The largest share of the training texts' tokens that the vocabulary may not know; from 0.05 on it is said."""
+    max_unknown: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """The largest share of the training texts' tokens that the vocabulary may not know, as an English vocabulary does
+    not know Chinese characters; from 0.05 on it is said, with the characters."""
     preprocessing: Preprocessing = Preprocessing()
     head: Head = Head()
 

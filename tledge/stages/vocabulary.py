@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from tledge.stages.job import Job
 
 LOOKED_AT = 2000
 """Training texts that are looked at, evenly spread."""
+
+SHOWN = 5
+"""Characters that are named."""
 
 WARNED = 0.05
 """The share of unknown tokens from which on it is said."""
@@ -31,8 +35,11 @@ def unknown_share(job: Job, encoder: Input, texts: Sequence[Any]) -> float | Non
         DataError: the share is more than `model.max_unknown`.
     """
     step = -(-len(texts) // LOOKED_AT)
-    share = encoder.unknown_share(list(texts[:: max(1, step)]))
-    return None if share is None else judged(job, share)
+    some = list(texts[:: max(1, step)])
+    share = encoder.unknown_share(some)
+    if share is None:
+        return None
+    return judged(job, share, _listed(encoder.unknown_characters(some)) if share >= WARNED else "")
 
 
 def unknown_share_of(job: Job, blocks: npt.NDArray[Any], tokenizer: Any) -> float | None:
@@ -53,14 +60,20 @@ def unknown_share_of(job: Job, blocks: npt.NDArray[Any], tokenizer: Any) -> floa
     return judged(job, float(np.mean(blocks[::step] == unknown)))
 
 
-def judged(job: Job, share: float) -> float:
-    """The share as it is, told from 5 % on.
+def _listed(characters: Counter[str]) -> str:
+    """How many characters they are, and the most frequent ones."""
+    shown = ", ".join(repr(character) for character, _ in characters.most_common(SHOWN))
+    return f" ({characters.total():,} characters, {len(characters):,} different ones, such as {shown})"
+
+
+def judged(job: Job, share: float, characters: str = "") -> float:
+    """The share as it is, told from 5 % on, with what is told of the `characters`.
 
     Raises:
         DataError: it is more than `model.max_unknown`.
     """
     most, backbone = job.recipe.model.max_unknown, job.recipe.model.backbone
-    told = f"{share:.1%} of the tokens of the training texts are unknown to the vocabulary of {backbone}"
+    told = f"{share:.1%} of the tokens of the training texts are unknown to the vocabulary of {backbone}{characters}"
     if share > most:
         raise DataError(
             f"{told}, more than model.max_unknown: {most:g}; take a backbone whose tokenizer knows the language, or "

@@ -17,7 +17,7 @@ RUN = "one_pass"
 GENERATES = False
 UNIT = "rows"
 PER_TOKEN = False
-STRATEGIES = ("probe", "partial", "full", "probe_then_full", "gradual", "none")
+STRATEGIES: tuple[str, ...] = ("probe", "partial", "full", "probe_then_full", "gradual", "none")
 NO_SCHEMES: Mapping[str, str] = {}
 
 
