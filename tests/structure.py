@@ -22,7 +22,15 @@ TASK_NAMES = frozenset({"problem_type", "task", "kind", "input_kind", "INPUT", "
 FLAGS = frozenset({"is_language_model"})
 """Names that are such a comparison themselves."""
 PROBLEM_TYPES = frozenset(
-    {"causal_lm", "regression", "single_label_classification", "multi_label_classification", "image", "text"}
+    {
+        "causal_lm",
+        "masked_lm",
+        "regression",
+        "single_label_classification",
+        "multi_label_classification",
+        "image",
+        "text",
+    }
 )
 CLASSES = frozenset(
     {"ImageClassifier", "TextClassifier", "Classifier", "TextInput", "ImageInput", "LanguageModel", "Language",

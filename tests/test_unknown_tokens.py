@@ -34,8 +34,8 @@ def test_texts_of_another_language_are_refused_unless_they_are_wanted(tmp_path, 
     with pytest.raises(DataError) as error:
         trained(path)
     assert re.fullmatch(
-        r"100\.0% of the tokens of the training texts are unknown to the vocabulary of \S+ \(\d+ characters, \d+ different "
-        r"ones, such as '.', '.', '.', '.', '.'\), more than "
+        r"100\.0% of the tokens of the training texts are unknown to the vocabulary of \S+ "
+        r"\(\d+ characters, \d+ different ones, such as '.', '.', '.', '.', '.'\), more than "
         r"model\.max_unknown: 0\.3; take a backbone whose tokenizer knows the language, or raise model\.max_unknown",
         str(error.value),
     )

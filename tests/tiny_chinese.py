@@ -1,4 +1,4 @@
-"""A small Chinese project: a vocabulary of single characters as bert-base-chinese has it, a random BERT, titles of news."""
+"""A small Chinese project: a vocabulary of characters as that of bert-base-chinese, a random BERT, titles of news."""
 
 import itertools
 import json

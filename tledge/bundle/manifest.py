@@ -282,11 +282,9 @@ def _require_sound(manifest: Manifest) -> None:
     for path in _paths(manifest):
         if not _is_inside(path):
             raise ValueError(f"the path {path!r} leads out of the bundle")
-    if manifest.generation is None:
-        _require_labels(manifest)
-    elif manifest.generation.context_length < 2:
-        raise ValueError(f"generation.context_length must be 2 or more, got {manifest.generation.context_length}")
-    else:
+    if manifest.generation is not None:
+        if manifest.generation.context_length < 2:
+            raise ValueError(f"generation.context_length must be 2 or more, got {manifest.generation.context_length}")
         for variant in manifest.variants:
             _require_decoder(variant)
     if not all(0 <= share <= 1 for share in manifest.golden.tolerance.values()):
@@ -329,11 +327,6 @@ def _require_decoder(variant: Variant) -> None:
         raise ValueError(f"{variant.name} has a past of unknown or absurd sizes among its inputs")
     if len(logits) != 1 or not isinstance(logits[0], int) or logits[0] < 1:
         raise ValueError(f"{variant.name} does not give logits of a known size")
-
-
-def _require_labels(manifest: Manifest) -> None:
-    if not manifest.labels:
-        raise ValueError("labels must be a list of names")
 
 
 def _is_inside(path: str) -> bool:

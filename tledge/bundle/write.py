@@ -174,11 +174,14 @@ def _golden(
     runs = {variant.name: open_run(folder / variant.graph.path) for variant in variants}
     schemes = {variant.name: variant.scheme for variant in variants}
     go_on = None
+    encoder = inputs.load(input_kind, folder)
+    runs = {each: encoder.golden(run) for each, run in runs.items()}
+    reference = None if reference is None else encoder.golden(reference)
     if generation is not None:
         runs = {each.name: golden_language.graph_run(runs[each.name], each.graph.inputs) for each in variants}
         reference = None if reference is None else golden_language.whole_run(reference)
         go_on = functools.partial(golden_language.continuation, context_length=generation.context_length)
-    return golden.make(folder / golden.FILE, inputs.load(input_kind, folder), runs, reference, schemes, go_on)
+    return golden.make(folder / golden.FILE, encoder, runs, reference, schemes, go_on)
 
 
 def _manifest(

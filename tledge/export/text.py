@@ -16,6 +16,7 @@ from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
 from tledge.artifacts import Graph
 from tledge.export.graph import finish, not_translated
+from tledge.export.tied import store_weights_once
 
 
 def export_text(
@@ -40,6 +41,8 @@ def export_text(
         ExportError: the exporter cannot translate the model, or one file would be too large.
     """
     model.set_attn_implementation("eager")
+    output = model.get_output_embeddings()
+    is_tied = output is not None and output.weight is model.get_input_embeddings().weight
     inputs = {name: torch.from_numpy(array) for name, array in sample.items()}
     try:
         program = (
@@ -47,4 +50,6 @@ def export_text(
         )
     except Exception as error:  # the exporters raise whatever their parts raise
         raise not_translated(model, error) from error
+    if is_tied:
+        store_weights_once(program)
     return finish(program, path, opset=opset, external_data=external_data)

@@ -226,7 +226,7 @@ class TextInput(OnePass):
         return n_unknown / n_tokens if n_tokens else 0.0
 
     def unknown_characters(self, values: Sequence[Any]) -> Counter[str]:
-        """The characters of texts that tokens stand for which the vocabulary does not know, with how often each is there.
+        """The characters of texts whose tokens the vocabulary does not know, with how often each is there.
 
         Raises:
             InputError: a value is not a text.

@@ -16,10 +16,17 @@ from tledge.model.language import Language, check_length, context_length, load_l
 from tledge.model.language_phase import LanguagePhase, language_phase
 from tledge.model.language_tokenizer import load_tokenizer
 from tledge.model.lora import merged, with_lora
+from tledge.model.masked import (
+    MaskedLanguage,
+    load_masked,
+    masked_tokenizer,
+    save_masked,
+    save_masked_tokenizer,
+)
 from tledge.model.parameter_groups import groups_of
 from tledge.model.pictures import contact_sheet
 from tledge.model.rows import Rows, read
-from tledge.model.saved import check_saved, check_saved_language
+from tledge.model.saved import check_saved, check_saved_language, check_saved_masked
 from tledge.model.strategies import Phase, phases
 from tledge.model.student import choose_layers, from_layers, layer_map, of_shape
 from tledge.model.windows import Windows
@@ -33,6 +40,7 @@ __all__ = [
     "ImageClassifier",
     "Language",
     "LanguagePhase",
+    "MaskedLanguage",
     "Part",
     "Phase",
     "Rows",
@@ -43,6 +51,7 @@ __all__ = [
     "check_length",
     "check_saved",
     "check_saved_language",
+    "check_saved_masked",
     "choose_layers",
     "contact_sheet",
     "context_length",
@@ -58,13 +67,17 @@ __all__ = [
     "load",
     "load_backbone",
     "load_language",
+    "load_masked",
     "load_tokenizer",
+    "masked_tokenizer",
     "merged",
     "of_shape",
     "phases",
     "read",
     "save_beside",
     "save_language",
+    "save_masked",
+    "save_masked_tokenizer",
     "student",
     "update_batch_norms",
     "vocabulary_size",

@@ -15,6 +15,7 @@ from tledge.model import image_classifier as images
 from tledge.model.backbones.image import ImageBackbone
 from tledge.model.backbones.transformers import Backbone, place_of
 from tledge.model.classifier import TextClassifier
+from tledge.model.masked import load_masked
 
 
 def build(
@@ -83,12 +84,14 @@ def whole(reference: str, *, task: str, labels: Sequence[str]) -> Path:
 
 
 def load(folder: Path) -> Any:
-    """The classifier of a checkpoint folder, in eval mode.
+    """The classifier of a checkpoint folder, or the model that says what hidden words were, in eval mode.
 
     Raises:
         ModelError: the folder is not a checkpoint of tledge, or its weights do not fit.
     """
     config = _config(folder)
+    if "hidden_words" in config["tledge"]:
+        return load_masked(str(folder)).module
     return images.load_image(folder, config) if "backbone" in config["tledge"] else texts.load_text(folder)
 
 

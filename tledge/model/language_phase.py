@@ -16,6 +16,7 @@ from tledge.model.language import Language
 from tledge.model.language_tokenizer import FRESH
 from tledge.model.lora import LEARNING_RATE as LORA_LEARNING_RATE
 from tledge.model.lora import merged, with_lora
+from tledge.model.masked import MaskedLanguage
 from tledge.model.parameter_groups import groups_by_level
 from tledge.recipe.schema import Finetune
 
@@ -47,7 +48,7 @@ class LanguagePhase:
     trained: int
 
 
-def language_phase(language: Language, settings: Finetune, *, seed: int = 0) -> LanguagePhase:
+def language_phase(language: Language | MaskedLanguage, settings: Finetune, *, seed: int = 0) -> LanguagePhase:
     """The training that a strategy asks for: `full`, `partial` or `lora`.
 
     `partial` trains the last blocks and what comes after them: the final norm, and an output layer that is not tied to

@@ -57,6 +57,15 @@ def check_saved_language(model: Any, folder: Path, blocks: npt.NDArray[Any]) -> 
     )
 
 
+def check_saved_masked(model: Any, folder: Path, sample: Mapping[str, npt.NDArray[Any]]) -> None:
+    """The same for a model that says what hidden words were; `sample` as for `check_saved`.
+
+    Raises:
+        TrainError: as `check_saved`.
+    """
+    _compare(model, load(folder), folder, model.state_dict(), sample, lambda each, tensors: each(**tensors).logits)
+
+
 def _compare(
     model: nn.Module,
     saved: nn.Module,

@@ -51,6 +51,7 @@ for piece in generator.stream({example}, temperature=0.8, seed=1):
 _EXAMPLES: Mapping[str, tuple[str | tuple[str, str], ...]] = {
     "text": ("a text", "another text"),
     "words": ("a text", "another text"),
+    "masked_text": ("The weather is [MASK] today.", "It is [MASK] to rain."),
     "text_pair": (("a text", "a second one"), ("another text", "its second one")),
     "image": ("photo.jpg", "another.jpg"),
 }
@@ -133,7 +134,7 @@ _YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y",
 
 
 def _usage(facts: Facts, path: str, example: str | tuple[str, str]) -> str:
-    if facts.language:
+    if facts.writes:
         return _generation(path, str(example))
     usage = _USAGE.format(
         path=json.dumps(path),
@@ -185,7 +186,7 @@ def _how_measured(facts: Facts) -> str:
         sentences.append(f"Always answering the {summary.baseline_name(facts)} gives {fmt.metric(least)}.")
     if variant is not None and variant.latency_ms is not None:
         at = f" at {escape(variant.latency_at)}" if variant.latency_at else ""
-        what = "Latencies of one token" if facts.language else "Latencies"
+        what = "Latencies of one token" if facts.writes else "Latencies"
         sentences.append(f"{what} are medians{at}, measured interleaved on one machine; yours will differ.")
     if facts.parity:
         passed = sum(case.passed for case in facts.parity)

@@ -267,7 +267,8 @@ class Facts:
         labels: In the order of the model's outputs.
         many_labels: Whether a row may have any number of labels instead of exactly one.
         numeric: Whether a number is estimated; `labels` then has its name alone.
-        language: Whether a text is gone on with; there are no labels then.
+        language: Whether tokens of texts are predicted; there are no labels then.
+        hidden: Whether these are hidden in the text; else it is gone on with.
         lower_is_better: Whether a smaller value of `metric` is the better one.
         input_kind: `text`, `text_pair` or `image`.
         pipeline_tag: The ecosystem's name of the task, such as `text-classification`.
@@ -279,7 +280,7 @@ class Facts:
             their mean where numbers are estimated.
         transfer: What the pretrained weights gave.
         distillation: What the student learnt from its teacher, where there is one.
-        samples: How a language model goes on with a few prompts.
+        samples: How a language model goes on with a few prompts, or what it finds in the place of hidden words.
         candidates: What schemes with a choice of settings tried.
         preprocessing: What became of images before the model.
         regression: The estimates, where numbers are estimated.
@@ -306,6 +307,7 @@ class Facts:
     many_labels: bool = False
     numeric: bool = False
     language: bool = False
+    hidden: bool = False
     lower_is_better: bool = False
     input_kind: str = "text"
     pipeline_tag: str = ""
@@ -332,3 +334,8 @@ class Facts:
     bench: BenchResult | None = None
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+    @property
+    def writes(self) -> bool:
+        """Whether a text is gone on with, token after token."""
+        return self.language and not self.hidden

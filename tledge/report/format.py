@@ -26,7 +26,7 @@ _METRIC_NAMES = {
     "rmse": "root mean squared error",
     "next_token_accuracy": "next-token accuracy",
 }
-_IN_UNITS = frozenset({"mae", "rmse", "perplexity"})
+_IN_UNITS = frozenset({"mae", "rmse", "perplexity", "pseudo_perplexity"})
 """Metrics that can have any size, such as those in the unit of what is estimated."""
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tledge.artifacts import Generation, Variant
@@ -9,7 +10,7 @@ from tledge.report import format as fmt
 from tledge.report.facts import Facts
 from tledge.report.figure import Figure
 
-METRICS = ("perplexity", "loss", "bits_per_byte", "next_token_accuracy")
+METRICS = ("perplexity", "pseudo_perplexity", "loss", "bits_per_byte", "next_token_accuracy", "mask_accuracy")
 """What is told of a variant, in this order."""
 
 
@@ -73,6 +74,10 @@ def _scored(facts: Facts, split: str) -> str:
 _TITLES = {"loss": "loss, nats a token"}
 
 
+def _perplexity(facts: Facts) -> str:
+    return "pseudo_perplexity" if facts.hidden else "perplexity"
+
+
 def generation(facts: Facts, name: str) -> Generation | None:
     """How the candidate went on with prompts at the first setting of the benchmark."""
     rows = facts.bench.generations if facts.bench else ()
@@ -82,22 +87,27 @@ def generation(facts: Facts, name: str) -> Generation | None:
 def headline(facts: Facts, variant: Variant) -> list[str]:
     """The parts of a verdict that are a language model's: `perplexity 41.2 (+0.3 % against fp32)`, tokens a second."""
     metrics = variant.test_metrics or variant.metrics
-    parts = [f"perplexity {fmt.score('perplexity', metrics.get('perplexity'))}{_against_fp32(facts, variant)}"]
+    name = _perplexity(facts)
+    parts = [f"{fmt.metric_name(name)} {fmt.score(name, metrics.get(name))}{_against_fp32(facts, variant)}"]
     row = generation(facts, variant.name)
     return parts if row is None else [*parts, f"{fmt.quantity(row.tokens_per_second)} tokens/s"]
 
 
-def figures(facts: Facts, variant: Variant) -> list[Figure]:
-    """The key figures that only a language model has."""
+def figures(facts: Facts, variant: Variant, speed: Sequence[Figure | None] = ()) -> list[Figure | None]:
+    """The key figures that only a language model has, with how fast it writes, or instead those of `speed`."""
+    name = _perplexity(facts)
     split = "test" if variant.test_metrics else "validation"
     metrics = variant.test_metrics or variant.metrics
     scored = _scored(facts, split)
     details = [detail for detail in (_against_fp32(facts, variant).strip(" ()"),) if detail]
-    details += [f"{fmt.metric_name(name)} {fmt.score(name, metrics[name])}" for name in METRICS[1:] if name in metrics]
+    others = [each for each in METRICS if each in metrics and each != name]
+    details += [f"{fmt.metric_name(each)} {fmt.score(each, metrics[each])}" for each in others]
     details += [f"on {scored}"] if scored else []
     found = [
-        Figure(f"{fmt.capital(split)} perplexity", fmt.score("perplexity", metrics.get("perplexity")), tuple(details))
+        Figure(f"{fmt.capital(split)} {fmt.metric_name(name)}", fmt.score(name, metrics.get(name)), tuple(details))
     ]
+    if speed:
+        return [*found, *speed]
     row = generation(facts, variant.name)
     if row is None:
         return [*found, Figure("Tokens a second", fmt.NOT_MEASURED)]
@@ -128,11 +138,8 @@ def _against_fp32(facts: Facts, variant: Variant) -> str:
     fp32 = next((each for each in facts.variants if each.scheme == "fp32"), None)
     if fp32 is None or fp32.name == variant.name:
         return ""
+    name = _perplexity(facts)
     ours, theirs = (each.test_metrics or each.metrics for each in (variant, fp32))
-    if (
-        bool(variant.test_metrics) != bool(fp32.test_metrics)
-        or not theirs.get("perplexity")
-        or "perplexity" not in ours
-    ):
+    if bool(variant.test_metrics) != bool(fp32.test_metrics) or not theirs.get(name) or name not in ours:
         return ""
-    return f" ({fmt.relative(ours['perplexity'], theirs['perplexity'])} against fp32)"
+    return f" ({fmt.relative(ours[name], theirs[name])} against fp32)"

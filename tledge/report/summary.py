@@ -132,7 +132,7 @@ def footprint(facts: Facts, name: str) -> Footprint | None:
 
 def speed(facts: Facts, variant: Variant) -> LatencyRatio | None:
     """The variant against the benchmark's reference, else against fp32."""
-    row = language.generation(facts, variant.name) if facts.language else latency(facts, variant.name)
+    row = language.generation(facts, variant.name) if facts.writes else latency(facts, variant.name)
     for ratio in (row.against if row else None, variant.against_fp32):
         if ratio is not None and ratio.reference != variant.name:
             return ratio
@@ -173,7 +173,7 @@ def key_figures(facts: Facts) -> tuple[Figure, ...]:
     if variant is None:
         return ()
     own = (
-        language.figures(facts, variant)
+        language.figures(facts, variant, () if facts.writes else (_latency_figure(facts, variant),))
         if facts.language
         else (_quality_figure(facts, variant), _second_figure(facts, variant), _latency_figure(facts, variant))
     )
@@ -302,7 +302,11 @@ def _agreement_figure(facts: Facts, variant: Variant) -> Figure | None:
         return None
     rows = None if facts.language else facts.data.rows.get("validation")
     return Figure(
-        "Same next token as fp32" if facts.language else "Same answer as fp32",
+        "Same token as fp32"
+        if facts.hidden
+        else "Same next token as fp32"
+        if facts.language
+        else "Same answer as fp32",
         fmt.metric(variant.agreement),
         (f"of {fmt.count(rows)} validation rows",) if rows else (),
     )

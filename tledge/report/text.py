@@ -81,7 +81,7 @@ def variants_table(facts: Facts) -> str:
     if not facts.variants:
         return "No variant was made."
     metric = fmt.metric_name(facts.metric)
-    latency = "one token" if facts.language else "latency"
+    latency = "one token" if facts.writes else "latency"
     header = ("variant", f"test {metric}", f"validation {metric}", latency, "against fp32", "size", "verdict")
     return table(header, [_variant_row(facts, variant) for variant in facts.variants])
 
@@ -230,7 +230,10 @@ def _texts(facts: Facts) -> str:
     blocks = [predictions_table(facts)]
     if facts.samples:
         rows = [(code(sample.prompt), code(sample.text)) for sample in facts.samples]
-        blocks.append(_folded("How it goes on", table(("prompt", "most likely text"), rows)))
+        what = (
+            ("What it finds", ("text", "words")) if facts.hidden else ("How it goes on", ("prompt", "most likely text"))
+        )
+        blocks.append(_folded(what[0], table(what[1], rows)))
     return "\n\n".join(blocks)
 
 

@@ -28,6 +28,7 @@ class Predictor:
     `predictor.predict("a text")`                 one answer: `{"label": ..., "score": ..., ...}`
     `predictor.predict(["a text", "more"])`       a list of answers, in order
     `predictor.predict("photo.jpg")`              the same for images: a path, bytes, a PIL image or an array
+    `predictor.predict("It is [MASK].")`          of a masked one: `{"masks": [{"words": [...]}], ...}`
     `predictor.predict("Once upon")`              of a language model: `{"generated": ..., "tokens": ..., ...}`
     `predictor.predict_iter(lines)`               answers as they come, for long streams
     `predictor.labels`, `.task`, `.variant`       the label names in order, and what is running
@@ -88,7 +89,8 @@ class Predictor:
             batch_size: Values in one run. The default of 1 is what the stored metrics were measured with, and it
                 matters: a dynamically quantized graph takes its scales from the whole batch, so that an answer can
                 depend on its neighbours; and a CPU gains little from a batch that it must pad.
-            options: For a language model those of `Generator.generate`, such as `max_new_tokens`; else none.
+            options: For a language model those of `Generator.generate`, such as `max_new_tokens`; for hidden words
+                `top_k`, how many words there are for each, 5 by default; else none.
 
         Raises:
             InputError: a value is no text, or no image that can be read, and the message names it; or an option is
@@ -114,15 +116,18 @@ class Predictor:
         """
         if batch_size < 1:
             raise InputError(f"batch_size must be 1 or more, got {batch_size}")
-        if options and self.generator is None:
-            raise InputError(f"{', '.join(options)} is for language models; the task of this bundle is {self.task}")
+        taken = tasks.options(self._task)
+        if self.generator is None and (others := [name for name in options if name not in taken]):
+            raise InputError(f"{', '.join(others)} is for language models; the task of this bundle is {self.task}")
         if not self._encoder.batches:
             batch_size = 1
         rest = iter(values)
         while batch := list(islice(rest, batch_size)):
             if self.generator is None:
                 outputs, _ = self._encoder.answers(self._run, batch)
-                yield from self._task.decode(outputs, self.labels)
+                yield from (
+                    tasks.narrowed(self._task, each, options) for each in self._task.decode(outputs, self.labels)
+                )
             else:
                 yield from map(_answer, self.generator.generate(batch, batch_size=batch_size, **options))
 
@@ -164,26 +169,33 @@ def checked(run: Run, task: tasks.Task, labels: Sequence[str]) -> Run:
     return checked_run
 
 
-def answer_shape(task: tasks.Task, labels: Sequence[str], tensors: Mapping[str, Any]) -> tuple[int, ...]:
-    """The shape of `logits` for some tensors: `(rows, outputs)`, or `(rows, tokens, outputs)`."""
+def answer_shape(task: tasks.Task, labels: Sequence[str], tensors: Mapping[str, Any]) -> tuple[int | None, ...]:
+    """The shape of `logits` for some tensors: `(rows, outputs)`, or `(rows, tokens, outputs)`.
+
+    Without labels there may be any number of outputs, such as one for each token of a vocabulary: `None`.
+    """
     first = next(iter(tensors.values()))
-    return (*first.shape[: 1 + task.PER_TOKEN], len(task.output_names(labels)))
+    return (*first.shape[: 1 + task.PER_TOKEN], len(task.output_names(labels)) or None)
 
 
-def require_answers(outputs: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+def require_answers(outputs: Mapping[str, Any], shape: tuple[int | None, ...]) -> None:
     """Refuse what no task can read: `logits` that are missing, or not finite floats of that shape.
 
     Raises:
         BundleError: they are such.
     """
     logits = outputs.get("logits")
-    if logits is None or logits.shape != shape or logits.dtype.kind != "f":
+    if logits is None or not _fits(logits.shape, shape) or logits.dtype.kind != "f":
         got = "none" if logits is None else f"{logits.dtype} {logits.shape}"
         raise BundleError(
             f"the graph must give logits, floats {shape}, got {got}; check the bundle with: tledge verify"
         )
     if not np.isfinite(logits).all():
         raise BundleError("the graph gave something that is no finite number; check the bundle with: tledge verify")
+
+
+def _fits(found: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(found) == len(expected) and all(b in (None, a) for a, b in zip(found, expected, strict=True))
 
 
 def task_of(manifest: Manifest) -> tasks.Task:
@@ -201,7 +213,7 @@ def task_of(manifest: Manifest) -> tasks.Task:
         raise BundleError(f"the bundle's task is {manifest.task}, but its input, problem_type or generation are not")
     if len(manifest.labels) not in task.N_LABELS:
         raise BundleError(f"the bundle has {len(manifest.labels)} labels, which the task {manifest.task} cannot have")
-    for spec in () if task.GENERATES else manifest.outputs:
+    for spec in manifest.outputs if manifest.labels else ():
         width, known = spec.shape[-1] if spec.shape else 0, len(task.output_names(manifest.labels))
         if spec.name == "logits" and isinstance(width, int) and width != known:
             raise BundleError(f"the bundle's {len(manifest.labels)} labels have {known} outputs, but the graph {width}")

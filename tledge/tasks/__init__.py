@@ -143,6 +143,18 @@ def lower_is_better(task: Task, metric: str) -> bool:
     return task.METRICS.get(metric) == LOWER
 
 
+def options(task: Task) -> tuple[str, ...]:
+    """The options of a prediction that a task has beside those of language models: its `OPTIONS`."""
+    found: tuple[str, ...] = getattr(task, "OPTIONS", ())
+    return found
+
+
+def narrowed(task: Task, answer: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """An answer as the options of a prediction want it, which a task's `narrowed` knows."""
+    result: dict[str, Any] = task.narrowed(answer, **settings) if options(task) else answer
+    return result
+
+
 def value_of(task: Task, row: Mapping[str, Any]) -> Any:
     """The input of a row: what its one column holds, or a tuple of what its columns hold."""
     cells = tuple(row[name] for name in task.INPUT_COLUMNS)

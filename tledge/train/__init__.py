@@ -5,6 +5,7 @@ from tledge.train.fit import Fitted, fit, main_first, seed
 from tledge.train.intermediate import Pairing
 from tledge.train.language import NextToken, TokenBlocks
 from tledge.train.learning_rate import RateFinder
+from tledge.train.masked import JUDGED, HiddenTokens, MaskedBlocks, hidden_loss
 from tledge.train.mix import Mix
 from tledge.train.objective import Loss, Objective, supervised
 from tledge.train.plan import Epoch, Plan, Scoring, Sets
@@ -14,9 +15,12 @@ from tledge.train.weights import label_weights
 
 __all__ = [
     "DEFAULT_WEIGHTS",
+    "JUDGED",
     "Epoch",
     "Fitted",
+    "HiddenTokens",
     "Loss",
+    "MaskedBlocks",
     "Mix",
     "NextToken",
     "Objective",
@@ -31,6 +35,7 @@ __all__ = [
     "distill",
     "fit",
     "has_hidden",
+    "hidden_loss",
     "label_weights",
     "main_first",
     "seed",

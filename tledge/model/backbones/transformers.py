@@ -146,12 +146,19 @@ def place_of(reference: str, revision: str | None = None) -> str:
     if path.is_file():
         raise ModelError(f"model.backbone: {reference!r} is a file; expected a folder with config.json")
     if path.is_dir():
+        path = _of_run(path)
         check_folder(path)
         return str(path)
     if path.is_absolute() or reference.startswith((".", "~")):
         raise ModelError(f"model.backbone: there is no folder {reference!r}")
     hub.check(reference, revision=revision)
     return reference
+
+
+def _of_run(folder: Path) -> Path:
+    """The checkpoint of a run folder, the student's where there is one; any other folder as it is."""
+    found = (folder / stage / "checkpoint" for stage in ("distill", "train"))
+    return folder if (folder / "config.json").exists() else next((f for f in found if f.is_dir()), folder)
 
 
 def explain(reference: str, error: Exception) -> str:

@@ -36,16 +36,31 @@ class BlockInput(OnePass):
 
 def read(job: Job, folder: Path) -> str:
     """Read the sources with the model's own tokenizer and write the blocks; no weights are loaded."""
-    from tledge import data, model
+    from tledge import model
 
     settings = job.recipe.model
     model.check_length(settings.backbone, settings.max_length, revision=settings.revision)
     tokenizer = model.load_tokenizer(settings.backbone, revision=settings.revision, tokenizer=settings.tokenizer)
+    return packed(job, folder, tokenizer, tokenizer.eos_token_id, settings.max_length)
+
+
+def packed(job: Job, folder: Path, tokenizer: Any, end: int, block: int) -> str:
+    """Write the texts of the sources as blocks of tokens.
+
+    Args:
+        job: the run.
+        folder: takes them.
+        tokenizer: of transformers.
+        end: the token that ends a text.
+        block: tokens in a block.
+    """
+    from tledge import data
+
     blocks = data.pack(
         job.recipe.data,
         tokenizer.backend_tokenizer,
-        tokenizer.eos_token_id,
-        block=settings.max_length,
+        end,
+        block=block,
         folder=folder,
         base=Path.cwd(),
         progress=job.progress,

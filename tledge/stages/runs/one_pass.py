@@ -24,15 +24,19 @@ N_VALUES = 8
 
 def export(job: Job, path: Path) -> Exported:
     """The fp32 graph of the checkpoint, held to torch's answers alone and in batches, padded and not."""
+    encoder = inputs.load(job.task.INPUT, job.checkpoint)
+    return exported(job, path, encoder, job.first_values("validation", N_VALUES))
+
+
+def exported(job: Job, path: Path, encoder: Input, values: Sequence[Any]) -> Exported:
+    """The same, compared on these values too."""
     from tledge import export, model
     from tledge.runtime import open_session, session_run
 
     classifier = model.load(job.checkpoint)
-    encoder = inputs.load(job.task.INPUT, job.checkpoint)
     with job.progress("Exporting to ONNX", total=1) as advance:
         graph = _graph(job, classifier, encoder, path)
         advance(1)
-    values = job.first_values("validation", N_VALUES)
     torch_run = export.torch_run(classifier)
     found = export.check(
         torch_run,

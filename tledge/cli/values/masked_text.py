@@ -1,0 +1,5 @@
+"""Texts in which words are hidden, as they are."""
+
+from tledge.cli.values.text import STOPS, expanded
+
+__all__ = ["STOPS", "expanded"]
