@@ -1,4 +1,4 @@
-"""Chinese with a vocabulary of characters: ids of a sentence, a training, and what an English vocabulary makes of it."""
+"""Chinese with a vocabulary of characters: ids of a sentence, a training, and what an English one makes of it."""
 
 import json
 

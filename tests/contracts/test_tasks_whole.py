@@ -23,10 +23,15 @@ from tledge.recipe import load_recipe
 from tledge.runtime import verify
 
 COUNT, FEW = 60, 8
-CELLS = (("low|high", "high"), ("1.5", "2.5"))
-"""Two different cells of labels: names, and numbers."""
+CELLS: tuple[tuple[Any, Any], ...] = (
+    ("low|high", "high"),
+    ("1.5", "2.5"),
+    ([{"label": "lamp", "start": 0, "end": 4}], [{"label": "song", "start": 0, "end": 4}]),
+)
+"""Two different cells of labels: names, numbers, and spans of the texts below."""
 MODELS = {
     "text": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
+    "words": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
     "masked": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
     "language": {"backbone": "backbone", "max_length": 32},
     "image": {"backbone": "torchvision:squeezenet1_1", "weights": "none", "preprocessing": {"size": 64}},
@@ -48,23 +53,23 @@ print(json.dumps([answers, sorted(heavy)]))
 def backbones(tmp_path_factory):
     """A folder with a backbone for each kind of starter that needs one."""
     folder = tmp_path_factory.mktemp("backbones")
-    for name in ("text", "masked"):
+    for name in ("text", "words", "masked"):
         tiny_project.save_backbone(folder / name)
     tiny_language.checkpoint(folder / "language", "gpt2", initializer_range=0.02)
     return folder
 
 
-def labels_of(task) -> tuple[str, str] | None:
+def labels_of(task) -> tuple[Any, Any] | None:
     """Two cells of labels that the task reads; nothing where it has none."""
     if not task.LABEL_COLUMN:
         return None
     for cells in CELLS:
         try:
-            [task.parse_label(cell, "|", ".") for cell in cells]
+            [task.parse_label(cell, "|", ".", ["song tune"]) for cell in cells]
         except ValueError:
             continue
         return cells
-    raise AssertionError("the task reads neither names nor numbers")
+    raise AssertionError("the task reads no such labels")
 
 
 def cell_of(example: Any, label: int, number: int, folder: Path) -> str:

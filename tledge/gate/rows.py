@@ -28,7 +28,7 @@ class Rows:
 
     values: tuple[Any, ...]
     hashes: Hashes
-    labels: tuple[tuple[str, ...], ...]
+    labels: tuple[tuple[Any, ...], ...]
     name: str
 
     def targets(self, task: Task, names: Sequence[str]) -> Array:
@@ -66,8 +66,10 @@ def read(file: RowsFile, manifest: Manifest, encoder: Input) -> Rows:
                 listed = ", ".join(map(repr, list(row.cells)[:_SHOWN]))
                 hint = did_you_mean(name, row.cells)
                 raise DataError(f"{row.name}: there is no column {name!r}; there are {listed}{hint}")
-        values.append(_value(row, [columns[name] for name in task.INPUT_COLUMNS], file, encoder))
-        labels.append(_label(row, columns[task.LABEL_COLUMN], task, manifest.labels, file))
+        given = [columns[name] for name in task.INPUT_COLUMNS]
+        values.append(_value(row, given, file, encoder))
+        cells = [row.cells[column] for column in given]
+        labels.append(_label(row, columns[task.LABEL_COLUMN], cells, task, manifest.labels, file))
     if not values:
         raise DataError(f"{file.rows} has no row; expected labelled rows")
     return Rows(tuple(values), hashes_of(values), tuple(labels), file.rows.name)
@@ -76,7 +78,7 @@ def read(file: RowsFile, manifest: Manifest, encoder: Input) -> Rows:
 def _value(row: Row, columns: Sequence[str], file: RowsFile, encoder: Input) -> Any:
     for column in columns:
         cell = row.cells[column]
-        if not isinstance(cell, str) or not cell.strip():
+        if not encoder.holds(cell):
             raise DataError(f"{row.name}: the column {column!r} holds {cell!r:.40}, expected {encoder.expected}")
     value = encoder.of_cells([row.cells[column] for column in columns], file.rows.parent)
     try:
@@ -86,17 +88,19 @@ def _value(row: Row, columns: Sequence[str], file: RowsFile, encoder: Input) -> 
     return value
 
 
-def _label(row: Row, column: str, task: Task, known: Sequence[str], file: RowsFile) -> tuple[str, ...]:
+def _label(
+    row: Row, column: str, given: Sequence[Any], task: Task, known: Sequence[str], file: RowsFile
+) -> tuple[Any, ...]:
     cell = row.cells[column]
     try:
-        names = task.parse_label(cell, file.label_separator, ".")
+        label = task.parse_label(cell, file.label_separator, ".", given)
     except ValueError as error:
         raise DataError(f"{row.name}: the column {column!r} holds {cell!r:.40}, expected {error}") from None
-    if not names and task.NEEDS_LABEL:
+    if not label and task.NEEDS_LABEL:
         raise DataError(f"{row.name}: the column {column!r} is empty, expected a label")
-    names = tuple(dict.fromkeys(file.label_names.get(name, name) for name in names))
+    label = task.renamed(label, file.label_names)
     try:
-        task.numbered(names, known)
+        task.numbered(label, known)
     except ValueError as error:
         unknown = str(error)
         listed = ", ".join(known[:_SHOWN]) + (" ..." if len(known) > _SHOWN else "")
@@ -104,4 +108,4 @@ def _label(row: Row, column: str, task: Task, known: Sequence[str], file: RowsFi
             f"{row.name}: the label {unknown[:60]!r} is not the bundle's, which has {listed}"
             f"{did_you_mean(unknown, known)}; rename it with evaluation.label_names"
         ) from None
-    return names
+    return label

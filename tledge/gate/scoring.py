@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tledge import answers, significance, tasks
 from tledge.answers import Answers
-from tledge.evaluate import score
+from tledge.evaluate import joined, score
 from tledge.gate.measurements import Quality
 from tledge.gate.rows import Rows
 from tledge.gate.side import Side
@@ -154,7 +154,9 @@ class Scoring:
                 return found, "the two runs have no block of test tokens in common: their texts or tokenizers differ"
             if not len(ours.hashes):
                 return found, "the two runs have no test row in common; give --rows FILE"
-            different = np.asarray(ours.targets != theirs.targets).reshape(len(ours.hashes), -1).any(axis=1)
+            both = joined([ours.targets, theirs.targets])  # of one width
+            different = np.asarray(both[: len(ours.hashes)] != both[len(ours.hashes) :])
+            different = different.reshape(len(ours.hashes), -1).any(axis=1)
             found = dataclasses.replace(found, relabelled=int(different.sum()))
         (ours, broken), (theirs, others_broken) = _finite(ours), _finite(theirs)
         pair = significance.paired(

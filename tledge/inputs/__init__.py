@@ -23,12 +23,12 @@ class Input(Protocol):
     `max_length` is the length at which values are cut, `None` where they have no length; `batches` says whether any
     values may be encoded together, `decodes` whether they are read from image files, and `pads_left` on which side
     shorter ones are padded. `examples` are a few raw values that are nobody's data, the same for ever, and `for_export`
-    two rows of tensors for an exporter to trace with. `expected` says what a cell of a table must hold, and `of_cells`
-    makes a value of those of a row; relative paths start from `folder`. `is_one` tells one value from several of them,
-    and `unknown_share` how many of the values' tokens the vocabulary does not know, `None` where there is none, and
-    `unknown_characters` which characters these stand for. `passes` are the tensors of each pass that some values take,
-    with what `whole` needs to know to make outputs with a row for each value of those of all passes; `answers` runs a
-    model over them. `golden` makes a run give what golden vectors keep of its outputs.
+    two rows of tensors for an exporter to trace with. `expected` says what a cell of a table must hold, `holds` whether
+    one does, and `of_cells` makes a value of those of a row; relative paths start from `folder`. `is_one` tells one
+    value from several of them, and `unknown_share` how many of the values' tokens the vocabulary does not know, `None`
+    where there is none, and `unknown_characters` which characters these stand for. `passes` are the tensors of each
+    pass that some values take, with what `whole` needs to know to make outputs with a row for each value of those of
+    all passes; `answers` runs a model over them. `golden` makes a run give what golden vectors keep of its outputs.
     """
 
     decodes: bool
@@ -54,6 +54,7 @@ class Input(Protocol):
     def for_export(self) -> dict[str, npt.NDArray[Any]]: ...
     def examples(self) -> Sequence[Any]: ...
     def of_cells(self, cells: Sequence[str], folder: Path) -> Any: ...
+    def holds(self, cell: object) -> bool: ...
     def is_one(self, values: object) -> bool: ...
     def unknown_share(self, values: Sequence[Any]) -> float | None: ...
     def unknown_characters(self, values: Sequence[Any]) -> Counter[str]: ...

@@ -19,6 +19,10 @@ class OnePass:
         """One tensor a name, a row for each value."""
         raise NotImplementedError
 
+    def holds(self, cell: object) -> bool:
+        """Whether a cell of a table holds what a value is made of."""
+        return isinstance(cell, str) and bool(cell.strip())
+
     def passes(self, values: Sequence[Any]) -> tuple[list[dict[str, Array]], Any]:
         """The tensors of each pass of a model that values take, and what `whole` needs to know of them.
 

@@ -51,6 +51,17 @@ class WordsInput(WindowedInput):
         found.aggregation = aggregation
         return found
 
+    def holds(self, cell: object) -> bool:
+        """Whether a cell of a table holds a text, or the tokens of one."""
+        if isinstance(cell, Sequence) and not isinstance(cell, str):
+            return bool(cell) and all(super(WordsInput, self).holds(token) for token in cell)
+        return super().holds(cell)
+
+    def of_cells(self, cells: Sequence[Any], folder: Path) -> str:
+        """The text in the cell of a row; tokens are joined."""
+        cell = cells[0]
+        return super().of_cells([cell if isinstance(cell, str) else joined_text(cell)], folder)
+
     def joined(self, values: Sequence[Any], cuts: Sequence[Cut], logits: Sequence[Array]) -> dict[str, Array]:
         """The probabilities of whole texts' words from the outputs of their windows.
 

@@ -70,8 +70,9 @@ def load_masked(reference: str, *, revision: str | None = None, max_length: int 
     if loaded.missing:
         tied = "its last layer is the embedding; " if is_tied(loaded.module) else ""
         notes += (
-            f"{reference} has no head that says what hidden words were, or not all of it ({len(loaded.missing)} weights "
-            f"are missing, such as {loaded.missing[0]}): it begins with random weights; {tied}it has to be trained",
+            f"{reference} has no head that says what hidden words were, or not all of it ({len(loaded.missing)} "
+            f"weights are missing, such as {loaded.missing[0]}): it begins with random weights; {tied}it has to be "
+            "trained",
         )
     tokenizer = masked_tokenizer(reference, revision=revision)
     check_rows(loaded.module, tokenizer, reference)

@@ -73,7 +73,7 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
     def save(checkpoint: Path) -> None:
         length = recipe.model.max_length
         model.save_masked(module, checkpoint, language.tokenizer, task=recipe.task, max_length=length)
-        sample = HiddenWords(encoder).encode(blocks.train[:SAMPLE_BLOCKS])
+        sample = HiddenWords(encoder).encode(list(blocks.train[:SAMPLE_BLOCKS]))
         model.check_saved_masked(module, checkpoint, {name: each for name, each in sample.items() if name != "labels"})
 
     return Trained(module, digest, parameters, trained, unknown_tokens, save, fitted, notes)
