@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -139,7 +139,7 @@ def command(
         raise InputError(f"--column {column[0]}: only for a table; give one with --file, such as --file rows.csv")
     kind = kinds.load(predictor.manifest.input.kind)
     names = tasks.load(predictor.task).INPUT_COLUMNS
-    given = chain(_of_arguments(values or [], names), _of_file(file, names, column or [], folder))
+    given = chain(_of_arguments(values or [], names), _of_file(file, names, column or [], folder, predictor.holds))
     unread, unknown = _Unread(), _Unknown(predictor)
     for each in kind.expanded(given):
         try:
@@ -255,7 +255,9 @@ def _of_arguments(arguments: Sequence[str], names: Sequence[str]) -> Iterator[Gi
         )
 
 
-def _of_file(file: Path | None, names: Sequence[str], columns: Sequence[str], bundle: Path) -> Iterator[Given]:
+def _of_file(
+    file: Path | None, names: Sequence[str], columns: Sequence[str], bundle: Path, holds: Callable[[object], bool]
+) -> Iterator[Given]:
     """What a table or the lines of a file give, as it comes; a column that nobody named is told."""
     if file is None:
         return
@@ -266,7 +268,7 @@ def _of_file(file: Path | None, names: Sequence[str], columns: Sequence[str], bu
         if not is_table(file):
             yield from _split(lines_of(file), names, file.parent)
             return
-        chosen, cells = in_table(file, names, columns, learnt_columns(bundle))
+        chosen, cells = in_table(file, names, columns, learnt_columns(bundle), holds)
         if not columns and chosen != list(names):
             read = " and ".join(map(repr, chosen))
             options = " ".join(["--column NAME"] * len(names))

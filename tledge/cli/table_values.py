@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import cast
 
 from tledge.errors import DataError, InputError, did_you_mean
+from tledge.inputs.words import joined_text
 from tledge.tables import Row, open_table, whole_rows
 from tledge.tables.source import open_text, undecodable
 
@@ -15,7 +17,11 @@ LOOKED_AT = 100  # rows that a column is guessed from
 
 
 def values(
-    file: Path, names: Sequence[str], wanted: Sequence[str], learnt: Mapping[str, str]
+    file: Path,
+    names: Sequence[str],
+    wanted: Sequence[str],
+    learnt: Mapping[str, str],
+    holds: Callable[[object], bool] = lambda cell: False,  # noqa: ARG005
 ) -> tuple[list[str], Iterator[tuple[str, tuple[str, ...]]]]:
     """The columns of a table that hold the inputs, and the cells of each row, with its place.
 
@@ -24,6 +30,7 @@ def values(
         names: of the task's columns.
         wanted: the columns that were asked for, one for each of `names`; empty to find them.
         learnt: what the columns were called where the model was trained, as far as that is known.
+        holds: whether a cell that is no text holds an input all the same, which are the tokens of one.
 
     Raises:
         InputError: there is no row or no such column, or it is not clear which one is meant; while rows are read: one
@@ -47,18 +54,21 @@ def values(
             chosen = [_likely(file, columns, first, names[0])]
     except DataError as error:
         raise _of_file(file, error) from error
-    return chosen, _cells(file, chain(first, rows), chosen)
+    return chosen, _cells(file, chain(first, rows), chosen, holds)
 
 
-def _cells(file: Path, rows: Iterator[Row], columns: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _cells(
+    file: Path, rows: Iterator[Row], columns: Sequence[str], holds: Callable[[object], bool]
+) -> Iterator[tuple[str, tuple[str, ...]]]:
     try:
         for row in rows:
-            found = tuple(row.cells.get(column) for column in columns)
+            cells = (row.cells.get(column) for column in columns)
+            found = tuple(joined_text(cell) if isinstance(cell, list) and holds(cell) else cell for cell in cells)
             for column, cell in zip(columns, found, strict=True):
                 if not isinstance(cell, str):
                     shown = json.dumps(row.cells, ensure_ascii=False, default=str)[:60]
                     raise InputError(f'{row.name}: expected a string in "{column}", got {shown}')
-            yield row.name, found  # type: ignore[misc]
+            yield row.name, cast("tuple[str, ...]", found)
     except DataError as error:
         raise _of_file(file, error) from error
 

@@ -69,7 +69,9 @@ def load(
         same = dict(zip(tables, splits.input_numbers([each.digests for each in tables.values()]), strict=True))
         kept, duplicates, conflicts = splits.first_of_each(same["train"], train.labels)
         rows = {name: np.arange(len(table.labels)) for name, table in tables.items()} | {"train": kept}
-        left = partition.without_overlap(rows, same, tables, settings.on_overlap, task.INPUT.replace("_", " "))
+        left = partition.without_overlap(
+            rows, same, tables, settings.on_overlap, task.INPUT_COLUMNS[-1].replace("_", " ")
+        )
         groups = {name: table.groups for name, table in tables.items() if table.groups is not None}
         if groups:
             left = partition.without_overlap(

@@ -155,9 +155,8 @@ class Scoring:
             if not len(ours.hashes):
                 return found, "the two runs have no test row in common; give --rows FILE"
             both = joined([ours.targets, theirs.targets])  # of one width
-            different = np.asarray(both[: len(ours.hashes)] != both[len(ours.hashes) :])
-            different = different.reshape(len(ours.hashes), -1).any(axis=1)
-            found = dataclasses.replace(found, relabelled=int(different.sum()))
+            same = np.asarray(both[: len(ours.hashes)] == both[len(ours.hashes) :]).reshape(len(ours.hashes), -1)
+            found = dataclasses.replace(found, relabelled=int((~same.all(axis=1)).sum()))
         (ours, broken), (theirs, others_broken) = _finite(ours), _finite(theirs)
         pair = significance.paired(
             self.task, self.metric, ours.records, ours.targets, theirs.records, theirs.targets, reference=name

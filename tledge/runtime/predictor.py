@@ -131,6 +131,10 @@ class Predictor:
             else:
                 yield from map(_answer, self.generator.generate(batch, batch_size=batch_size, **options))
 
+    def holds(self, cell: object) -> bool:
+        """Whether a cell of a table holds what the model reads: a text, the name of an image, the tokens of a text."""
+        return self._encoder.holds(cell)
+
     def unknown_share(self, value: Any) -> float:
         """The share of a value's tokens that the vocabulary does not know, 0 to 1; 0 where there is no vocabulary.
 

@@ -151,7 +151,9 @@ def options(task: Task) -> tuple[str, ...]:
 
 def narrowed(task: Task, answer: dict[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """An answer as the options of a prediction want it, which a task's `narrowed` knows."""
-    result: dict[str, Any] = task.narrowed(answer, **settings) if options(task) else answer
+    if not options(task):
+        return answer
+    result: dict[str, Any] = cast("Any", task).narrowed(answer, **settings)
     return result
 
 

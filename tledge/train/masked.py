@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -117,7 +117,7 @@ class HiddenTokens(nn.Module):
         """Of the tokens asked for, `(tokens, vocabulary)`."""
         if not self._by_token:
             return self.model(**inputs).logits[asked]
-        body = self.model.base_model
+        body = cast("nn.Module", self.model.base_model)
 
         def chosen(_module: nn.Module, _args: Any, output: Any) -> Any:
             output.last_hidden_state = output.last_hidden_state[asked][None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tledge.data.columns import Columns
+from tledge.data.columns import Columns, named
 from tledge.data.inputs import Value, shown, text
 from tledge.data.sources import Problem
 from tledge.inputs.words import joined_text
@@ -22,6 +22,15 @@ def find(columns: Columns) -> tuple[str, ...]:
     """A column of lists of tokens, or else of texts."""
     tokens = [column for column in columns.of_kind("list") if column.lower() in ("tokens", "words")]
     return (tokens[0],) if tokens else text.find(columns)
+
+
+def told_by(columns: Columns) -> str:
+    """That spans are learnt, where there are tokens and a tag for each, or texts and lists of spans."""
+    tagged = columns.kinds.get("tokens") == "list" and named(("tags", "ner_tags"), columns.of_kind("list"))
+    listed = [cell for name in ("spans", "entities") for cell in columns.values.get(name, ()) if isinstance(cell, list)]
+    spans = [item for cell in listed for item in cell]
+    has_spans = spans and all({"start", "end", "label"} <= {*item} for item in spans if isinstance(item, dict))
+    return "token_classification" if tagged or (has_spans and columns.of_kind("text")) else ""
 
 
 def read(cells: Sequence[object], columns: Sequence[str], folder: Path | None) -> Value | Problem:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 NEEDS = "logits"
-PROBLEM_TYPES = ("single_label_classification", "causal_lm")
+PROBLEM_TYPES = ("single_label_classification", "token_classification", "causal_lm")
 ALPHA, BETA = 1.0, 8.0
 """Weights of the two parts, those that the paper takes for most pairs of networks."""
 

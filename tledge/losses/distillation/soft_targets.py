@@ -55,6 +55,7 @@ def _of_number(ours: Tensor, theirs: Tensor, _: float, scale: Tensor | None) -> 
 
 _DIVERGENCES = {
     "single_label_classification": _of_one,
+    "token_classification": _of_one,
     "multi_label_classification": _of_several,
     "regression": _of_number,
     "causal_lm": _of_one,

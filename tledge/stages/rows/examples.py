@@ -35,7 +35,7 @@ def read(job: Job, folder: Path) -> str:
     what = f"the number {splits.labels[0]!r}" if splits.report.target_quantiles else f"{len(splits.labels)} labels"
     n_groups = sum(splits.report.groups.values())
     grouped = [f"{n_groups} groups of {job.recipe.data.group!r} kept whole"] if n_groups else []
-    left_out = _left_out(splits.report, job.task.INPUT.replace("_", " "))
+    left_out = _left_out(splits.report, job.task.INPUT_COLUMNS[-1].replace("_", " "))
     return ", ".join([what, rows, *grouped, *left_out, *splits.report.read_as.values()])
 
 

@@ -58,7 +58,7 @@ def scored(job: Job, split: str, inputs_folder: Path) -> Scored:
     blocks = getattr(data.open_blocks(job.stage("data")), split)
     chosen = some(blocks)
     encoder = HiddenWords(cast("MaskedTextInput", inputs.load(job.task.INPUT, inputs_folder)))
-    wanted = encoder.encode(chosen)["labels"] if len(chosen) else np.empty((0, 0), np.int64)
+    wanted = encoder.encode(list(chosen))["labels"] if len(chosen) else np.empty((0, 0), np.int64)
     return Scored(cast("Sequence[Any]", chosen), encoder, wanted, of=len(blocks))
 
 
