@@ -21,7 +21,7 @@ def values(
     names: Sequence[str],
     wanted: Sequence[str],
     learnt: Mapping[str, str],
-    holds: Callable[[object], bool] = lambda cell: False,  # noqa: ARG005
+    holds: Callable[[object], bool] = lambda cell: False,
 ) -> tuple[list[str], Iterator[tuple[str, tuple[str, ...]]]]:
     """The columns of a table that hold the inputs, and the cells of each row, with its place.
 
