@@ -12,11 +12,12 @@ import onnx
 import pytest
 from safetensors.numpy import load_file
 
-from tledge import artifacts, bundle, inputs
+from tledge import artifacts, bundle, graph_file, inputs
 from tledge.bundle import golden
 from tledge.bundle.manifest import Manifest
 from tledge.errors import BundleError
 from tledge.inputs.text import SENTENCES
+from tledge.runtime import Predictor
 
 FILES = [
     "README.md",
@@ -103,10 +104,16 @@ def test_weights_beside_the_graph_come_along(location, tiny, tmp_path):
     variant, file = tiny.variants[0]
     onnx.save(onnx.load(file), file, save_as_external_data=True, location=location, size_threshold=100)
     assert (tiny.graphs / location).exists()
-    variants = [(dataclasses.replace(variant, chosen=True), file)]
+    graph = dataclasses.replace(variant.graph, size_bytes=graph_file.size_bytes(file))
+    variants = [(dataclasses.replace(variant, chosen=True, graph=graph), file)]
     tiny.write(tmp_path / "bundle", variants=variants)
-    assert (tmp_path / "bundle" / "onnx" / location).exists()
+    weights = tmp_path / "bundle" / "onnx" / location
+    assert graph.size_bytes == (weights.parent / file.name).stat().st_size + weights.stat().st_size
     assert bundle.check_files(tmp_path / "bundle") == []
+    assert Predictor.load(tmp_path / "bundle").predict(["the train is late"])
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(BundleError, match=f"has {graph.size_bytes - 4:,} bytes, expected {graph.size_bytes:,}"):
+        Predictor.load(tmp_path / "bundle")
     (tiny.graphs / location).unlink()
     with pytest.raises(BundleError, match=f"{file.name} has weights in '{location}', which is not in"):
         tiny.write(tmp_path / "other", variants=variants)

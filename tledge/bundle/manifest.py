@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tledge import artifacts, past, plugins, run_folder
+from tledge import artifacts, graph_file, past, plugins, run_folder
 from tledge.artifacts import TensorSpec, Variant
 from tledge.bundle import seal
 from tledge.bundle.decoding import Decoding
@@ -130,14 +130,25 @@ def graph_path(folder: Path, variant: Variant) -> Path:
     """The file of a variant's graph, of the size that the manifest says: one of another variant or time has another.
 
     Raises:
-        BundleError: it is missing or of another size.
+        BundleError: it is missing or, with the weights in files beside it, of another size.
     """
-    path = folder / variant.graph.path
-    size = path.stat().st_size if path.is_file() else None
-    if size != variant.graph.size_bytes:
-        got = "is missing" if size is None else f"has {size:,} bytes, expected {variant.graph.size_bytes:,}"
+    path, expected = folder / variant.graph.path, variant.graph.size_bytes
+    size = _size_bytes(path, expected) if path.is_file() else None
+    if size != expected:
+        got = "is missing" if size is None else f"has {size:,} bytes, expected {expected:,}"
         raise BundleError(f"{path} {got}; copy the bundle again, and check it with: tledge verify")
     return path
+
+
+def _size_bytes(path: Path, expected: int) -> int:
+    """The size of a graph's file, and of its weights elsewhere where that alone is smaller than expected."""
+    own = path.stat().st_size
+    if own >= expected:
+        return own
+    try:
+        return graph_file.size_bytes(path)
+    except BundleError:  # cut short, so that it names no weights
+        return own
 
 
 def load(path: str | Path) -> Manifest:
