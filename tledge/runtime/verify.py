@@ -65,6 +65,7 @@ def verify(path: str | Path, *, provider: str = "cpu") -> Verification:
         return Verification((Check("manifest", False, str(error)),))
     checks = [_manifest(folder, manifest), _files(folder, manifest)]
     try:
+        task_of(manifest)  # by which answers are checked
         vectors = golden.read(folder, manifest.golden)
         encoder = inputs.load(manifest.input.kind, folder)
         problems = golden.check_inputs(vectors, encoder)
