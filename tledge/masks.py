@@ -39,7 +39,10 @@ class Masking:
         return np.concatenate([sides[0], np.asarray(blocks, np.int64), sides[1]], axis=1)
 
     def n_asked(self, blocks: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-        """How many tokens are asked for in each of some blocks, `(blocks,) int64`."""
+        """How many tokens are asked for in each of some blocks, `(blocks,) int64`.
+
+        They may be one or two fewer where no word of so few tokens is left.
+        """
         return _share((~self.special[blocks]).sum(axis=1))
 
     def for_training(self, ids: Ids, seed: int) -> tuple[Ids, Ids]:

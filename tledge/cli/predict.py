@@ -101,7 +101,12 @@ def command(
         ),
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option("--top-k", help="Language models: draw from the K likeliest tokens; 0 from all.")
+        int | None,
+        typer.Option(
+            "--top-k",
+            help="Language models: draw from the K likeliest tokens; 0 from all. Hidden words: how many are told of "
+            "each.  [default: 5]",
+        ),
     ] = None,
     top_p: Annotated[
         float | None,
@@ -132,8 +137,9 @@ def command(
     options = _given(
         max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop, seed=seed
     )
-    if predictor.generator is None and (options or stream):
-        named = [f"--{name.replace('_', '-')}" for name in [*options, *(["stream"] if stream else [])]]
+    others = [name for name in options if name not in tasks.options(tasks.load(predictor.task))]
+    if predictor.generator is None and (others or stream):
+        named = [f"--{name.replace('_', '-')}" for name in [*others, *(["stream"] if stream else [])]]
         raise InputError(f"{', '.join(named)}: only for language models; the task of this bundle is {predictor.task}")
     if column and (file is None or not is_table(file)):
         raise InputError(f"--column {column[0]}: only for a table; give one with --file, such as --file rows.csv")

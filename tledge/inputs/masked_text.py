@@ -163,6 +163,7 @@ def masking_of(tokenizer: Tokenizer, mask: str) -> Masking:
     space = next((each for each in _SPACES if any(token.startswith(each) for token in texts.values())), "")
     for number, token in texts.items():
         goes_on[number] = token.startswith(prefix) if prefix else bool(space) and _goes_on(token, space)
+    goes_on &= ~special
     encoding: Any = tokenizer.encode("a")
     own = [i for i, is_special in enumerate(encoding.special_tokens_mask) if not is_special]
     first, last = (own[0], own[-1]) if own else (len(encoding.ids), len(encoding.ids))

@@ -27,13 +27,14 @@ class MaskedLanguage:
     """A masked language model with its tokenizer.
 
     `module` is a `PreTrainedModel` that gives `logits`, `(batch, sequence, vocabulary)`, in eval mode, float32; `notes`
-    are lines to tell the user.
+    are lines to tell the user, the last one of a head that is fresh where `is_fresh`.
     """
 
     reference: str
     module: Any
     tokenizer: Any
     notes: tuple[str, ...] = ()
+    is_fresh: bool = False
 
 
 def load_masked(reference: str, *, revision: str | None = None, max_length: int | None = None) -> MaskedLanguage:
@@ -80,7 +81,7 @@ def load_masked(reference: str, *, revision: str | None = None, max_length: int 
     if max_length is not None and limit is not None and max_length > limit:
         raise ModelError(f"model.max_length: got {max_length}, but {reference!r} reads at most {limit} tokens")
     config.dtype = torch.float32
-    return MaskedLanguage(reference, loaded.module.eval(), tokenizer, notes)
+    return MaskedLanguage(reference, loaded.module.eval(), tokenizer, notes, bool(loaded.missing))
 
 
 def masked_tokenizer(reference: str, *, revision: str | None = None) -> Any:

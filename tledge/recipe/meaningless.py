@@ -61,7 +61,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("finetune", "head_learning_rate"): "",
         ("finetune", "layer_decay"): "",
         ("finetune", "class_weights"): "",
-        ("distill",): "",
+        ("distill",): "has no students; distil the model that its encoder is for",
     },
     "image": {
         ("data", "unlabelled"): "",

@@ -36,8 +36,8 @@ class MaskedBlocks(Columns):
             has_types: whether the model takes `token_type_ids`.
         """
         self._blocks, self._masking, self._fixed, self._has_types = blocks, masking, fixed, has_types
-        sizes = [masking.n_asked(blocks[start : start + CHUNK]) for start in range(0, len(blocks), CHUNK)]
-        self._counted = np.concatenate(sizes)
+        parts = (blocks[start : start + CHUNK] for start in range(0, len(blocks), CHUNK))
+        self._counted = np.concatenate([self._asked(part) for part in parts])
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -46,6 +46,11 @@ class MaskedBlocks(Columns):
     def counted(self) -> npt.NDArray[np.int64]:  # type: ignore[override]
         """How many tokens are hidden in each block, `(blocks,) int64`."""
         return self._counted
+
+    def _asked(self, blocks: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        if not self._fixed:
+            return self._masking.n_asked(blocks)
+        return (self._masking.fixed(self._masking.framed(blocks))[1] != IGNORED).sum(axis=1)
 
     def take(self, rows: Tensor, seed: int) -> dict[str, Tensor]:
         """The batch of these rows."""

@@ -31,6 +31,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from tledge.quantize import bias_correction as biases
 from tledge.quantize import overflow_fix as fix
+from tledge.quantize.tables import replace, store, tables
 from tledge.recipe.schema import Quantize
 from tledge.runtime import open_session, session_run
 
@@ -154,6 +155,7 @@ def _prepare(source: Path, prepared: Path) -> None:
     model = onnx.load(source)
     # A fresh export's shapes of inner values can disagree with onnx's own inference; they are inferred anew.
     del model.graph.value_info[:]
+    _own_weights(model)
     with tempfile.TemporaryDirectory() as name:
         bare = Path(name) / "bare.onnx"
         onnx.save(model, bare)
@@ -163,6 +165,18 @@ def _prepare(source: Path, prepared: Path) -> None:
     for i, node in enumerate(model.graph.node):
         node.name = node.name or f"node_{i}"
     onnx.save(model, prepared)
+
+
+def _own_weights(model: onnx.ModelProto) -> None:
+    """Give products with a table that is looked up too weights of their own: the table itself stays in float."""
+    for table in tables(model):
+        for node in table.products:
+            name = f"{table.name}_of_{node.output[0]}"
+            store(model.graph, name, np.ascontiguousarray(table.array.T))
+            product = f"{node.output[0]}_product" if len(node.input) > 2 else node.output[0]
+            made = [onnx.helper.make_node("MatMul", [node.input[0], name], [product])]
+            made += [onnx.helper.make_node("Add", [product, each], [node.output[0]]) for each in node.input[2:]]
+            replace(model.graph, node, made)
 
 
 def _find_ranges(prepared: Path, ranges: Path, method: str, calibration: Callable[[], Iterator[Feeds]]) -> None:

@@ -61,8 +61,8 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
     digest = model.weights_digest(language.module)
     module, fitted, notes = language.module, [], [*language.notes]
     parameters, trained = sum(p.numel() for p in module.parameters()), 0
-    for note in notes:
-        job.say(f"train: {note}")
+    if language.is_fresh:
+        job.say(f"train: {notes[-1]}")
     if recipe.finetune.strategy == "none":
         notes.append("taken as it is")
     else:
@@ -74,7 +74,7 @@ def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
         length = recipe.model.max_length
         model.save_masked(module, checkpoint, language.tokenizer, task=recipe.task, max_length=length)
         sample = HiddenWords(encoder).encode(list(blocks.train[:SAMPLE_BLOCKS]))
-        model.check_saved_masked(module, checkpoint, {name: each for name, each in sample.items() if name != "labels"})
+        model.check_saved_masked(module, checkpoint, sample)
 
     return Trained(module, digest, parameters, trained, unknown_tokens, save, fitted, notes)
 

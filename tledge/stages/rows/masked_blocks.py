@@ -11,7 +11,7 @@ import numpy as np
 
 from tledge import inputs
 from tledge.errors import ModelError
-from tledge.evaluate import Array
+from tledge.evaluate import Array, Run
 from tledge.inputs._one_pass import OnePass
 from tledge.inputs.masked_text import MaskedTextInput
 from tledge.recipe import Recipe
@@ -30,11 +30,23 @@ class HiddenWords(OnePass):
     encoder: MaskedTextInput
 
     def encode(self, values: Sequence[Any]) -> dict[str, Array]:
-        """What the model takes, `(blocks, length) int64` each, and as `labels` what was hidden."""
-        masking = self.encoder.masking
-        shown, wanted = masking.fixed(masking.framed(np.asarray(values, dtype=np.int64)))
+        """What the model takes, `(blocks, length) int64` each."""
+        shown = self._masked(values)[0]
         tensors = {"input_ids": shown, "attention_mask": np.ones_like(shown), "token_type_ids": np.zeros_like(shown)}
-        return {name: tensors[name] for name in self.encoder.input_names} | {"labels": wanted}
+        return {name: tensors[name] for name in self.encoder.input_names}
+
+    def hidden(self, values: Sequence[Any]) -> Array:
+        """What is hidden, `(blocks, length) int64`, and `IGNORED` elsewhere."""
+        return self._masked(values)[1]
+
+    def answers(self, run: Run, values: Sequence[Any]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """The outputs of a model for some blocks, and the tensors it was given, with `labels` of what is hidden."""
+        tensors = self.encode(values)
+        return run(tensors), tensors | {"labels": self.hidden(values)}
+
+    def _masked(self, values: Sequence[Any]) -> tuple[Array, Array]:
+        masking = self.encoder.masking
+        return masking.fixed(masking.framed(np.asarray(values, dtype=np.int64)))
 
 
 def read(job: Job, folder: Path) -> str:
@@ -58,7 +70,7 @@ def scored(job: Job, split: str, inputs_folder: Path) -> Scored:
     blocks = getattr(data.open_blocks(job.stage("data")), split)
     chosen = some(blocks)
     encoder = HiddenWords(cast("MaskedTextInput", inputs.load(job.task.INPUT, inputs_folder)))
-    wanted = encoder.encode(list(chosen))["labels"] if len(chosen) else np.empty((0, 0), np.int64)
+    wanted = encoder.hidden(list(chosen)) if len(chosen) else np.empty((0, 0), np.int64)
     return Scored(cast("Sequence[Any]", chosen), encoder, wanted, of=len(blocks))
 
 
