@@ -697,7 +697,15 @@ _MOST_VALUES = 4_000_000
 
 
 def read_object(path: Path, largest: int = LARGEST_JSON) -> tuple[dict[str, Any], bytes]:
-    """The JSON object in a file that anybody may have made, and the file's bytes.
+    """The JSON object in a file that anybody may have made, and the file's bytes; as for `read_values`."""
+    data, content = read_values(path, largest)
+    if not isinstance(data, dict):
+        raise ValueError(f"expected a JSON object, got {type(data).__name__}")
+    return data, content
+
+
+def read_values(path: Path, largest: int = LARGEST_JSON) -> tuple[dict[str, Any] | list[Any], bytes]:
+    """The JSON object or list in a file that anybody may have made, and the file's bytes.
 
     It must mean the same to every reader: UTF-8 without a mark, no key twice in an object, and no `NaN`.
 
@@ -712,7 +720,7 @@ def read_object(path: Path, largest: int = LARGEST_JSON) -> tuple[dict[str, Any]
         data = json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_no_number)
     except RecursionError as error:
         raise ValueError("its values are nested too deep") from error
-    if not isinstance(data, dict):
+    if not isinstance(data, dict | list):
         raise ValueError(f"expected a JSON object, got {type(data).__name__}")
     if _at_depth(data, _DEEPEST):
         raise ValueError("its values are nested too deep")

@@ -51,7 +51,8 @@ def score(
     """Run a model over rows and score it; of each batch's outputs only the task's records are kept.
 
     The default batch of one row is what a device does, and it matters: a dynamically quantized product takes its
-    scale from the whole batch, so that an answer can depend on its neighbours.
+    scale from the whole batch, so that an answer can depend on its neighbours. There may be several values for each of
+    `targets`, which the task's `joined` makes one row of.
     """
     parts: list[dict[str, Array]] = []
     with progress(description, total=len(values)) as advance:
@@ -59,7 +60,7 @@ def score(
             outputs, tensors = encoder.answers(run, values[start : start + batch_size])
             parts.append(task.records(outputs, tensors))
             advance(min(batch_size, len(values) - start))
-    records = {name: joined([part[name] for part in parts]) for name in parts[0]}
+    records = task.joined({name: joined([part[name] for part in parts]) for name in parts[0]}, targets)
     return Evaluation(task, task.score(records, targets), records)
 
 

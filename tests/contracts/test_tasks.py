@@ -70,13 +70,13 @@ def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
     assert bool(task.LABEL_COLUMN) == (task.LABELS != "no_label")
     assert task.METRIC in task.METRICS
     assert task.LOSS in task.LOSSES
-    assert set(task.LOSSES) <= set(plugins.names(losses.__name__))
+    assert set(task.LOSSES) <= {*plugins.names(losses.__name__), *plugins.names("tledge.losses.embedding")}
     assert task.ROWS in plugins.names("tledge.stages.rows")
     assert task.HEAD in plugins.names("tledge.stages.heads")
     assert task.RUN in plugins.names("tledge.stages.runs")
     assert task.PROBLEM_TYPE in {
         "single_label_classification", "multi_label_classification", "regression", "causal_lm", "token_classification",
-        "masked_lm",
+        "masked_lm", "text_embedding",
     }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ MODELS = {
     "text": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
     "words": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
     "masked": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
+    "embedding": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
     "language": {"backbone": "backbone", "max_length": 32},
     "image": {"backbone": "torchvision:squeezenet1_1", "weights": "none", "preprocessing": {"size": 64}},
 }
@@ -53,7 +54,7 @@ print(json.dumps([answers, sorted(heavy)]))
 def backbones(tmp_path_factory):
     """A folder with a backbone for each kind of starter that needs one."""
     folder = tmp_path_factory.mktemp("backbones")
-    for name in ("text", "words", "masked"):
+    for name in ("text", "words", "masked", "embedding"):
         tiny_project.save_backbone(folder / name)
     tiny_language.checkpoint(folder / "language", "gpt2", initializer_range=0.02)
     return folder

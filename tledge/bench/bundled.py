@@ -253,7 +253,7 @@ def _end_to_end(
     if manifest is None or encoder is None or found[0].decoding:
         return ()
     task = tasks.load(manifest.task)
-    chains = {each.name: end_to_end.chain(encoder, open_run(each), task, manifest.labels) for each in found}
+    chains = {each.name: end_to_end.chain(encoder, open_run(each), task, manifest) for each in found}
     values = [value for value in encoder.examples() if targets.is_accepted(encoder, value)]
     return end_to_end.measure(
         chains, values, threads=threads, percentile=percentile, duration_s=duration_s, progress=progress

@@ -13,6 +13,7 @@ from tledge import inputs
 from tledge.artifacts import EndToEnd
 from tledge.bench import stats
 from tledge.bench.latency import MIN_ROUNDS, WARMUP_SHARE, estimates, no_garbage_collection, order
+from tledge.bundle import Manifest
 from tledge.evaluate import Run
 from tledge.progress import Progress, silent
 from tledge.runtime.predictor import checked
@@ -28,13 +29,13 @@ class Chain:
     decode: Callable[[Any], object]
 
 
-def chain(encoder: inputs.Input, run: Run, task: Task, labels: Sequence[str]) -> Chain:
+def chain(encoder: inputs.Input, run: Run, task: Task, manifest: Manifest) -> Chain:
     """What `Predictor.predict` does with one value."""
-    each = checked(run, task, labels)
+    each = checked(run, task, manifest.labels)
     return Chain(
         encode=lambda value: encoder.passes([value]),
         run=lambda passes: ([each(tensors) for tensors in passes[0]], passes[1]),
-        decode=lambda outputs: task.decode(encoder.whole(*outputs), labels),
+        decode=lambda outputs: task.decode(encoder.whole(*outputs), manifest.labels),
     )
 
 

@@ -19,8 +19,10 @@ from tledge.bundle.golden import Run
 from tledge.bundle.manifest import FORMAT_VERSION, Golden, InputSpec, Manifest, Provenance
 from tledge.digest import sha256
 from tledge.errors import BundleError
+from tledge.inputs.sentence import SentenceInput
+from tledge.inputs.text import TextInput
 
-_OPTIONAL = ("special_tokens_map.json", "generation_config.json")
+_OPTIONAL = ("special_tokens_map.json", "generation_config.json", *SentenceInput.files[len(TextInput.files) :])
 _OF_EVERY_KIND = ("config.json", "generation_config.json")
 
 LANGUAGE_MODEL = "causal_lm"
@@ -132,6 +134,7 @@ def _copy_ecosystem_files(checkpoint: Path, target: Path, input_kind: str, chose
     names = (*_OF_EVERY_KIND, *inputs.files(input_kind))
     for name in names:
         if (checkpoint / name).is_file():
+            (target / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(checkpoint / name, target / name)
         elif name not in _OPTIONAL:
             raise BundleError(f"{checkpoint} has no {name}; expected a checkpoint")

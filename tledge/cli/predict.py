@@ -18,6 +18,7 @@ from tledge.cli.places import bundle_of
 from tledge.cli.table_values import learnt_columns, lines_of
 from tledge.cli.table_values import values as in_table
 from tledge.cli.values import Given, Value
+from tledge.cli.vectors import Vectors
 from tledge.errors import InputError
 from tledge.tables import is_table
 from tledge.text_file import plain_suffix
@@ -105,7 +106,7 @@ def command(
         typer.Option(
             "--top-k",
             help="Language models: draw from the K likeliest tokens; 0 from all. Hidden words: how many are told of "
-            "each.  [default: 5]",
+            "each.  [default: 5] With --nearest: how many lines.",
         ),
     ] = None,
     top_p: Annotated[
@@ -119,11 +120,29 @@ def command(
     seed: Annotated[
         int | None, typer.Option("--seed", help="Language models: draw the same tokens as with the same seed before.")
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Vectors: print them whole on a screen too, which else shows a part.")
+    ] = False,
+    npy: Annotated[
+        Path | None, typer.Option("--npy", help="Vectors: write them to this file (.npy), a row each, not to print.")
+    ] = None,
+    nearest: Annotated[
+        Path | None,
+        typer.Option(
+            "--nearest",
+            help="Vectors: print the texts of this file (one a line, or a table's column) that are nearest by their "
+            "cosine.",
+        ),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option("--prompt", help="Vectors: the name of a prompt of the model, such as query.")
+    ] = None,
 ) -> None:
     """Print one JSON object for each text or image, as it comes: the text or the image's path, and the answer.
 
-    A language model goes on with each text: the answer is what it adds, how many tokens, and why it ends. An image that
-    cannot be read has its reason in "error", and the command then ends with exit code 9.
+    A language model goes on with each text: the answer is what it adds, how many tokens, and why it ends. A model of
+    vectors gives them whole where its output goes to a file or a program. An image that cannot be read has its reason
+    in "error", and the command then ends with exit code 9.
     """
     from tledge import tasks
     from tledge.runtime import Predictor
@@ -134,19 +153,26 @@ def command(
         )
     folder = bundle_of(bundle)
     predictor = Predictor.load(folder, variant=variant, provider=provider, threads=threads)
+    vectors = _vectors(predictor, as_json, npy, nearest, [] if file else column or [], top_k, prompt)
     options = _given(
-        max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p, stop=stop, seed=seed
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=None if vectors else top_k,
+        top_p=top_p,
+        stop=stop,
+        seed=seed,
     )
     others = [name for name in options if name not in tasks.options(tasks.load(predictor.task))]
     if predictor.generator is None and (others or stream):
         named = [f"--{name.replace('_', '-')}" for name in [*others, *(["stream"] if stream else [])]]
         raise InputError(f"{', '.join(named)}: only for language models; the task of this bundle is {predictor.task}")
-    if column and (file is None or not is_table(file)):
+    if column and not any(each is not None and is_table(each) for each in (file, nearest)):
         raise InputError(f"--column {column[0]}: only for a table; give one with --file, such as --file rows.csv")
     kind = kinds.load(predictor.manifest.input.kind)
     names = tasks.load(predictor.task).INPUT_COLUMNS
     given = chain(_of_arguments(values or [], names), _of_file(file, names, column or [], folder, predictor.holds))
-    unread, unknown = _Unread(), _Unknown(predictor)
+    unread, unknown, cut = _Unread(), _Unknown(predictor), _Cut(predictor)
+    options |= vectors.options if vectors else {}
     for each in kind.expanded(given):
         try:
             if stream and predictor.generator is not None:
@@ -160,9 +186,16 @@ def command(
             typer.echo(json.dumps({**each.shown, "error": str(error)}, ensure_ascii=False))
             continue
         unread.n_answered += 1
-        typer.echo(json.dumps({**each.shown, **answer}, ensure_ascii=False))
+        if vectors is None:
+            typer.echo(json.dumps({**each.shown, **answer}, ensure_ascii=False))
+        else:
+            vectors.take(each, answer)
         unknown.look(each)
+        cut.look(each)
+    if vectors is not None:
+        vectors.end()
     unknown.sum_up()
+    cut.sum_up()
     unread.end()
 
 
@@ -218,6 +251,53 @@ class _Unknown:
             typer.echo(f"note: {self._n_empty} of {self._n_texts} texts are empty", err=True)
         if self._n_unknown > 1:
             typer.echo(f"note: {self._n_unknown} of {self._n_texts} texts are mostly unknown", err=True)
+
+
+class _Cut:
+    """Notes on standard error about texts that have more tokens than the model reads."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._n_texts = self._n_cut = 0
+
+    def look(self, given: Value) -> None:
+        """Count one value; the first one that was cut is named."""
+        self._n_texts += 1
+        left_out = 0 if self._predictor.generator is not None else self._predictor.n_cut(given.value)
+        if left_out:
+            self._n_cut += 1
+            if self._n_cut == 1:
+                read = self._predictor.manifest.input.max_length
+                note = f"the model reads {read} tokens; {left_out} more of this text are left out"
+                typer.echo(f"note: {given.place}: {note}", err=True)
+
+    def sum_up(self) -> None:
+        """Say how many they were, if more than one."""
+        if self._n_cut > 1:
+            typer.echo(f"note: {self._n_cut} of {self._n_texts} texts are longer than the model reads", err=True)
+
+
+def _vectors(
+    predictor: Predictor,
+    as_json: bool,
+    npy: Path | None,
+    nearest: Path | None,
+    columns: Sequence[str],
+    top_k: int | None,
+    prompt: str | None,
+) -> Vectors | None:
+    """What becomes of vectors, where the model gives such.
+
+    Raises:
+        InputError: it gives others, and an option is for vectors.
+    """
+    if predictor.prompts is not None:
+        return Vectors(predictor, as_json, npy, nearest, columns, top_k, prompt)
+    asked = _given(npy=npy, nearest=nearest, prompt=prompt)
+    if asked:
+        named = ", ".join(f"--{name}" for name in asked)
+        raise InputError(f"{named}: only for models of vectors; the task of this bundle is {predictor.task}")
+    return None
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Labelled rows from the user's files to four disjoint splits on disk."""
 
 from tledge.data.language import Blocks, open_blocks, pack, tokenizer_digest
-from tledge.data.load import load
+from tledge.data.load import columns_of, load
 from tledge.data.preview import Preview, preview
 from tledge.data.sources.image_folder import split_folders
 from tledge.data.stored import DataReport, Splits, inputs_of, named_files, open_splits
@@ -12,6 +12,7 @@ __all__ = [
     "DataReport",
     "Preview",
     "Splits",
+    "columns_of",
     "inputs_of",
     "load",
     "named_files",

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from tledge.artifacts import write_json
 from tledge.data import inputs, partition, splits, stored, unlabelled
+from tledge.data.labels import listed
 from tledge.data.labels import load as load_labels
 from tledge.data.sources import Options, open_source
 from tledge.data.stored import SPLITS, DataReport, Splits, open_splits
@@ -103,7 +104,9 @@ def load(
             fingerprint=stored.fingerprint(tables, parts, train.names),
             target_quantiles=_target_quantiles(tables, parts) if train.labels.are_values else {},
             unlabelled=n_unlabelled,
-            columns={name: settings.columns.get(name, name) for name in (*task.INPUT_COLUMNS, task.LABEL_COLUMN)},
+            columns={
+                name: settings.columns.get(name, name) for name in (*task.INPUT_COLUMNS, task.LABEL_COLUMN) if name
+            },
             groups=_groups(parts, groups),
             read_as={name: f"{table.source} {table.read_as}" for name, table in tables.items() if table.read_as},
             **{inputs.load(task.INPUT).SIZES: sizes},
@@ -111,6 +114,28 @@ def load(
         del tables, train  # their files are open until then
     write_json(folder / "data.json", report)
     return open_splits(folder)
+
+
+def columns_of(settings: Data, known: Sequence[str], *, base: Path) -> list[str]:
+    """Those of some columns of tasks that the training rows have, by the names that `data.columns` gives them.
+
+    Raises:
+        DataError: there is no such source, or `data.columns` names one that is not there or not known.
+    """
+    options = Options(settings.encoding, settings.delimiter, settings.download, settings.label_names, part="train")
+    with quiet():
+        source = open_source(settings.train, "data.train", options, base=base)
+    for name, column in settings.columns.items():
+        if name not in known:
+            raise DataError(
+                f"data.columns: {name!r} is no column of the task; it has {', '.join(known)}{did_you_mean(name, known)}"
+            )
+        if column not in source.columns:
+            raise DataError(
+                f"{source.name} has no column {column!r}; its columns are {listed(source.columns)}"
+                f"{did_you_mean(column, source.columns)}; set data.columns.{name}"
+            )
+    return [name for name in known if settings.columns.get(name, name) in source.columns]
 
 
 @contextmanager
@@ -164,7 +189,12 @@ def _unlabelled(
 
 
 def _labels(given: Sequence[str] | None, train: Table, task: Task) -> tuple[str, ...]:
-    """The labels in the order of the outputs: as given, or all that were found; numbers by value, if all are."""
+    """The labels in the order of the outputs: as given, or all that were found; numbers by value, if all are.
+
+    There are none where rows have no label.
+    """
+    if not task.LABEL_COLUMN:
+        return ()
     if train.labels.are_values:
         if np.ptp(train.labels.flat) == 0:
             raise DataError(

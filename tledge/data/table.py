@@ -89,7 +89,7 @@ def read(
         DataError: a column is missing, no row can be used, or a row is broken and `on_error` is `fail`.
     """
     columns = _columns(source, settings, task)
-    given, label_column = [columns[name] for name in task.INPUT_COLUMNS], columns[task.LABEL_COLUMN]
+    given, label_column = [columns[name] for name in task.INPUT_COLUMNS], columns.get(task.LABEL_COLUMN, "")
     flags = settings.label_columns or ()
     labels = LabelReader(settings, task, label_column, known_labels)
     group = _group_column(source, settings)
@@ -99,7 +99,7 @@ def read(
     examples: list[str] = []
     rows = shown(
         source,
-        source.read({*given, *(flags or [label_column]), *([group] if group else [])}),
+        source.read({*given, *(flags or filter(None, [label_column])), *([group] if group else [])}),
         progress,
         costly=kind.IS_COSTLY,
     )
@@ -186,6 +186,8 @@ def values(
 
 
 def _cell(row: Row, column: str, labels: LabelReader, given: Sequence[str]) -> Problem | None:
+    if not column:
+        return labels.add(None)
     if column not in row.cells:
         return _no_cell(column)
     return labels.add(row.cells[column], [row.cells[name] for name in given])
@@ -235,7 +237,7 @@ def _no_cell(column: str) -> Problem:
 
 def _columns(source: Source, settings: Data, task: Task) -> dict[str, str]:
     """The file's column for each of the task's."""
-    wanted = (*task.INPUT_COLUMNS, task.LABEL_COLUMN)
+    wanted = (*task.INPUT_COLUMNS, *filter(None, [task.LABEL_COLUMN]))
     for name in settings.columns:
         if name not in wanted:
             raise DataError(

@@ -208,6 +208,17 @@ class TextInput(OnePass):
         with _told(_NOT_READ):
             return list(self._uncut.encode(value).ids)
 
+    def n_cut(self, value: Any) -> int:
+        """How many tokens of a value are left out, since it has more than `max_length`; 0 where none is.
+
+        Raises:
+            InputError: the value is not a text.
+        """
+        self.check(value)
+        with _told(_NOT_READ):
+            encoding = self._uncut.encode(*_parts(value))  # type: ignore[arg-type]
+        return max(0, len(encoding.ids) - self.max_length)
+
     def unknown_share(self, values: Sequence[Any]) -> float:
         """The share of the texts' tokens that the vocabulary does not know, 0 to 1; special tokens are not counted.
 

@@ -10,6 +10,7 @@ from tledge.model.blocks import Block, block_list, levels
 from tledge.model.checkpoint import build, load, save_beside, whole
 from tledge.model.classifier import TextClassifier
 from tledge.model.distillation_sets import DistillationSets, distillation_sets, with_teacher_logits
+from tledge.model.embedder import TextEmbedder, build_embedder
 from tledge.model.freeze import Freeze, Part, describe, freeze
 from tledge.model.image_classifier import ImageClassifier
 from tledge.model.language import Language, check_length, context_length, load_language, save_language
@@ -27,6 +28,7 @@ from tledge.model.parameter_groups import groups_of
 from tledge.model.pictures import contact_sheet
 from tledge.model.rows import Rows, read
 from tledge.model.saved import check_saved, check_saved_language, check_saved_masked
+from tledge.model.several_texts import EachText
 from tledge.model.strategies import Phase, phases
 from tledge.model.student import choose_layers, from_layers, layer_map, of_shape
 from tledge.model.windows import Windows
@@ -35,6 +37,7 @@ __all__ = [
     "Backbone",
     "Block",
     "DistillationSets",
+    "EachText",
     "Freeze",
     "ImageBackbone",
     "ImageClassifier",
@@ -45,9 +48,11 @@ __all__ = [
     "Phase",
     "Rows",
     "TextClassifier",
+    "TextEmbedder",
     "Windows",
     "block_list",
     "build",
+    "build_embedder",
     "check_length",
     "check_saved",
     "check_saved_language",

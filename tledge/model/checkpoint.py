@@ -15,6 +15,7 @@ from tledge.model import image_classifier as images
 from tledge.model.backbones.image import ImageBackbone
 from tledge.model.backbones.transformers import Backbone, place_of
 from tledge.model.classifier import TextClassifier
+from tledge.model.embedder import load_embedder
 from tledge.model.masked import load_masked
 
 
@@ -92,6 +93,8 @@ def load(folder: Path) -> Any:
     config = _config(folder)
     if "hidden_words" in config["tledge"]:
         return load_masked(str(folder)).module
+    if "embedding" in config["tledge"]:
+        return load_embedder(folder)
     return images.load_image(folder, config) if "backbone" in config["tledge"] else texts.load_text(folder)
 
 

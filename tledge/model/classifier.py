@@ -259,9 +259,7 @@ def build_text(
             f"model.pooling: the checkpoint {backbone.reference!r} lacks {len(absent)} weights of its pooler, such as "
             f"{absent[0]!r}; expected one of mean, cls, last or auto"
         )
-    limit = _longest(backbone)
-    if limit is not None and max_length > limit:
-        raise ModelError(f"model.max_length: got {max_length}, but {backbone.reference!r} reads at most {limit} tokens")
+    require_length(backbone, max_length)
     config = backbone.config
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
@@ -277,6 +275,17 @@ def build_text(
         "head": {"dropout_prob": dropout_prob, "hidden_size": head_hidden_size},
     } | ({} if windows is None else {"windows": dict(windows)})
     return _from_config(config, backbone.module, target_scale)
+
+
+def require_length(backbone: text_backbones.Backbone, max_length: int) -> None:
+    """Nothing, where a backbone can read so many tokens.
+
+    Raises:
+        ModelError: it cannot.
+    """
+    limit = _longest(backbone)
+    if limit is not None and max_length > limit:
+        raise ModelError(f"model.max_length: got {max_length}, but {backbone.reference!r} reads at most {limit} tokens")
 
 
 def save_text(model: TextClassifier, folder: Path, tokenizer: Any) -> None:

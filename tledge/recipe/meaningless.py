@@ -22,6 +22,13 @@ _IN_IMAGES: Mapping[KeyPath, str] = {
     ("export", "preprocessing"): _IMAGES,
     ("quantize", "int8_static"): "",
 }
+_EMBEDDING = "is for text_embedding"
+_IN_EMBEDDING: Mapping[KeyPath, str] = {
+    ("model", "dimensions"): _EMBEDDING,
+    ("model", "normalize"): _EMBEDDING,
+    ("model", "prompts"): _EMBEDDING,
+    ("finetune", "score_range"): _EMBEDDING,
+}
 _IN_LANGUAGE_MODELS: Mapping[KeyPath, str] = {
     ("model", "shape"): _LANGUAGE,
     ("model", "tokenizer"): _LANGUAGE,
@@ -35,13 +42,24 @@ _IN_WORDS: Mapping[KeyPath, str] = {
 }
 
 MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
-    "text": {**_IN_IMAGES, **_IN_LANGUAGE_MODELS, **_IN_WORDS},
+    "text": {**_IN_IMAGES, **_IN_LANGUAGE_MODELS, **_IN_WORDS, **_IN_EMBEDDING},
+    "embedding": {
+        **_IN_IMAGES,
+        **_IN_LANGUAGE_MODELS,
+        **_IN_WORDS,
+        ("data", "labels"): "is for labels, and vectors have none",
+        ("data", "unlabelled"): "",
+        ("finetune", "class_weights"): "is for labels, and vectors have none",
+        ("finetune", "label_smoothing"): "is for labels, and vectors have none",
+        ("distill",): "is for tasks with a head of their own",
+    },
     "words": {
         ("model", "pooling"): "is for tasks that answer a whole text",
         ("data", "unlabelled"): "",
         ("data", "label_separator"): "",
         **_IN_IMAGES,
         **_IN_LANGUAGE_MODELS,
+        **_IN_EMBEDDING,
     },
     "masked": {
         **_IN_IMAGES,
@@ -73,10 +91,12 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("bench", "length"): "is for texts",
         **_IN_LANGUAGE_MODELS,
         **_IN_WORDS,
+        **_IN_EMBEDDING,
     },
     "language": {
         **_IN_IMAGES,
         **_IN_WORDS,
+        **_IN_EMBEDDING,
         ("data", "calibration"): "",
         ("data", "group"): "is for rows that belong together",
         ("baseline",): "is for tasks with a new head",

@@ -144,6 +144,14 @@ class Model(Section):
     aggregation: Literal["first", "average", "max", "simple"] = "first"
     """How the tokens of a word answer together, for tasks that answer words: the `first` one does, the `average` of
     their probabilities, or the one that is surest (`max`); with `simple` each token is a word of its own."""
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+    """For `text_embedding`: keep the first so many numbers of a vector, which the graph then gives (Matryoshka); by
+    default all."""
+    normalize: bool = True
+    """For `text_embedding`: the graph gives vectors of length 1, whose dot product is their cosine."""
+    prompts: dict[str, str] | None = None
+    """For `text_embedding`: what stands before texts, by name, such as `query: "query: "`; by default the backbone's
+    own. Pairs and triples have `query` before `text` and `document` before the others, where both are there."""
     max_unknown: Annotated[float, Field(ge=0, le=1)] = 0.3
     """The largest share of the training texts' tokens that the vocabulary may not know, as an English vocabulary does
     not know Chinese characters; from 0.05 on it is said, with the characters."""

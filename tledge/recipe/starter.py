@@ -18,6 +18,7 @@ BACKBONES = {
     "text": "sentence-transformers/all-MiniLM-L6-v2",
     "masked": "distilbert/distilbert-base-uncased",
     "words": "sentence-transformers/all-MiniLM-L6-v2",
+    "embedding": "sentence-transformers/all-MiniLM-L6-v2",
     "image": "torchvision:mobilenet_v3_small",
     "language": "distilbert/distilgpt2",
 }

@@ -129,10 +129,15 @@ class _Strategy(Section):
     """Epochs of the first phase of `probe_then_full` and `gradual`."""
     loss: str | None = None
     """The name of a loss that fits the task; by default `cross_entropy`, `binary_cross_entropy` for several labels a
-    row, and for regression `mse` (or `huber`)."""
+    row, and for regression `mse` (or `huber`). For `text_embedding` it is `cosent` (or `cosine_regression`) for pairs
+    with a score, `multiple_negatives` for pairs, triples (or `triplet`) and texts alone, and `supervised_contrastive`
+    for texts with a label."""
     tagged_tokens: Literal["first", "all"] | None = None
     """For tasks that answer words: whether the `first` token of a word alone learns the word's tag, or `all` do; by
     default `first` with `model.aggregation: first`, else `all`."""
+    score_range: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    """For `cosine_regression`: the scores that are learnt as the cosines 0 and 1; by default the lowest and the highest
+    of the training rows. A score outside is an error."""
     head_learning_rate: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate of the head when blocks train too; by default ten times `learning_rate`."""
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0

@@ -52,12 +52,25 @@ _EXAMPLES: Mapping[str, tuple[str | tuple[str, str], ...]] = {
     "text": ("a text", "another text"),
     "words": ("a text", "another text"),
     "masked_text": ("The weather is [MASK] today.", "It is [MASK] to rain."),
+    "sentence": ("a text", "another text"),
     "text_pair": (("a text", "a second one"), ("another text", "its second one")),
     "image": ("photo.jpg", "another.jpg"),
 }
+_VECTORS = """\
+```python
+import numpy as np
+from tledge import Predictor
+
+predictor = Predictor.load({path})  # the folder of this file
+
+answers = predictor.predict([{example}, {another}])
+first, second = (np.array(answer["embedding"]) for answer in answers)
+print(first @ second / np.linalg.norm(first) / np.linalg.norm(second))  # their cosine
+```"""
 _NOTES = {
+    "sentence": "On the command line: the vector as an array, and the lines of a file that are nearest:",
     "image": "An image may be a path, the bytes of a file, a Pillow image or a uint8 array (height, width, 3). "
-    "On the command line:"
+    "On the command line:",
 }
 """What is said below the example, before the command that does the same; nothing for the others."""
 
@@ -101,7 +114,11 @@ def model_card(
         bullets(_training(facts)),
         "## Limits",
         bullets(_limits(facts)),
-        *(() if facts.language else ("## Estimate" if facts.numeric else f"## Labels ({len(facts.labels)})",)),
+        *(
+            ()
+            if facts.language or facts.vectors is not None
+            else ("## Estimate" if facts.numeric else f"## Labels ({len(facts.labels)})",)
+        ),
         _labels(facts),
         f"Made with tledge {escape(facts.version)}, {escape(fmt.moment(facts.created))}.",
     ]
@@ -136,7 +153,7 @@ _YAML_WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y",
 def _usage(facts: Facts, path: str, example: str | tuple[str, str]) -> str:
     if facts.writes:
         return _generation(path, str(example))
-    usage = _USAGE.format(
+    usage = (_USAGE if facts.vectors is None else _VECTORS).format(
         path=json.dumps(path),
         example=_literal(example),
         another=_literal(_EXAMPLES[facts.input_kind][1]),
@@ -146,6 +163,8 @@ def _usage(facts: Facts, path: str, example: str | tuple[str, str]) -> str:
     if note is None:
         return usage
     command = shlex.join(["tledge", "predict", path, *((example,) if isinstance(example, str) else example)])
+    if facts.vectors is not None:
+        command = f"{command} --npy vector.npy\n{command} --nearest lines.txt --top-k 5"
     return f"{usage}\n\n{note}\n\n```sh\n{command}\n```"
 
 
@@ -251,6 +270,8 @@ def _limits(facts: Facts) -> list[str]:
 
 
 def _labels(facts: Facts) -> str:
+    if facts.vectors is not None:
+        return ""
     scores = {score.label: score for score in facts.label_scores}
     if not scores:
         return ", ".join(code(label) for label in facts.labels)

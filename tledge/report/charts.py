@@ -104,7 +104,7 @@ class Dots:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """Estimates over truth; both axes have the same range, so that on the `diagonal` they are equal."""
+    """Estimates over truth; where both are of one unit the axes are too, and on the `diagonal` they are equal."""
 
     description: str
     x_title: str
@@ -112,7 +112,7 @@ class Scatter:
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     points: tuple[Point, ...]
-    diagonal: tuple[float, float, float, float]
+    diagonal: tuple[float, float, float, float] | None
 
 
 def learning_curves(facts: Facts) -> tuple[Lines, ...]:
@@ -188,6 +188,52 @@ def scatter(facts: Facts) -> Scatter | None:
         y_ticks=y_scale.ticks(5),
         points=tuple((x_scale(x), y_scale(y)) for x, y in points),
         diagonal=(x_scale(low), y_scale(low), x_scale(high), y_scale(high)),
+    )
+
+
+def cosines(facts: Facts) -> Scatter | None:
+    """Cosines over scores; `None` where rows have no score."""
+    points = facts.vectors.points if facts.vectors else ()
+    if len({x for x, _ in points}) < 2 or len({y for _, y in points}) < 2:
+        return None
+    (x_low, x_high), (y_low, y_high) = ((min(of), max(of)) for of in zip(*points, strict=True))
+    x_margin, y_margin = (x_high - x_low) * 0.05, (y_high - y_low) * 0.05
+    x_scale = Scale(x_low - x_margin, x_high + x_margin, _LEFT, _RIGHT)
+    y_scale = Scale(y_low - y_margin, y_high + y_margin, _BOTTOM, _TOP)
+    return Scatter(
+        description=f"{fmt.count(len(points))} test rows: cosines from {fmt.quantity(y_low)} to "
+        f"{fmt.quantity(y_high)}, scores from {fmt.quantity(x_low)} to {fmt.quantity(x_high)}",
+        x_title="score of the row",
+        y_title="Cosine over score",
+        x_ticks=x_scale.ticks(6),
+        y_ticks=y_scale.ticks(5),
+        points=tuple((x_scale(x), y_scale(y)) for x, y in points),
+        diagonal=None,
+    )
+
+
+def cosine_shares(facts: Facts) -> Lines | None:
+    """How often cosines are how large, for texts that are alike and that are not; `None` where rows have a score."""
+    shares = facts.vectors.shares if facts.vectors else {}
+    every = [point for points in shares.values() for point in points]
+    if len({x for x, _ in every}) < 2:
+        return None
+    x_scale = Scale(min(x for x, _ in every), max(x for x, _ in every), _LEFT, LINES_RIGHT)
+    y_scale = Scale(0.0, max(y for _, y in every) * 1.08 or 1.0, _BOTTOM, _TOP)
+    tops = [max(points, key=lambda point: point[1]) for points in shares.values()]
+    label_ys = _apart([y_scale(points[-1][1]) for points in shares.values()])
+    return Lines(
+        title="Share of pairs by cosine",
+        description="; ".join(
+            f"{name}: most often {fmt.quantity(top[0])}" for name, top in zip(shares, tops, strict=True)
+        ),
+        x_ticks=x_scale.ticks(6),
+        y_ticks=y_scale.ticks(5),
+        series=tuple(
+            Series(name, tuple((x_scale(x), y_scale(y)) for x, y in points), label_y)
+            for (name, points), label_y in zip(shares.items(), label_ys, strict=True)
+        ),
+        x_title="cosine of two texts",
     )
 
 

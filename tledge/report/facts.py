@@ -203,6 +203,27 @@ class Regression:
 
 
 @dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The texts nearest to a text in the test rows, each with its cosine, the nearest first."""
+
+    text: str
+    nearest: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """How near the vectors of texts are, on the test rows, by the chosen variant.
+
+    `points` are some rows' scores and the cosines of their texts, where rows have a score; else `shares` has, by what
+    is known of two texts (`alike`, `not alike`), the middles of steps of the cosine and the share of pairs in each.
+    """
+
+    points: tuple[tuple[float, float], ...] = ()
+    shares: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    neighbours: tuple[Neighbours, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LabelScore:
     """How the chosen variant did on one label of the test rows; a quotient of zero by zero is `None`.
 
@@ -269,8 +290,9 @@ class Facts:
         numeric: Whether a number is estimated; `labels` then has its name alone.
         language: Whether tokens of texts are predicted; there are no labels then.
         hidden: Whether these are hidden in the text; else it is gone on with.
+        vectors: How near vectors of texts are, where that is what the model gives; there are no labels then.
         lower_is_better: Whether a smaller value of `metric` is the better one.
-        input_kind: `text`, `text_pair` or `image`.
+        input_kind: `text`, `text_pair`, `sentence` or `image`.
         pipeline_tag: The ecosystem's name of the task, such as `text-classification`.
         recipe_yaml: The resolved recipe.
         data: The rows.
@@ -308,6 +330,7 @@ class Facts:
     numeric: bool = False
     language: bool = False
     hidden: bool = False
+    vectors: Vectors | None = None
     lower_is_better: bool = False
     input_kind: str = "text"
     pipeline_tag: str = ""

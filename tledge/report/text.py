@@ -32,7 +32,7 @@ def markdown(facts: Facts) -> str:
         transfer_section(facts, "###"),
         "### Latency",
         bench_markdown(facts.bench, heading=False) if facts.bench else "Not measured.",
-        *(("### Texts", _texts(facts)) if facts.language else ("### Errors", _mistakes(facts))),
+        *_outcome(facts),
         *(("### Preprocessing", preprocessing_text(facts)) if facts.preprocessing else ()),
         _provenance(facts),
     ]
@@ -224,6 +224,28 @@ def _variant_row(facts: Facts, variant: Variant) -> tuple[str, ...]:
         fmt.size(variant.graph.size_bytes),
         f"{'**ships**' if variant.chosen else 'not chosen'}{': ' * bool(variant.reason)}{escape(variant.reason)}",
     )
+
+
+def _outcome(facts: Facts) -> tuple[str, str]:
+    """What the model gives for test rows, under its heading."""
+    if facts.language:
+        return "### Texts", _texts(facts)
+    if facts.vectors is not None:
+        return "### Vectors", _vectors(facts)
+    return "### Errors", _mistakes(facts)
+
+
+def _vectors(facts: Facts) -> str:
+    """The metrics of vectors, and the nearest texts of some."""
+    blocks = [", ".join(f"{name} {value}" for name, value in summary.test_metrics(facts)) + "."]
+    if facts.vectors is not None and facts.vectors.neighbours:
+        rows = [
+            (code(each.text), code(text), fmt.metric(cosine))
+            for each in facts.vectors.neighbours
+            for text, cosine in each.nearest[:_WEAKEST]
+        ]
+        blocks.append(_folded("Nearest texts", table(("text", "near it", "cosine"), rows)))
+    return "\n\n".join(blocks)
 
 
 def _texts(facts: Facts) -> str:

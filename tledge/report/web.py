@@ -50,6 +50,8 @@ def html(facts: Facts) -> str:
             tradeoff=charts.tradeoff(facts),
             finders=charts.rate_finders(facts),
             scatter=charts.scatter(facts),
+            cosines=charts.cosines(facts),
+            cosine_shares=charts.cosine_shares(facts),
             residuals=summary.residuals(facts),
             test_metrics=summary.test_metrics(facts),
             targets=summary.targets(facts),

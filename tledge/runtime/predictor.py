@@ -14,6 +14,7 @@ from tledge import bundle, inputs, tasks
 from tledge.bundle import Manifest
 from tledge.errors import BundleError, InputError, RecipeError
 from tledge.evaluate import Run
+from tledge.inputs.sentence import SentenceInput
 from tledge.inputs.text import TextInput
 from tledge.runtime.generate import Generated, Generator
 from tledge.runtime.session import open_session, session_run
@@ -29,11 +30,13 @@ class Predictor:
     `predictor.predict(["a text", "more"])`       a list of answers, in order
     `predictor.predict("photo.jpg")`              the same for images: a path, bytes, a PIL image or an array
     `predictor.predict("It is [MASK].")`          of a masked one: `{"masks": [{"words": [...]}], ...}`
+    `predictor.predict("a text")`                 of a model of vectors: `{"embedding": [...]}`; `prompt="query"` too
     `predictor.predict("Once upon")`              of a language model: `{"generated": ..., "tokens": ..., ...}`
     `predictor.predict_iter(lines)`               answers as they come, for long streams
     `predictor.labels`, `.task`, `.variant`       the label names in order, and what is running
     `predictor.manifest`                          everything else that the bundle says of itself
     `predictor.generator`                         a language model's `Generator`, which streams; else `None`
+    `predictor.prompts`                           what a model of vectors puts before texts, by name; else `None`
     ============================================  =====================================================
 
     One predictor serves many threads.
@@ -47,6 +50,7 @@ class Predictor:
         self.generator: Generator | None = None
         self._task = task_of(manifest)
         self._encoder = encoder
+        self.prompts: Mapping[str, str] | None = getattr(encoder, "prompts", None)
         self._run = checked(session_run(session), self._task, manifest.labels)
         if manifest.generation is not None:
             self.generator = Generator(session, cast("TextInput", encoder), manifest.generation)
@@ -79,7 +83,7 @@ class Predictor:
         session = open_session(bundle.graph_path(folder, opened), provider=provider, threads=threads)
         return cls(manifest, opened.name, encoder, session)
 
-    def predict(self, values: Any, *, batch_size: int = 1, **options: Any) -> Any:
+    def predict(self, values: Any, *, batch_size: int = 1, prompt: str | None = None, **options: Any) -> Any:
         """The answer for one value, or a list of answers for several; an answer is a dict of plain JSON types.
 
         Args:
@@ -89,6 +93,8 @@ class Predictor:
             batch_size: Values in one run. The default of 1 is what the stored metrics were measured with, and it
                 matters: a dynamically quantized graph takes its scales from the whole batch, so that an answer can
                 depend on its neighbours; and a CPU gains little from a batch that it must pad.
+            prompt: For a model of vectors the name of what it puts before a text, such as `query`; by default its own
+                default one, or nothing.
             options: For a language model those of `Generator.generate`, such as `max_new_tokens`; for hidden words
                 `top_k`, how many words there are for each, 5 by default; else none.
 
@@ -97,18 +103,20 @@ class Predictor:
                 not for this bundle.
         """
         if self._encoder.is_one(values):
-            return next(self.predict_iter([values], **options))
+            return next(self.predict_iter([values], prompt=prompt, **options))
         listed = list(values)
         for i, value in enumerate(listed):
             _named(i, self._encoder.check, value)
         try:
-            return list(self.predict_iter(listed, batch_size=batch_size, **options))
+            return list(self.predict_iter(listed, batch_size=batch_size, prompt=prompt, **options))
         except InputError:
             for i, value in enumerate(listed):  # a file can be damaged behind its header, and a prompt too long
                 _named(i, self._refuse, value)
             raise
 
-    def predict_iter(self, values: Iterable[Any], *, batch_size: int = 1, **options: Any) -> Iterator[dict[str, Any]]:
+    def predict_iter(
+        self, values: Iterable[Any], *, batch_size: int = 1, prompt: str | None = None, **options: Any
+    ) -> Iterator[dict[str, Any]]:
         """Answers one after another, without holding more than one batch of values.
 
         Raises:
@@ -121,7 +129,7 @@ class Predictor:
             raise InputError(f"{', '.join(others)} is for language models; the task of this bundle is {self.task}")
         if not self._encoder.batches:
             batch_size = 1
-        rest = iter(values)
+        rest = iter(values) if prompt is None else (self._prompted(value, prompt) for value in values)
         while batch := list(islice(rest, batch_size)):
             if self.generator is None:
                 outputs, _ = self._encoder.answers(self._run, batch)
@@ -135,6 +143,15 @@ class Predictor:
         """Whether a cell of a table holds what the model reads: a text, the name of an image, the tokens of a text."""
         return self._encoder.holds(cell)
 
+    def n_cut(self, value: Any) -> int:
+        """How many tokens of a value are left out, since it has more than the model reads; 0 where none is.
+
+        Raises:
+            InputError: `value` is none that the model takes.
+        """
+        cut: Callable[[Any], int] = getattr(self._encoder, "n_cut", lambda value: 0)
+        return cut(value)
+
     def unknown_share(self, value: Any) -> float:
         """The share of a value's tokens that the vocabulary does not know, 0 to 1; 0 where there is no vocabulary.
 
@@ -142,6 +159,11 @@ class Predictor:
             InputError: `value` is none that the model takes.
         """
         return self._encoder.unknown_share([value]) or 0.0
+
+    def _prompted(self, value: Any, name: str) -> Any:
+        if self.prompts is None:
+            raise InputError(f"prompt: only for models of vectors; the task of this bundle is {self.task}")
+        return cast("SentenceInput", self._encoder).prompted(value, name)
 
     def _refuse(self, value: Any) -> None:
         """Raise what is wrong with a value, if anything is."""
@@ -167,14 +189,14 @@ def checked(run: Run, task: tasks.Task, labels: Sequence[str]) -> Run:
 
     def checked_run(tensors: Mapping[str, Any]) -> dict[str, Any]:
         outputs = run(tensors)
-        require_answers(outputs, answer_shape(task, labels, tensors))
+        require_answers(outputs, task.OUTPUT, answer_shape(task, labels, tensors))
         return outputs
 
     return checked_run
 
 
 def answer_shape(task: tasks.Task, labels: Sequence[str], tensors: Mapping[str, Any]) -> tuple[int | None, ...]:
-    """The shape of `logits` for some tensors: `(rows, outputs)`, or `(rows, tokens, outputs)`.
+    """The shape of a task's output for some tensors: `(rows, outputs)`, or `(rows, tokens, outputs)`.
 
     Without labels there may be any number of outputs, such as one for each token of a vocabulary: `None`.
     """
@@ -182,19 +204,19 @@ def answer_shape(task: tasks.Task, labels: Sequence[str], tensors: Mapping[str, 
     return (*first.shape[: 1 + task.PER_TOKEN], len(task.output_names(labels)) or None)
 
 
-def require_answers(outputs: Mapping[str, Any], shape: tuple[int | None, ...]) -> None:
-    """Refuse what no task can read: `logits` that are missing, or not finite floats of that shape.
+def require_answers(outputs: Mapping[str, Any], output: str, shape: tuple[int | None, ...]) -> None:
+    """Refuse what no task can read: an output that is missing, or not finite floats of that shape.
 
     Raises:
         BundleError: they are such.
     """
-    logits = outputs.get("logits")
-    if logits is None or not _fits(logits.shape, shape) or logits.dtype.kind != "f":
-        got = "none" if logits is None else f"{logits.dtype} {logits.shape}"
+    found = outputs.get(output)
+    if found is None or not _fits(found.shape, shape) or found.dtype.kind != "f":
+        got = "none" if found is None else f"{found.dtype} {found.shape}"
         raise BundleError(
-            f"the graph must give logits, floats {shape}, got {got}; check the bundle with: tledge verify"
+            f"the graph must give {output}, floats {shape}, got {got}; check the bundle with: tledge verify"
         )
-    if not np.isfinite(logits).all():
+    if not np.isfinite(found).all():
         raise BundleError("the graph gave something that is no finite number; check the bundle with: tledge verify")
 
 

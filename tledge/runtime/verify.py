@@ -8,10 +8,11 @@ from pathlib import Path
 import onnxruntime as ort
 
 from tledge import bundle, inputs, overflow, processor
-from tledge.artifacts import Graph, Variant, read_object
+from tledge.artifacts import Graph, Variant, read_object, read_values
 from tledge.bundle import Manifest, checksum, golden, golden_language
 from tledge.bundle.golden import Run, Vectors
 from tledge.errors import BundleError, InputError
+from tledge.inputs.sentence import MODULES
 from tledge.runtime.decoder import tensor_specs
 from tledge.runtime.predictor import checked, task_of
 from tledge.runtime.session import open_session, session_run
@@ -97,7 +98,7 @@ def _files(folder: Path, manifest: Manifest) -> Check:
     for name in manifest.files:
         if name.endswith(".json") and (folder / name).is_file():
             try:
-                read_object(folder / name)
+                (read_values if name == MODULES else read_object)(folder / name)
             except (OSError, ValueError) as error:
                 problems.append(f"{name} cannot be read as JSON: {error}")
     return _check("files", problems, f"{len(manifest.files)} files are as they were written")

@@ -45,7 +45,7 @@ def stage(job: Job, folder: Path) -> str:
         variants=[(variant, graphs / variant.graph.path) for variant in variants],
         task=recipe.task,
         problem_type=task.PROBLEM_TYPE,
-        labels=tuple(rows["labels"]),
+        labels=tuple(rows["labels"]) if task.LABEL_COLUMN else (),
         open_run=lambda path: session_run(open_session(path)),
         provenance=provenance,
         readme=report.model_card(dataclasses.replace(facts, bench=None, transfer=None)),

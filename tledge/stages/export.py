@@ -24,6 +24,7 @@ def stage(job: Job, folder: Path) -> str:
     (folder / "inputs").mkdir()
     for name in ecosystem_files():
         if (job.checkpoint / name).exists():
+            (folder / "inputs" / name).parent.mkdir(exist_ok=True)
             shutil.copy(job.checkpoint / name, folder / "inputs" / name)
     graph = made.finish(folder)
     write_json(folder / "graph.json", graph)

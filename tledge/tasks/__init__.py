@@ -22,6 +22,7 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `ROWS`                  the module of `tledge.stages.rows` that reads its rows: `examples`, or `blocks` of tokens
 `HEAD`                  the module of `tledge.stages.heads` that makes its models: with a `fresh` head, or their `own`
 `GENERATES`             whether its models write text, one token after another
+`OUTPUT`                the output of its models: `logits`, or the ecosystem's name of another one
 `N_LABELS`              how many labels a model may have
 `LEAST_LABELS`          how many there must be in the rows
 `PER_TOKEN`             whether a model gives a row of logits for each token of an input, instead of one for the input
@@ -45,7 +46,9 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `records`               raw outputs of a batch, with its inputs, to what is kept of each row: arrays by name, rows first
 `predictions`           records, or what a model gives, to an array of the label(s) of each row; `None` for regression
 `agree`                 whether two models' records decide the same, a truth value for each decision; `None` as above
-`score`                 records and targets to metrics
+`joined`                records of all values, and the targets, to those of rows, where a row has several values
+`score`                 records of rows and targets to metrics
+`form`                  what rows with these columns are, where that is not the same for all; else `None`
 ======================  ===============================================================================================
 
 What several tasks share stands in the modules that begin with `_`, and a task is the sum of its parts.
@@ -85,6 +88,7 @@ class Task(Protocol):
     HEAD: str
     RUN: str
     GENERATES: bool
+    OUTPUT: str
     UNIT: str
     HAS_LENGTH: bool
     LAYERED: bool
@@ -125,6 +129,10 @@ class Task(Protocol):
     def predictions(records: Outputs) -> npt.NDArray[np.int64] | None: ...
     @staticmethod
     def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_] | None: ...
+    @staticmethod
+    def joined(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]: ...
+    @staticmethod
+    def form(columns: Sequence[str]) -> Any: ...
     @staticmethod
     def score(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, float]: ...
 

@@ -35,6 +35,7 @@ ROWS = "blocks"
 HEAD = "own"
 RUN = "generation"
 GENERATES = True
+OUTPUT = "logits"
 UNIT = "blocks"
 STRATEGIES = ("full", "partial", "lora", "none")
 NO_SCHEMES = {"int8_static": "is for graphs without a cache; use int8_weight_only or int4_weight_only"}
@@ -99,6 +100,15 @@ def records(outputs: Outputs, inputs: Outputs) -> dict[str, npt.NDArray[Any]]:
     tokens = np.asarray(logits.argmax(axis=-1), dtype=np.int64)
     known = {name: inputs[name] for name in (RATE,) if name in inputs}
     return {"token_losses": losses.reshape(tokens.shape), "tokens": tokens, **known}
+
+
+def joined(records: Outputs, targets: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:  # noqa: ARG001
+    """The records as they are: a row is one block."""
+    return dict(records)
+
+
+def form(columns: Sequence[str]) -> None:
+    """None: rows are blocks."""
 
 
 def predictions(records: Outputs) -> npt.NDArray[np.int64]:

@@ -18,6 +18,9 @@ from tledge.errors import InputError
 from tledge.masks import IGNORED
 from tledge.tasks import HIGHER, LOWER, Outputs
 from tledge.tasks.causal_lm import (
+    OUTPUT,
+    form,
+    joined,
     label_names,
     numbered,
     output_names,
@@ -27,7 +30,17 @@ from tledge.tasks.causal_lm import (
     token_losses,
 )
 
-__all__ = ["label_names", "numbered", "output_names", "parse_label", "renamed", "target_scale"]
+__all__ = [
+    "OUTPUT",
+    "form",
+    "joined",
+    "label_names",
+    "numbered",
+    "output_names",
+    "parse_label",
+    "renamed",
+    "target_scale",
+]
 
 INPUT = "masked_text"
 INPUT_COLUMNS = ("text",)

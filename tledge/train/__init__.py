@@ -7,7 +7,7 @@ from tledge.train.language import NextToken, TokenBlocks
 from tledge.train.learning_rate import RateFinder
 from tledge.train.masked import JUDGED, HiddenTokens, MaskedBlocks, hidden_loss
 from tledge.train.mix import Mix
-from tledge.train.objective import Loss, Objective, supervised
+from tledge.train.objective import Loss, Objective, relating, supervised
 from tledge.train.plan import Epoch, Plan, Scoring, Sets
 from tledge.train.row_distillation import RowTargets
 from tledge.train.token_distillation import TokenTargets, token_loss
@@ -38,6 +38,7 @@ __all__ = [
     "hidden_loss",
     "label_weights",
     "main_first",
+    "relating",
     "seed",
     "supervised",
     "token_loss",

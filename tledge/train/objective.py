@@ -22,6 +22,25 @@ of one large batch; `None` means this batch's own number.
 """
 
 
+def relating(loss: Loss, *, low: float = 0.0, high: float = 1.0) -> Objective:
+    """The loss of vectors of the texts of each row, `sentence_embedding`.
+
+    Args:
+        loss: a function of `tledge.losses.embedding`.
+        low: the score that counts as 0, where targets are scores.
+        high: the score that counts as 1.
+    """
+
+    def compute(outputs: Mapping[str, Tensor], labels: Tensor, n_items: int | Tensor | None) -> Tensor:
+        per_row = labels.numel() // len(labels)
+        if n_items is not None:
+            n_items = n_items / per_row  # type: ignore[assignment]  # counted by element; the losses count rows
+        scaled = (labels - low) / (high - low) if labels.is_floating_point() else labels
+        return loss(outputs["sentence_embedding"], scaled, n_items=n_items)
+
+    return compute
+
+
 def supervised(
     loss: Loss,
     *,

@@ -37,11 +37,12 @@ def find(columns: Columns) -> tuple[str, ...]:
 
 
 def read(cells: Sequence[object], columns: Sequence[str], folder: Path | None) -> Value | Problem:
-    """The two texts in raw cells, or what is wrong with the first one that cannot be used."""
-    both = [text.read([cell], [column], folder) for cell, column in zip(cells, columns, strict=True)]
-    wrong = next((each for each in both if isinstance(each, Problem)), None)
+    """The texts in raw cells, or what is wrong with the first one that cannot be used."""
+    each_of = [text.read([cell], [column], folder) for cell, column in zip(cells, columns, strict=True)]
+    wrong = next((each for each in each_of if isinstance(each, Problem)), None)
     if wrong is not None:
         return wrong
-    first, second = (each for each in both if isinstance(each, Value))
-    digest = hashlib.blake2b(first.digest + second.digest, digest_size=16).digest()
-    return Value(first.stored + second.stored, digest, first.size + second.size, first.weight + second.weight)
+    whole = [each for each in each_of if isinstance(each, Value)]
+    digest = hashlib.blake2b(b"".join(each.digest for each in whole), digest_size=16).digest()
+    stored = tuple(cell for each in whole for cell in each.stored)
+    return Value(stored, digest, sum(each.size for each in whole), sum(each.weight for each in whole))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers.utils import cached_file
 
 from tledge.errors import ModelError
@@ -26,6 +29,78 @@ _USUAL = ("Transformer", "Pooling")
 Read = Callable[[str], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A linear layer on the pooled features: its `weight`, `(out, in)`, and `bias`, `(out,)`, as files hold them.
+
+    `activation` is the name of a class of torch, such as `Identity` or `Tanh`.
+    """
+
+    weight: Any
+    bias: Any | None
+    activation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What stands behind the pooling, and before the texts: `others` are parts that are not known here."""
+
+    dense: Dense | None = None
+    others: tuple[str, ...] = ()
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+
+
+def parts(place: str, *, revision: str | None) -> Parts:
+    """What a model's files say of it beside its pooling.
+
+    Raises:
+        ModelError: a file is damaged, or asks for something that is not known here.
+    """
+    folder, read = _place(place, revision)
+    modules = read("modules.json")
+    listed = modules if isinstance(modules, list) else []
+    by_kind = {_kind(each): str(each.get("path", "")) for each in listed}
+    others = tuple(kind for kind in by_kind if kind not in (*_USUAL, "Dense", "Normalize"))
+    if sum(_kind(each) == "Dense" for each in listed) > 1:
+        others = (*others, "a second Dense")
+    facts = read("config_sentence_transformers.json")
+    facts = facts if isinstance(facts, Mapping) else {}
+    found = facts.get("prompts")
+    prompts = found if isinstance(found, Mapping) else {}
+    if any(prompts.values()) and _includes_prompt(read, by_kind) is False:
+        others = (*others, "a pooling without the prompt's tokens")
+    dense = _dense(folder, by_kind["Dense"], read, revision) if "Dense" in by_kind else None
+    default = facts.get("default_prompt_name")
+    return Parts(dense, others, {str(name): str(text) for name, text in prompts.items()}, default)
+
+
+def _kind(module: Mapping[str, Any]) -> str:
+    return str(module.get("type", "")).rpartition(".")[2]
+
+
+def _includes_prompt(read: Read, by_kind: Mapping[str, str]) -> bool:
+    config = read(f"{by_kind.get('Pooling', '1_Pooling')}/config.json")
+    return not isinstance(config, Mapping) or config.get("include_prompt") is not False
+
+
+def _dense(folder: str, path: str, read: Read, revision: str | None) -> Dense:
+    config, file = read(f"{path}/config.json"), f"{path}/model.safetensors"
+    local = Path(folder) / file
+    if not Path(folder).is_dir():
+        fetched = cached_file(folder, file, _raise_exceptions_for_missing_entries=False, revision=revision)
+        local = Path(fetched) if fetched else local
+    try:
+        weights = load_file(local)
+        activation = str((config or {}).get("activation_function", "Tanh")).rpartition(".")[2]
+        return Dense(weights["linear.weight"], weights.get("linear.bias"), activation)
+    except (OSError, KeyError, SafetensorError) as error:
+        raise ModelError(
+            f"model.backbone: {local} cannot be read: {error}; expected the layer that modules.json names, as "
+            "safetensors"
+        ) from error
+
+
 def declared(place: str, *, revision: str | None, tokenizer: Any) -> tuple[str | None, list[str]]:
     """The pooling that a model's files ask for, `None` where they ask for none, and lines on what is not followed.
 
@@ -39,7 +114,7 @@ def declared(place: str, *, revision: str | None, tokenizer: Any) -> tuple[str |
     notes: list[str] = []
     pooling_at = "1_Pooling"
     if isinstance(modules, list):
-        kinds = [str(each.get("type", "")).rpartition(".")[2] for each in modules]
+        kinds = [_kind(each) for each in modules]
         poolings = [str(each.get("path", "")) for each, kind in zip(modules, kinds, strict=True) if kind == "Pooling"]
         if len(poolings) > 1:
             return " and then ".join(poolings), notes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ class Backbone:
     """A pretrained body with its tokenizer.
 
     `pooling` is the one its own files speak for, in their words where it is not known here; `missing` are the names of
-    weights that its checkpoint has not, and `notes` are lines to tell the user.
+    weights that its checkpoint has not, and `notes` are lines to tell the user. `unfollowed` are lines about what
+    sentence-transformers would do before and after the pooling, which a model with another head does not; `parts` has
+    it for one that does.
     """
 
     reference: str
@@ -41,6 +44,8 @@ class Backbone:
     pooling: str
     missing: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    unfollowed: tuple[str, ...] = ()
+    parts: Callable[[], sentence.Parts] = sentence.Parts
 
     def with_head(self, *, of_texts: Mapping[str, Any], **settings: Any) -> Any:
         """A `TextClassifier` with a fresh head on this backbone; the settings are those of `checkpoint.build`."""
@@ -82,15 +87,18 @@ def load(reference: str, *, revision: str | None = None, pretrained: bool = True
     config.dtype = (
         torch.float32
     )  # what is in memory and will be stored, also where the checkpoint was in half precision
-    declared, told = sentence.declared(place, revision=revision, tokenizer=tokenizer)
+    declared, unfollowed = sentence.declared(place, revision=revision, tokenizer=tokenizer)
     pooling = declared or _own_pooling(config, loaded)
     module, missing = loaded.module, loaded.missing
-    notes = [*loaded.notes, *notes, *told]
+    notes = [*loaded.notes, *notes]
     if getattr(tokenizer, "truncation_side", "right") != "right":
         notes.append(f"the tokenizer of {reference} cuts long texts on the left, as its own files say")
     if not pretrained:  # only now: the pooling is that of the pretrained one
-        module, missing, notes = without_weights(config), (), []
-    return Backbone(reference, module.eval(), config, tokenizer, pooling, missing, tuple(notes))
+        module, missing, notes, unfollowed = without_weights(config), (), [], []
+    parts = functools.partial(sentence.parts, place, revision=revision)
+    return Backbone(
+        reference, module.eval(), config, tokenizer, pooling, missing, tuple(notes), tuple(unfollowed), parts
+    )
 
 
 def without_weights(config: Any) -> nn.Module:

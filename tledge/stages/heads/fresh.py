@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,9 @@ from tledge.stages.job import Job
 from tledge.tasks import Outputs, Task
 
 if TYPE_CHECKING:
+    from tledge.model import Phase
     from tledge.stages.heads._classifier_students import ClassifierStudents
+    from tledge.train import Fitted, Objective, Scoring
 
 BATCH_NORM_IMAGES = 256
 """Training images from which a random network's normalisation statistics are taken."""
@@ -126,42 +128,16 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         validation_rows,
         recipe.finetune,
         seed=recipe.seed,
-        cache=_kept_in(job, folder),
+        cache=kept_in(job, folder),
         progress=job.progress,
     )
-    fitted, trained = [], 0
-    while True:
-        with training.main_first():  # of several processes, one fills the cache and the others read it
-            phase = next(phases, None)
-        if phase is None:
-            break
-        trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
-        fitted.append(
-            training.fit(
-                phase.module,
-                training.Sets(phase.train, phase.validation, mix),
-                objective,
-                training.Scoring(scoring(task, validation_rows), job.metric, job.lower_is_better),
-                training.Plan(
-                    phase.name,
-                    phase.note,
-                    folder / phase.name,
-                    phase.groups,
-                    phase.epochs,
-                    recipe.seed,
-                    phase.base_rate,
-                ),
-                recipe.finetune,
-                progress=job.progress,
-            )
-        )
-    if processes.is_main():
-        shutil.rmtree(folder / KEPT, ignore_errors=True)
+    score = training.Scoring(scoring(task, validation_rows), job.metric, job.lower_is_better)
+    fitted, trained = fit_phases(job, phases, objective, score, folder, model=classifier, mix=mix)
 
     def save(checkpoint: Path) -> None:
         classifier.save(checkpoint, backbone)
         model.check_saved(classifier, checkpoint, _sample(job, encoder))
-        shutil.rmtree(folder / "inputs")
+        forget_inputs(folder)
 
     return Trained(
         classifier,
@@ -171,7 +147,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         unknown_tokens=unknown_tokens,
         save=save,
         fitted=fitted,
-        notes=getattr(backbone, "notes", ()),
+        notes=(*getattr(backbone, "notes", ()), *getattr(backbone, "unfollowed", ())),
         pooling=getattr(classifier, "pooling", ""),
         input=stage_inputs.load(job.task.INPUT).facts(encoder),
     )
@@ -196,7 +172,68 @@ def scoring(task: Task, rows: Any) -> Callable[..., dict[str, float]]:
     return score
 
 
-def _kept_in(job: Job, folder: Path) -> Path:
+def fit_phases(
+    job: Job,
+    phases: Iterator[Phase],
+    objective: Objective,
+    scoring: Scoring,
+    folder: Path,
+    *,
+    model: Any,
+    mix: Any = None,
+    as_rows: Callable[[Any], Any] = lambda module: module,
+) -> tuple[list[Fitted], int]:
+    """Train each phase of a strategy when the one before it is done; gives what each gave, and the trained parameters.
+
+    Args:
+        job: the run.
+        phases: the strategy's.
+        objective: the loss.
+        scoring: of the validation rows.
+        folder: takes what training resumes from.
+        model: whose phases they are.
+        mix: what mixes training rows.
+        as_rows: makes of a phase's module the one that takes whole rows.
+    """
+    from tledge import train as training
+
+    fitted, trained = [], 0
+    while True:
+        with training.main_first():  # of several processes, one fills the cache and the others read it
+            phase = next(phases, None)
+        if phase is None:
+            break
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        fitted.append(
+            training.fit(
+                as_rows(phase.module),
+                training.Sets(phase.train, phase.validation, mix),
+                objective,
+                scoring,
+                training.Plan(
+                    phase.name,
+                    phase.note,
+                    folder / phase.name,
+                    phase.groups,
+                    phase.epochs,
+                    job.recipe.seed,
+                    phase.base_rate,
+                ),
+                job.recipe.finetune,
+                progress=job.progress,
+            )
+        )
+    if processes.is_main():
+        shutil.rmtree(folder / KEPT, ignore_errors=True)
+    return fitted, trained
+
+
+def forget_inputs(folder: Path) -> None:
+    """Remove what the preprocessing was read from, which the checkpoint has too."""
+    shutil.rmtree(folder / "inputs")
+
+
+def kept_in(job: Job, folder: Path) -> Path:
     """Where features and decoded images are kept: in the cache folder, or without one in the stage's."""
     try:
         return open_cache(KEPT)

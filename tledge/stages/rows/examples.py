@@ -12,6 +12,7 @@ from tledge.evaluate import Array
 from tledge.recipe import Recipe
 from tledge.stages.job import Job
 from tledge.stages.rows import Scored
+from tledge.tasks import Task
 
 if TYPE_CHECKING:
     from tledge.data import DataReport
@@ -19,11 +20,16 @@ if TYPE_CHECKING:
 
 def read(job: Job, folder: Path) -> str:
     """Read the sources and write the splits."""
+    return read_as(job, job.task, folder)
+
+
+def read_as(job: Job, task: Task, folder: Path) -> str:
+    """Read the sources as those of a task, and write the splits."""
     from tledge import data
 
     splits = data.load(
         job.recipe.data,
-        job.task,
+        task,
         seed=job.recipe.seed,
         folder=folder,
         base=Path.cwd(),
@@ -33,10 +39,11 @@ def read(job: Job, folder: Path) -> str:
     counts = {name: len(getattr(splits, name)) for name in ("train", "validation", "calibration", "test")}
     rows = ", ".join(f"{count} {name} rows" for name, count in counts.items() if count)
     what = f"the number {splits.labels[0]!r}" if splits.report.target_quantiles else f"{len(splits.labels)} labels"
+    told = [what] if splits.labels else []
     n_groups = sum(splits.report.groups.values())
     grouped = [f"{n_groups} groups of {job.recipe.data.group!r} kept whole"] if n_groups else []
-    left_out = _left_out(splits.report, job.task.INPUT_COLUMNS[-1].replace("_", " "))
-    return ", ".join([what, rows, *grouped, *left_out, *splits.report.read_as.values()])
+    left_out = _left_out(splits.report, task.INPUT_COLUMNS[-1].replace("_", " "))
+    return ", ".join([*told, rows, *grouped, *left_out, *splits.report.read_as.values()])
 
 
 def _left_out(report: DataReport, kind: str) -> Iterator[str]:

@@ -28,8 +28,10 @@ def export(job: Job, path: Path) -> Exported:
     return exported(job, path, encoder, job.first_values("validation", N_VALUES))
 
 
-def exported(job: Job, path: Path, encoder: Input, values: Sequence[Any]) -> Exported:
-    """The same, compared on these values too."""
+def exported(
+    job: Job, path: Path, encoder: Input, values: Sequence[Any], *, compared: Callable[[Run], Run] = lambda run: run
+) -> Exported:
+    """The same, compared on these values too; `compared` makes of a run one that gives more to compare."""
     from tledge import export, model
     from tledge.runtime import open_session, session_run
 
@@ -39,16 +41,16 @@ def exported(job: Job, path: Path, encoder: Input, values: Sequence[Any]) -> Exp
         advance(1)
     torch_run = export.torch_run(classifier)
     found = export.check(
-        torch_run,
-        session_run(open_session(path)),
+        compared(torch_run),
+        compared(session_run(open_session(path))),
         list(export.cases(encoder, values)),
         job.task.predictions,
         atol=job.recipe.export.atol,
         rtol=job.recipe.export.rtol,
         progress=job.progress,
     )
-    logits = [torch_run(encoder.encode([value]))["logits"] for value in values]
-    answers = np.concatenate([each.reshape(-1, each.shape[-1]) for each in logits])  # of tokens, where they have some
+    outputs = [torch_run(encoder.encode([value]))[job.task.OUTPUT] for value in values]
+    answers = np.concatenate([each.reshape(-1, each.shape[-1]) for each in outputs])  # of tokens, where they have some
 
     def finish(folder: Path) -> Graph:
         return stage_inputs.load(job.task.INPUT).finish(job, encoder, graph, values, folder)
