@@ -129,8 +129,8 @@ def test_what_sentence_transformers_does_besides_is_told(pretrained, tmp_path):
     (folder / "config_sentence_transformers.json").write_text('{"prompts": {"query": "query: ", "document": ""}}')
     backbone = model.load_backbone(str(folder))
     assert backbone.pooling == "cls"
-    assert "the parts Dense, Normalize are left out" in backbone.notes[0]
-    assert "has prompts (query: 'query: ') that are not put before texts" in backbone.notes[1]
+    assert "the parts Dense, Normalize are left out" in backbone.unfollowed[0]
+    assert "has prompts (query: 'query: ') that are not put before texts" in backbone.unfollowed[1]
     (folder / "modules.json").write_text(sentence_modules("Transformer", "Pooling", "Pooling"))
     with pytest.raises(ModelError, match="pools its tokens by '1_Pooling and then 2_Pooling'"):
         families.classifier(folder)
