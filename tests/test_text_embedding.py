@@ -404,3 +404,21 @@ def test_a_damaged_dense_layer_is_told(backbone, tmp_path):
     save_file({"other": torch.zeros(1)}, str(tmp_path / "first" / "2_Dense" / "model.safetensors"))
     with pytest.raises(ModelError, match="cannot be read"):
         model.build_embedder(model.load_backbone(str(tmp_path / "first")), pooling="auto", max_length=16)
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        (("sentence1", "sentence2", "score"), {"text": "sentence1", "text_pair": "sentence2", "label": "score"}),
+        (("query", "document"), {"text": "query", "text_pair": "document"}),
+        (("anchor", "positive", "negative"), {"text": "anchor", "text_pair": "positive", "negative": "negative"}),
+    ],
+)
+def test_init_writes_a_recipe_for_a_file_of_pairs(header, columns, project, capfd):
+    places = [ROWS["scored" if "score" in header else "triples"][name] for name in columns]
+    lines = [json.dumps({name: row[i] for name, i in zip(header, places, strict=True)}) for row in cells(30)]
+    (project / "pairs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    done = tiny_project.call(capfd, "init", "pairs.jsonl", "--task", "text_embedding", "--backbone", "backbone")
+    assert done.code == 0, done.err
+    written = load_recipe(project / "recipe.yaml")
+    assert (written.task, written.data.columns) == ("text_embedding", columns)

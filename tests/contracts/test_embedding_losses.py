@@ -1,4 +1,4 @@
-"""The losses of vectors of texts are those of sentence-transformers, and gradients of parts sum to those of the whole."""
+"""The losses of vectors of texts are those of sentence-transformers, and parts of a step are divided by its rows."""
 
 import inspect
 

@@ -11,6 +11,7 @@ from tledge.errors import RecipeError
 
 if TYPE_CHECKING:
     from tledge.data import Preview
+    from tledge.tasks import Task
     from tledge.yaml12 import KeyPath
 
 
@@ -43,10 +44,8 @@ def write(
     source = str(parts["train"]) if parts else data
     seen = data_room.preview(source, base=Path.cwd(), task=task)
     module = tasks.load(seen.task)
-    columns = {
-        **dict(zip(module.INPUT_COLUMNS, seen.input_columns, strict=True)),
-        module.LABEL_COLUMN: seen.label_column,
-    }
+    names, label = _columns_of(module, seen)
+    columns = {**dict(zip(names, seen.input_columns, strict=True)), label: seen.label_column}
     facts = starter.Facts(
         columns={} if seen.is_folder else {name: column for name, column in columns.items() if name and column},
         labels=seen.labels,
@@ -78,6 +77,13 @@ def write(
     return seen, told
 
 
+def _columns_of(task: Task, seen: Preview) -> tuple[tuple[str, ...], str]:
+    """What a task calls the columns of the input that was found, and that of the label."""
+    places = ("text", "text_pair", "negative")[: len(seen.input_columns)]
+    form = task.form([*places, *(["label"] if seen.label_column else [])])
+    return (task.INPUT_COLUMNS, task.LABEL_COLUMN) if form is None else (form.INPUT_COLUMNS, form.LABEL_COLUMN)
+
+
 def backbone_for(kind: str) -> tuple[dict[KeyPath, Any], str]:
     """A small backbone for a kind of task that can be had here, as settings of a recipe, and a line about it."""
     from tledge import hub
@@ -107,9 +113,15 @@ def _flat(settings: Mapping[str, Any], path: KeyPath) -> Iterator[tuple[KeyPath,
 
 def described(seen: Preview) -> str:
     """What was seen, in one line."""
+    from tledge import tasks
+
     if seen.label_columns:
         what = f"{len(seen.label_columns)} columns of 0 and 1, one a label: {', '.join(map(repr, seen.label_columns))}"
         return f"{seen.n_rows} rows, columns {', '.join(seen.columns)}; {what} (task {seen.task})"
+    form = tasks.load(seen.task).form(())
+    if form is not None:
+        told = ", ".join(map(repr, filter(None, [*seen.input_columns, seen.label_column])))
+        return f"{seen.n_rows} rows, columns {', '.join(seen.columns)}; read are {told} (task {seen.task})"
     if not seen.label_column:
         size = "" if seen.size_bytes is None else f", {seen.size_bytes / 1e6:.1f} MB"
         return f"{seen.n_rows} lines or texts{size}, for a language model"

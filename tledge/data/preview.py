@@ -78,6 +78,8 @@ def preview(reference: str, *, base: Path, task: str | None = None, separator: s
             found = kind.find(columns, given, separator)
         if asked is not None and kind.MISSING and not (found.column or found.flags):  # it may hold anything then
             found = labels.Found(columns.varied(given))
+        if asked is not None and asked.form(()) is not None:
+            given, found = _related(columns)
         if not all(given) or (kind.MISSING and not (found.column or found.flags)):
             only = columns.only_one()
             alone = f"{source.name}: the column {only}; expected rows of two labels or more, to tell them apart"
@@ -106,6 +108,17 @@ def preview(reference: str, *, base: Path, task: str | None = None, separator: s
         label_columns=found.flags,
         decimal=decimal_of(values[found.column]) if kind.VALUES else ".",
     )
+
+
+def _related(columns: Columns) -> tuple[tuple[str, ...], labels.Found]:
+    """The columns of texts that a row relates, two of them with a number if there is one; or one and its label."""
+    triple, pair = (inputs.load(name).find(columns) for name in ("text_triple", "text_pair"))
+    if all(triple):
+        return triple, labels.Found()
+    if all(pair):
+        return pair, labels.Found(columns.number(pair))
+    given = inputs.load("text").find(columns)
+    return given, labels.Found(columns.labels(given, "|"))
 
 
 def _not_found(source: Source, columns: Columns, input_kind: str, given: tuple[str, ...], kind: labels.Kind) -> str:
