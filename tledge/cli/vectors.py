@@ -17,7 +17,6 @@ from tledge.cli.table_values import values as in_table
 from tledge.cli.values import Value
 from tledge.errors import InputError, StorageError
 from tledge.tables import is_table
-from tledge.tasks._related import DOCUMENT, QUERY
 
 if TYPE_CHECKING:
     from tledge.runtime import Predictor
@@ -53,6 +52,8 @@ class Vectors:
         if self.prompt is not None and self.prompt not in prompts:
             raise InputError(f"--prompt {self.prompt}: the model has {', '.join(prompts) or 'no prompts'}")
         if self.nearest is not None:
+            from tledge.tasks._related import DOCUMENT, QUERY
+
             both = {QUERY, DOCUMENT} <= set(prompts)
             self.prompt = self.prompt or (QUERY if both else None)
             self._lines = Lines.read(self.nearest, self.columns, self.predictor, prompt=DOCUMENT if both else None)
