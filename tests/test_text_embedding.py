@@ -264,6 +264,7 @@ def test_the_gate_judges_a_file_of_pairs(run, tmp_path, capfd, monkeypatch):
         ("texts", "full", "spearman", None),
         ("scored", "probe", "spearman", "cosine_regression"),
         ("pairs", "none", "recall_at_5", None),
+        ("pairs", "lora", "mrr", None),
     ],
 )
 def test_each_form_of_rows_trains_as_asked(form, strategy, metric, loss, project):
@@ -277,7 +278,7 @@ def test_each_form_of_rows_trains_as_asked(form, strategy, metric, loss, project
     before = model.load_backbone("backbone").module.state_dict()
     after = model.load(done / "train" / "checkpoint").backbone.state_dict()
     moved = {name for name, each in after.items() if not torch.equal(each, before[name])}
-    assert bool(moved) == (strategy in ("partial", "full"))
+    assert bool(moved) == (strategy in ("partial", "full", "lora"))
     if strategy == "partial":
         assert all(".layer.1." in name for name in moved)
 

@@ -10,8 +10,8 @@ from tledge.recipe import keys, load_recipe
 FINETUNE_KEYS = (
     "augmentation, batch_size, cache, class_weights, compile, early_stopping_patience, epochs, freeze, "
     "gradient_accumulation_steps, head_learning_rate, label_smoothing, layer_decay, learning_rate, lora, loss, "
-    "max_grad_norm, optimizer, precision, probe_epochs, report_to, schedule, strategy, tagged_tokens, tf32, unfreeze, "
-    "warmup_ratio, weight_decay, workers"
+    "max_grad_norm, optimizer, precision, probe_epochs, report_to, schedule, score_range, strategy, tagged_tokens, "
+    "tf32, unfreeze, warmup_ratio, weight_decay, workers"
 )
 TOP_KEYS = "baseline, bench, budget, bundle, data, distill, export, finetune, metric, model, name, quantize, seed, task"
 
@@ -164,8 +164,8 @@ def test_an_unknown_task_lists_the_tasks(write) -> None:
     path = write(whole="name: r\ntask: text_clasification\ndata: {train: x.csv}\nmodel: {backbone: x}\n")
     assert complaint(path) == (
         "recipe.yaml:2: task: there is no task 'text_clasification'; known tasks are "
-        "causal_lm, image_classification, image_multilabel, image_regression, text_classification, text_multilabel, "
-        "text_pair_classification, text_pair_regression, text_regression, token_classification; "
+        "causal_lm, image_classification, image_multilabel, image_regression, masked_lm, text_classification, "
+        "text_embedding, text_multilabel, text_pair_classification, text_pair_regression, text_regression, token_classification; "
         "did you mean 'text_classification'?"
     )
 
@@ -189,8 +189,8 @@ def test_every_mistake_has_its_line(write) -> None:
     assert lines[2].startswith("recipe.yaml:2: data.train: missing key; add it: A CSV, TSV, JSONL or Parquet file;")
     assert lines[3].startswith("recipe.yaml:3: model.backbone: missing key; add it: A hub id")
     assert lines[4:] == [
-        "recipe.yaml:4: model.backbon: unknown key; known keys are aggregation, backbone, head, match, "
-        "max_length, max_unknown, pooling, preprocessing, revision, shape, stride, tokenizer, weights; "
+        "recipe.yaml:4: model.backbon: unknown key; known keys are aggregation, backbone, dimensions, head, "
+        "match, max_length, max_unknown, normalize, pooling, preprocessing, prompts, revision, shape, stride, tokenizer, weights; "
         "did you mean 'backbone'?"
     ]
 

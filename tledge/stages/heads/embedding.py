@@ -33,9 +33,7 @@ def students(job: Job, folder: Path) -> Students:  # noqa: ARG001
     Raises:
         RecipeError: always.
     """
-    raise RecipeError(
-        f"distill: {job.recipe.task} has no distillation; remove the section, or distil a classifier of the same texts"
-    )
+    raise RecipeError(f"distill: {job.recipe.task} has no distillation; remove the section")
 
 
 def train(job: Job, folder: Path, *, pretrained: bool = True) -> Trained:
