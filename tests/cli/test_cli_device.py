@@ -190,10 +190,13 @@ def test_predict_says_that_texts_are_empty(tiny_bundle, tmp_path, capfd):
     ]
 
 
-@pytest.mark.parametrize("name", ["rows.json", "rows.xlsx", "rows.json.gz"])
-def test_predict_refuses_files_that_have_no_lines(name, tiny_bundle, tmp_path, capfd):
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("rows.json", "expected a SQuAD file"), ("rows.xlsx", "expected a table"), ("rows.pdf.gz", "expected a table")],
+)
+def test_predict_refuses_files_that_have_no_lines(name, expected, tiny_bundle, tmp_path, capfd):
     (tmp_path / name).write_text('[{"text": "good"}]')
-    one_line(call(capfd, "predict", tiny_bundle, "--file", tmp_path / name), 9, name, "expected a table")
+    one_line(call(capfd, "predict", tiny_bundle, "--file", tmp_path / name), 9, name, expected)
 
 
 def test_predict_not_utf8(tiny_bundle, tmp_path, capfd):

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from tledge.runtime import Generator, Predictor
 
 NO_LINES = (
-    ".json",
     ".xlsx",
     ".xls",
     ".ods",
@@ -56,16 +55,17 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="VALUE",
-            help="Texts, two for each answer where the task takes pairs, or for a bundle of images their files or "
-            "folders of them; - reads lines from standard input, the texts of a pair with a tab between them.",
+            help="Texts, two for each answer where the task takes pairs or a question and a text, or for a bundle of "
+            "images their files or folders of them; - reads lines from standard input, two texts with a tab between "
+            "them.",
         ),
     ] = None,
     file: Annotated[
         Path | None,
         typer.Option(
             "--file",
-            help="A table (.csv, .tsv, .jsonl) with a column of texts or image paths, or a file with one a line; also "
-            "packed by gzip or bzip2. Its paths are relative to it.",
+            help="A table (.csv, .tsv, .jsonl, or a SQuAD file) with a column of texts or image paths, or a file with "
+            "one a line; also packed by gzip or bzip2. Its paths are relative to it.",
         ),
     ] = None,
     column: Annotated[
@@ -106,7 +106,7 @@ def command(
         typer.Option(
             "--top-k",
             help="Language models: draw from the K likeliest tokens; 0 from all. Hidden words: how many are told of "
-            "each.  [default: 5] With --nearest: how many lines.",
+            "each.  [default: 5] Questions: how many answers. With --nearest: how many lines.",
         ),
     ] = None,
     top_p: Annotated[
@@ -140,7 +140,8 @@ def command(
 ) -> None:
     """Print one JSON object for each text or image, as it comes: the text or the image's path, and the answer.
 
-    A language model goes on with each text: the answer is what it adds, how many tokens, and why it ends. A model of
+    A language model goes on with each text: the answer is what it adds, how many tokens, and why it ends. The answer to
+    a question is a part of its text, from code point "start" to "end"; it is empty where there is none. A model of
     vectors gives them whole where its output goes to a file or a program. An image that cannot be read has its reason
     in "error", and the command then ends with exit code 9.
     """

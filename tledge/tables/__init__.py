@@ -1,4 +1,4 @@
-"""Tables of rows in files, CSV, TSV, JSON lines and CoNLL, read alike in training and on the device.
+"""Tables of rows in files, CSV, TSV, JSON lines, CoNLL and SQuAD's, read alike in training and on the device.
 
 They need the standard library alone.
 
@@ -13,13 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from tledge.errors import DataError
-from tledge.tables import conll, delimited, json_lines
+from tledge.tables import conll, delimited, json_lines, squad
 from tledge.tables.source import Options, Problem, Row, Source
 from tledge.text_file import plain_suffix
 
 __all__ = ["SUFFIXES", "Options", "Problem", "Row", "Source", "is_table", "open_table", "whole_rows"]
 
-_FORMATS = {suffix: module.open_file for module in (delimited, json_lines, conll) for suffix in module.SUFFIXES}
+_MODULES = (delimited, json_lines, conll, squad)
+_FORMATS = {suffix: module.open_file for module in _MODULES for suffix in module.SUFFIXES}
 SUFFIXES = tuple(_FORMATS)
 
 
