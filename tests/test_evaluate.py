@@ -67,3 +67,4 @@ def test_rows_of_different_lengths_are_padded_behind_and_others_left_alone():
     assert both[:2, 1].tolist() == [[-1] * 3] * 2
     assert (both[2] == 1).all()
     assert joined([np.zeros(2), np.ones(1)]).tolist() == [0, 0, 1]
+    assert joined([np.zeros((1, 1, 2)), np.ones((1, 2, 1))]).tolist() == [[[0, 0], [-1, -1]], [[1, -1], [1, -1]]]

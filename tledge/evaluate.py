@@ -65,15 +65,13 @@ def score(
 
 
 def joined(arrays: Sequence[Array]) -> Array:
-    """Arrays of rows one behind the other; where rows have a second axis that differs it is padded with -1 at its end.
+    """Arrays of rows one behind the other; where their further axes differ those are padded with -1 at the end.
 
     Args:
         arrays: `(rows, ...)` each.
     """
-    if arrays[0].ndim < 2:
-        return np.concatenate(arrays)
-    longest = max(each.shape[1] for each in arrays)
-    rest = [(0, 0)] * (arrays[0].ndim - 2)
+    longest = [max(sizes) for sizes in zip(*(each.shape[1:] for each in arrays), strict=True)]
+    padding = ([(0, most - size) for most, size in zip(longest, each.shape[1:], strict=True)] for each in arrays)
     return np.concatenate(
-        [np.pad(each, [(0, 0), (0, longest - each.shape[1]), *rest], constant_values=-1) for each in arrays]
+        [np.pad(each, [(0, 0), *sides], constant_values=-1) for each, sides in zip(arrays, padding, strict=True)]
     )

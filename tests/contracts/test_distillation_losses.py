@@ -21,6 +21,8 @@ CASES = [(name, kind) for name in ON_LOGITS for kind in plugins.load(PACKAGE, na
 CASES += [(name, None) for name in INSIDE]
 MASK = torch.tensor([[1, 1, 1, 1, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 1], [0, 0, 1, 1, 1]])
 TARGETS = torch.tensor([0, 2, 1, 2])
+OF_ANSWERS = torch.tensor([[2, 3, 0, 2, 4], [0, 0, 0, 1, 5], [-2, -1, -7, -3, 3], [6, 6, 0, 6, 1]])
+"""What windows of seven tokens learn: start, end, none, where the context begins, and how long it is."""
 SHAPES = {
     "hidden_states": (4, 5, 8), "feature_maps": (4, 6, 4, 4), "attentions": (4, 2, 5, 5), "values": (4, 5, 8),
 }  # fmt: skip
@@ -29,7 +31,8 @@ SHAPES = {
 def pair(name, kind, *, seed=0, dtype=torch.float32, **shapes):
     """The student's and the teacher's tensors."""
     needs = plugins.load(PACKAGE, name).NEEDS
-    shape = (4, 1 if kind == "regression" else 3) if needs == "logits" else SHAPES[needs]
+    of_logits = {"regression": (4, 1), "question_answering": (4, 7, 2)}.get(kind, (4, 3))
+    shape = of_logits if needs == "logits" else SHAPES[needs]
     made = []
     for i, who in enumerate(("student", "teacher")):
         values = torch.randn(shapes.get(who, shape), generator=torch.Generator().manual_seed(2 * seed + i)) * 2
@@ -37,11 +40,15 @@ def pair(name, kind, *, seed=0, dtype=torch.float32, **shapes):
     return made
 
 
+def targets_of(kind):
+    return OF_ANSWERS if kind == "question_answering" else TARGETS
+
+
 def compute(name, kind, student, teacher, *, temperature=2.0, mask=MASK, **changes):
     loss = plugins.load(PACKAGE, name).loss
     if kind is None:
         return loss(student, teacher, mask if name in MASKED else None)
-    options = {"temperature": temperature, "problem_type": kind, "targets": TARGETS} | changes
+    options = {"temperature": temperature, "problem_type": kind, "targets": targets_of(kind)} | changes
     return loss(student, teacher, **options)
 
 
@@ -107,6 +114,12 @@ def by_hand(name, kind, student, teacher, temperature=2.0):
         p, q = (1 / (1 + np.exp(-x / T)) for x in (t, s))
         both = [[divergence([p[i, j], 1 - p[i, j]], [q[i, j], 1 - q[i, j]]) for j in range(3)] for i in rows]
         return [T * T * np.mean(each) for each in both]
+    if kind == "question_answering":
+        allowed = [[0, 2, 3, 4, 5], [0, 1, 2, 3, 4, 5], [0, 4, 5, 6], [0, 6]]
+        return [
+            T * T * np.mean([divergence(softmax(t[i, a, k] / T), softmax(s[i, a, k] / T)) for k in (0, 1)])
+            for i, a in enumerate(allowed)
+        ]
     if kind is not None:
         p, q = softmax(t / T), softmax(s / T)
     if name == "soft_targets":
@@ -182,7 +195,7 @@ def test_a_row_counts_alike_in_every_batch(name, kind):
     student, teacher = pair(name, kind)
     whole = compute(name, kind, student, teacher)
     rows = slice(1, 3)
-    own = {"targets": TARGETS[rows]} if kind else {"mask": MASK[rows]}
+    own = {"targets": targets_of(kind)[rows]} if kind else {"mask": MASK[rows]}
     part = compute(name, kind, student[rows], teacher[rows], **own)
     torch.testing.assert_close(part, whole[rows])
 

@@ -18,6 +18,14 @@ CLASS_WEIGHTS, SCALE = torch.tensor([0.5, 1.0, 4.0]), torch.tensor([0.25])
 
 def batch(name, rows=8, labels=3, seed=0):
     rng = np.random.default_rng(seed)
+    if name == "answer_span":  # nine tokens, of which a context begins at the third, fourth or fifth
+        none, first, size = np.zeros(rows, int), rng.integers(2, 5, rows), rng.integers(1, 5, rows)
+        starts = first + rng.integers(0, size)
+        ends = np.maximum(starts, first + rng.integers(0, size))
+        is_none = np.arange(rows) % 4 == 1
+        targets = np.stack([np.where(is_none, 0, starts), np.where(is_none, 0, ends), none, first, size], axis=1)
+        targets[::3, :4] -= 9  # counted from the end
+        return torch.tensor(rng.normal(size=(rows, 9, 2)) * 3, dtype=torch.float32), torch.tensor(targets)
     if name in REGRESSION:
         logits = torch.tensor(rng.normal(size=(rows, 1)) * 3, dtype=torch.float32)
         return logits, torch.tensor(rng.normal(size=rows), dtype=torch.float32)
@@ -28,12 +36,20 @@ def batch(name, rows=8, labels=3, seed=0):
 
 
 def weights_of(name):
-    return SCALE if name in REGRESSION else CLASS_WEIGHTS
+    return SCALE if name in REGRESSION else CLASS_WEIGHTS[:2] if name == "answer_span" else CLASS_WEIGHTS
 
 
 def by_hand(name, logits, targets, weights, smoothing):
     x, t = logits.double().numpy(), targets.double().numpy() if name != "cross_entropy" else targets.numpy()
     w = np.ones(x.shape[1]) if weights is None else weights.double().numpy()
+    if name == "answer_span":
+        total = 0.0
+        for row, (start, end, none, first, size) in zip(x, t.astype(int) % 9, strict=True):
+            allowed = [none, *range(first, first + size)]
+            for part, right in enumerate((start, end)):
+                log_p = row[allowed, part] - np.log(np.exp(row[allowed, part]).sum())
+                total -= (1 - smoothing) * log_p[allowed.index(right)] + smoothing * log_p.mean()
+        return total / 2 / len(x)
     if name in REGRESSION:
         d = np.abs(w[0] * (x[:, 0] - t))
         return float(np.mean(d**2 if name == "mse" else np.where(d <= 1, d**2 / 2, d - 0.5)))
@@ -47,7 +63,7 @@ def by_hand(name, logits, targets, weights, smoothing):
 
 
 def test_the_losses_are_found():
-    assert ALL == ["binary_cross_entropy", "cross_entropy", "huber", "mse"]
+    assert ALL == ["answer_span", "binary_cross_entropy", "cross_entropy", "huber", "mse"]
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -23,17 +23,20 @@ from tledge.recipe import load_recipe
 from tledge.runtime import verify
 
 COUNT, FEW = 60, 8
+TEXTS = ("lamp bright", "song tune")
 CELLS: tuple[tuple[Any, Any], ...] = (
     ("low|high", "high"),
     ("1.5", "2.5"),
     ([{"label": "lamp", "start": 0, "end": 4}], [{"label": "song", "start": 0, "end": 4}]),
+    ("lamp", "song"),
 )
-"""Two different cells of labels: names, numbers, and spans of the texts below."""
+"""Two different cells of labels: names, numbers, spans of the texts above, and parts of them."""
 MODELS = {
     "text": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
     "words": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
     "masked": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
     "embedding": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
+    "question": {"backbone": "backbone", "max_length": 48, "max_unknown": 1.0},
     "language": {"backbone": "backbone", "max_length": 32},
     "image": {"backbone": "torchvision:squeezenet1_1", "weights": "none", "preprocessing": {"size": 64}},
 }
@@ -54,7 +57,7 @@ print(json.dumps([answers, sorted(heavy)]))
 def backbones(tmp_path_factory):
     """A folder with a backbone for each kind of starter that needs one."""
     folder = tmp_path_factory.mktemp("backbones")
-    for name in ("text", "words", "masked", "embedding"):
+    for name in ("text", "words", "masked", "embedding", "question"):
         tiny_project.save_backbone(folder / name)
     tiny_language.checkpoint(folder / "language", "gpt2", initializer_range=0.02)
     return folder
@@ -66,7 +69,8 @@ def labels_of(task) -> tuple[Any, Any] | None:
         return None
     for cells in CELLS:
         try:
-            [task.parse_label(cell, "|", ".", ["song tune"]) for cell in cells]
+            for cell, text in zip(cells, TEXTS, strict=True):
+                task.parse_label(cell, "|", ".", [text] * len(task.INPUT_COLUMNS))
         except ValueError:
             continue
         return cells
@@ -76,7 +80,7 @@ def labels_of(task) -> tuple[Any, Any] | None:
 def cell_of(example: Any, label: int, number: int, folder: Path) -> str:
     """One of a task's own examples, told apart by its label and its number: a text, or a path of an image."""
     if isinstance(example, str):
-        return f"{('lamp bright', 'song tune')[label]} {example[:12]} {number}"
+        return f"{TEXTS[label]} {example[:12]} {number}"
     shade = np.clip(example[:64, :50].astype(int) // 3 + 90 * label + number, 0, 255).astype(np.uint8)
     Image.fromarray(shade).save(folder / f"{number}.png")
     return f"{number}.png"

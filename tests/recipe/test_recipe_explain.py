@@ -164,8 +164,9 @@ def test_an_unknown_task_lists_the_tasks(write) -> None:
     path = write(whole="name: r\ntask: text_clasification\ndata: {train: x.csv}\nmodel: {backbone: x}\n")
     assert complaint(path) == (
         "recipe.yaml:2: task: there is no task 'text_clasification'; known tasks are "
-        "causal_lm, image_classification, image_multilabel, image_regression, masked_lm, text_classification, "
-        "text_embedding, text_multilabel, text_pair_classification, text_pair_regression, text_regression, token_classification; "
+        "causal_lm, image_classification, image_multilabel, image_regression, masked_lm, question_answering, "
+        "text_classification, text_embedding, text_multilabel, text_pair_classification, text_pair_regression, "
+        "text_regression, token_classification; "
         "did you mean 'text_classification'?"
     )
 
@@ -190,8 +191,8 @@ def test_every_mistake_has_its_line(write) -> None:
     assert lines[3].startswith("recipe.yaml:3: model.backbone: missing key; add it: A hub id")
     assert lines[4:] == [
         "recipe.yaml:4: model.backbon: unknown key; known keys are aggregation, backbone, dimensions, head, "
-        "match, max_length, max_unknown, normalize, pooling, preprocessing, prompts, revision, shape, stride, tokenizer, weights; "
-        "did you mean 'backbone'?"
+        "match, max_answer_length, max_length, max_unknown, normalize, pooling, preprocessing, prompts, revision, "
+        "shape, stride, tokenizer, weights; did you mean 'backbone'?"
     ]
 
 

@@ -127,7 +127,7 @@ def described(seen: Preview) -> str:
         return f"{seen.n_rows} lines or texts{size}, for a language model"
     if seen.is_folder:
         return f"{seen.n_rows} images in {len(seen.labels)} class folders"
-    labels = f"{len(seen.labels)} labels" if seen.labels else "numbers"
+    labels = f"{len(seen.labels)} label{'' if len(seen.labels) == 1 else 's'}" if seen.labels else "numbers"
     return f"{seen.n_rows} rows, columns {', '.join(seen.columns)}; {labels} in {seen.label_column!r}"
 
 

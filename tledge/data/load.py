@@ -74,14 +74,15 @@ def load(
             rows, same, tables, settings.on_overlap, task.INPUT_COLUMNS[-1].replace("_", " ")
         )
         groups = {name: table.groups for name, table in tables.items() if table.groups is not None}
-        if groups:
+        if settings.group is not None:
             left = partition.without_overlap(
                 left, groups, tables, settings.on_overlap, f"{settings.group} (data.group)"
             )
         parts = partition.parts(settings, left, tables, seed=seed, calibration=calibration)
         partition.assert_disjoint(parts, same)
         if groups:
-            partition.assert_disjoint(parts, groups, "entry of data.group")
+            apart = parts if settings.group is not None else {"train": parts["train"]}
+            partition.assert_disjoint(apart, groups, f"entry of {train.group}")
         stored.write(tables, parts, task.INPUT_COLUMNS, folder)
         n_unlabelled = _unlabelled(settings, task, tables, folder, base, progress)
         rows_by_split, label_counts = _counted(tables, parts)
@@ -107,7 +108,9 @@ def load(
             columns={
                 name: settings.columns.get(name, name) for name in (*task.INPUT_COLUMNS, task.LABEL_COLUMN) if name
             },
+            group=train.group,
             groups=_groups(parts, groups),
+            n_moved=sum(table.n_moved for table in tables.values()),
             read_as={name: f"{table.source} {table.read_as}" for name, table in tables.items() if table.read_as},
             **{inputs.load(task.INPUT).SIZES: sizes},
         )
@@ -242,12 +245,9 @@ def _groups(parts: partition.Parts, groups: Mapping[str, npt.NDArray[np.int64]])
 
 def _conflict(train: Table, row: int, kept: int) -> str:
     def named(index: int) -> str:
-        found = train.labels.of(index)[:: train.labels.width]
-        names = (
-            [f"{value:g}" for value in found]
-            if train.labels.are_values
-            else [train.names[i] for i in dict.fromkeys(found)]
-        )
+        one = train.labels.take(np.asarray([index]))
+        found = one.flat.tolist() if one.are_values else dict.fromkeys(one.by_row()[0].tolist())
+        names = [f"{value:g}" if one.are_values else train.names[value] for value in found]
         return f"{train.name(index)} ({', '.join(names) or 'no label'})"
 
     return f"{named(row)}, kept {named(kept)}"

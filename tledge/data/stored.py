@@ -38,7 +38,8 @@ class DataReport:
     training images' shorter sides, in pixels. For a regression `label_counts` counts the rows, and `target_quantiles`
     has quantiles of the numbers, by split. `unlabelled` counts the rows without a label. `columns` has the training
     file's column for each of the task's, and `read_as` how files were read that told it themselves, by split.
-    `groups` counts the values of `data.group` in each split.
+    `groups` counts in each split the values of the column `group`, which stayed together. `n_moved` counts rows with a
+    label that stood elsewhere in its text than was said, and was taken for that.
     `fingerprint` is the same for the same inputs and labels in the same splits.
     """
 
@@ -62,7 +63,9 @@ class DataReport:
     unlabelled: int = 0
     columns: Mapping[str, str] = field(default_factory=dict)
     read_as: Mapping[str, str] = field(default_factory=dict)
+    group: str = ""
     groups: Mapping[str, int] = field(default_factory=dict)
+    n_moved: int = 0
 
 
 @dataclass(frozen=True, slots=True)

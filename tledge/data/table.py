@@ -26,7 +26,7 @@ from tledge.errors import DataError, did_you_mean
 from tledge.progress import Progress
 from tledge.recipe.schema import Data
 from tledge.tables.source import twice
-from tledge.tasks import Task
+from tledge.tasks import Task, beside, label_cell
 
 EXAMPLES = 20  # rows that are named as examples of what was left out
 BATCH = 1000  # rows written together, and between two signs of progress
@@ -42,7 +42,9 @@ class Table:
     bytes of each row's input and `sizes`, `(rows,) int32`, its characters or the pixels of its shorter side. `names`
     are the labels by number, and `renamed` the keys of `data.label_names` that some row had. `n_read` counts broken
     rows too, `skipped` only them, by kind. `read_as` is the source's. `groups`, `(rows,) int64`, is a number for each
-    row that is the same for the same value of `data.group`, in other tables too; `None` without the key.
+    row that is the same for the same value of the column `group`, in other tables too; `None` without one. It is
+    `data.group`, or the one of the input that stays together by itself. `n_moved` counts rows with a label that stood
+    elsewhere in its text.
     """
 
     source: str
@@ -57,7 +59,9 @@ class Table:
     skipped: Mapping[str, int]
     examples: tuple[str, ...]
     read_as: str = ""
+    group: str = ""
     groups: npt.NDArray[np.int64] | None = None
+    n_moved: int = 0
 
     def name(self, index: int) -> str:
         """Where a row was in its file."""
@@ -92,21 +96,25 @@ def read(
     given, label_column = [columns[name] for name in task.INPUT_COLUMNS], columns.get(task.LABEL_COLUMN, "")
     flags = settings.label_columns or ()
     labels = LabelReader(settings, task, label_column, known_labels)
-    group = _group_column(source, settings)
     kind = inputs.load(task.INPUT)
+    group = _group_column(source, settings) or columns.get(inputs.together(kind))
     sizes, digests, groups = array("i"), bytearray(), array("q")
     skipped: Counter[str] = Counter()
     examples: list[str] = []
     rows = shown(
         source,
-        source.read({*given, *(flags or filter(None, [label_column])), *([group] if group else [])}),
+        source.read(
+            _wanted(source, task, {*given, *(flags or filter(None, [label_column])), *([group] if group else [])})
+        ),
         progress,
         costly=kind.IS_COSTLY,
     )
     with Writer(path, task.INPUT_COLUMNS, kind.TYPES) as writer:
         for row, found in values(rows, kind, given, source.folder):
             problem = found if isinstance(found, Problem) else _group_problem(row, group)
-            problem = problem or (_flags(row, flags, labels) if flags else _cell(row, label_column, labels, given))
+            problem = problem or (
+                _flags(row, flags, labels) if flags else _cell(task, row, label_column, labels, given)
+            )
             if problem is not None:
                 if settings.on_error == "fail":
                     raise DataError(f"{row.name}: {problem.detail}; mend the row, or set data.on_error: skip")
@@ -136,7 +144,9 @@ def read(
         skipped=dict(skipped),
         examples=tuple(examples),
         read_as=source.read_as,
+        group=group or "",
         groups=np.asarray(groups, dtype=np.int64) if group is not None else None,
+        n_moved=labels.n_moved,
     )
 
 
@@ -185,12 +195,17 @@ def values(
         pool.shutdown(cancel_futures=True)
 
 
-def _cell(row: Row, column: str, labels: LabelReader, given: Sequence[str]) -> Problem | None:
+def _wanted(source: Source, task: Task, columns: set[str]) -> set[str]:
+    """The columns that are read: those, and what the source has of those that complete a label."""
+    return columns | ({*beside(task)} & {*source.columns})
+
+
+def _cell(task: Task, row: Row, column: str, labels: LabelReader, given: Sequence[str]) -> Problem | None:
     if not column:
         return labels.add(None)
     if column not in row.cells:
         return _no_cell(column)
-    return labels.add(row.cells[column], [row.cells[name] for name in given])
+    return labels.add(label_cell(task, row.cells, column), [row.cells[name] for name in given])
 
 
 def _flags(row: Row, columns: Sequence[str], labels: LabelReader) -> Problem | None:

@@ -116,7 +116,7 @@ def _parsed(row: Row, column: str | None, given: Sequence[Any], task: Any, file:
     """What a row's cell tells, as a task parses it, by its name here; nothing where there is no such column."""
     if column is None:
         return ()
-    cell = row.cells[column]
+    cell = tasks.label_cell(task, row.cells, column)
     try:
         label: tuple[Any, ...] = task.parse_label(cell, file.label_separator, ".", given)
     except ValueError as error:

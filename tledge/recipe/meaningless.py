@@ -35,8 +35,10 @@ _IN_LANGUAGE_MODELS: Mapping[KeyPath, str] = {
     ("bench", "new_tokens"): "",
 }
 
+_QUESTIONS = "is for question_answering"
 _IN_WORDS: Mapping[KeyPath, str] = {
     ("model", "stride"): "is for tasks that read texts in windows",
+    ("model", "max_answer_length"): _QUESTIONS,
     ("model", "aggregation"): "is for tasks that answer words",
     ("finetune", "tagged_tokens"): "is for tasks that answer words",
 }
@@ -57,6 +59,22 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("model", "pooling"): "is for tasks that answer a whole text",
         ("data", "unlabelled"): "",
         ("data", "label_separator"): "",
+        ("model", "max_answer_length"): _QUESTIONS,
+        **_IN_IMAGES,
+        **_IN_LANGUAGE_MODELS,
+    },
+    "question": {
+        ("model", "pooling"): "is for tasks that answer a whole text",
+        ("model", "aggregation"): "is for tasks that answer words",
+        ("data", "unlabelled"): "is for tasks with one answer a text",
+        ("data", "labels"): "answers have no labels",
+        ("data", "label_columns"): "answers have no labels",
+        ("data", "label_names"): "answers have no labels",
+        ("data", "label_separator"): "",
+        ("data", "decimal"): "",
+        ("finetune", "tagged_tokens"): "is for tasks that answer words",
+        ("finetune", "class_weights"): "answers have no labels",
+        ("distill", "class_weights"): "answers have no labels",
         **_IN_IMAGES,
         **_IN_LANGUAGE_MODELS,
         **_IN_EMBEDDING,

@@ -144,6 +144,8 @@ class Model(Section):
     aggregation: Literal["first", "average", "max", "simple"] = "first"
     """How the tokens of a word answer together, for tasks that answer words: the `first` one does, the `average` of
     their probabilities, or the one that is surest (`max`); with `simple` each token is a word of its own."""
+    max_answer_length: Annotated[int, Field(ge=1)] = 30
+    """Tokens that the answer to a question has at most."""
     dimensions: Annotated[int, Field(ge=1)] | None = None
     """For `text_embedding`: keep the first so many numbers of a vector, which the graph then gives (Matryoshka); by
     default all."""

@@ -19,11 +19,17 @@ BACKBONES = {
     "masked": "distilbert/distilbert-base-uncased",
     "words": "sentence-transformers/all-MiniLM-L6-v2",
     "embedding": "sentence-transformers/all-MiniLM-L6-v2",
+    "question": "sentence-transformers/all-MiniLM-L6-v2",
     "image": "torchvision:mobilenet_v3_small",
     "language": "distilbert/distilgpt2",
 }
 """The starter's backbones, by a task's `STARTER`: a good first try for short English texts, 22 million parameters, for
 photos, 1.5, and to write English, 82."""
+
+USUAL: Mapping[str, Mapping[KeyPath, Any]] = {
+    "question": {("model", "max_length"): 384, ("model", "stride"): 128, ("finetune", "strategy"): "full"},
+}
+"""Settings that a starter writes out for a kind of task, since the defaults are those of others."""
 
 WIDTH = 100
 LABELS_SHOWN = 20
@@ -52,7 +58,7 @@ _SHORT: Mapping[KeyPath, str] = {
     ("data", "validation"): "picks the epoch and the variant",
     ("data", "test"): "nothing is chosen on these rows",
     ("model", "backbone"): "or a hub id, a folder, package:..., torchvision:..., timm:...",
-    ("model", "max_length"): "tokens; longer texts are cut",
+    ("model", "max_length"): "tokens; longer texts are cut, or read in windows where the task can",
     ("finetune", "strategy"): "how much of the network trains",
     ("quantize", "schemes"): "each gives a variant; the fastest one within the budget ships",
     ("budget", "max_metric_drop"): "what a variant may lose of the metric against fp32",
@@ -103,6 +109,7 @@ def starter(
         ("model", "backbone"): backbone or BACKBONES[kind],
         **({("data", "columns"): dict(facts.columns)} if facts.columns else {}),
         **({} if usual in module.STRATEGIES else {("finetune", "strategy"): module.STRATEGIES[0]}),
+        **USUAL.get(kind, {}),
         **(settings or {}),
     }
     notes: dict[KeyPath, str] = {("data",): _found(facts)}

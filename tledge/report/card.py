@@ -53,6 +53,7 @@ _EXAMPLES: Mapping[str, tuple[str | tuple[str, str], ...]] = {
     "words": ("a text", "another text"),
     "masked_text": ("The weather is [MASK] today.", "It is [MASK] to rain."),
     "sentence": ("a text", "another text"),
+    "question": (("a question", "the text that answers it"), ("another question", "another text")),
     "text_pair": (("a text", "a second one"), ("another text", "its second one")),
     "image": ("photo.jpg", "another.jpg"),
 }
@@ -69,6 +70,8 @@ print(first @ second / np.linalg.norm(first) / np.linalg.norm(second))  # their 
 ```"""
 _NOTES = {
     "sentence": "On the command line: the vector as an array, and the lines of a file that are nearest:",
+    "question": "The text may be of any length. With `top_k=3` each answer also has `answers`, the three best ones. On "
+    "the command line:",
     "image": "An image may be a path, the bytes of a file, a Pillow image or a uint8 array (height, width, 3). "
     "On the command line:",
 }
@@ -114,12 +117,7 @@ def model_card(
         bullets(_training(facts)),
         "## Limits",
         bullets(_limits(facts)),
-        *(
-            ()
-            if facts.language or facts.vectors is not None
-            else ("## Estimate" if facts.numeric else f"## Labels ({len(facts.labels)})",)
-        ),
-        _labels(facts),
+        *_labels_section(facts),
         f"Made with tledge {escape(facts.version)}, {escape(fmt.moment(facts.created))}.",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -269,9 +267,14 @@ def _limits(facts: Facts) -> list[str]:
     return found
 
 
+def _labels_section(facts: Facts) -> tuple[str, ...]:
+    no_labels = facts.language or facts.vectors is not None
+    if no_labels or (facts.marked and not facts.label_scores):  # parts of texts have none either
+        return ()
+    return "## Estimate" if facts.numeric else f"## Labels ({len(facts.labels)})", _labels(facts)
+
+
 def _labels(facts: Facts) -> str:
-    if facts.vectors is not None:
-        return ""
     scores = {score.label: score for score in facts.label_scores}
     if not scores:
         return ", ".join(code(label) for label in facts.labels)

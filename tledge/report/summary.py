@@ -344,6 +344,7 @@ def marked(facts: Facts) -> list[tuple[str, str, str]]:
     """Each text with marks, what was missed in it, and what was found."""
 
     def listed(text: MarkedText, *kinds: str) -> str:
-        return ", ".join(f"{part.text} ({part.label})" for part in text.parts if part.kind in kinds) or "-"
+        parts = (part for part in text.parts if part.kind in kinds)
+        return ", ".join(f"{part.text} ({part.label})" if part.label else part.text for part in parts) or "-"
 
-    return [(text.text, listed(text, "missed"), listed(text, "right", "wrong")) for text in facts.marked]
+    return [(text.above or text.text, listed(text, "missed"), listed(text, "right", "wrong")) for text in facts.marked]

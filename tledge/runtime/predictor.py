@@ -32,6 +32,7 @@ class Predictor:
     `predictor.predict("It is [MASK].")`          of a masked one: `{"masks": [{"words": [...]}], ...}`
     `predictor.predict("a text")`                 of a model of vectors: `{"embedding": [...]}`; `prompt="query"` too
     `predictor.predict("Once upon")`              of a language model: `{"generated": ..., "tokens": ..., ...}`
+    `predictor.predict(("who?", "a text"))`       of a question and the text that answers it: `{"answer": ..., ...}`
     `predictor.predict_iter(lines)`               answers as they come, for long streams
     `predictor.labels`, `.task`, `.variant`       the label names in order, and what is running
     `predictor.manifest`                          everything else that the bundle says of itself
@@ -96,7 +97,8 @@ class Predictor:
             prompt: For a model of vectors the name of what it puts before a text, such as `query`; by default its own
                 default one, or nothing.
             options: For a language model those of `Generator.generate`, such as `max_new_tokens`; for hidden words
-                `top_k`, how many words there are for each, 5 by default; else none.
+                `top_k`, how many words there are for each, 5 by default; for questions `top_k`, how many of the best
+                answers there are as `answers`; else none.
 
         Raises:
             InputError: a value is no text, or no image that can be read, and the message names it; or an option is

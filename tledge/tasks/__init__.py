@@ -165,6 +165,19 @@ def narrowed(task: Task, answer: dict[str, Any], settings: Mapping[str, Any]) ->
     return result
 
 
+def beside(task: Task) -> tuple[str, ...]:
+    """The columns that complete a label where a row has them, such as where an answer begins; a task's `BESIDE`."""
+    found: tuple[str, ...] = getattr(task, "BESIDE", ())
+    return found
+
+
+def label_cell(task: Task, cells: Mapping[str, Any], column: str) -> Any:
+    """The raw cell of a row's label; of a text that has columns beside it a mapping of them, in which it is `text`."""
+    cell = cells[column]
+    others = {name: cells[name] for name in beside(task) if name in cells}
+    return {"text": cell, **others} if others and isinstance(cell, str) else cell
+
+
 def value_of(task: Task, row: Mapping[str, Any]) -> Any:
     """The input of a row: what its one column holds, or a tuple of what its columns hold."""
     cells = tuple(row[name] for name in task.INPUT_COLUMNS)

@@ -195,6 +195,11 @@ def _of_labels(
 
 
 def _targets(labels: Tensor, teacher_logits: Tensor, labelled: Tensor | None) -> Tensor:
-    """One label a row: its own, the largest of its shares, or the teacher's where it has none; `(batch,) int64`."""
+    """One label a row: its own, the largest of its shares, or the teacher's where it has none; `(batch,) int64`.
+
+    Of windows that learn where an answer is, whose logits are of `(batch, sequence, 2)`, all that they learn.
+    """
+    if teacher_logits.ndim == 3:
+        return labels
     own = labels.argmax(dim=1) if labels.ndim == 2 else labels.clamp(min=0)
     return own if labelled is None else torch.where(labelled, own, teacher_logits.argmax(dim=1))

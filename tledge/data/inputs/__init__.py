@@ -2,7 +2,8 @@
 
 A module has `TYPES`, the Arrow types that are stored, one a column; `IS_COSTLY`, whether reading a row is worth a
 thread; `SIZES`, the name in a `DataReport` of what `Value.size` counts; `NOUN`, `RENAME` and `NAMES`, what the input is
-called; and the functions of `Kind`.
+called; and the functions of `Kind`. It may have `TOGETHER`, the one of its columns whose equal values stay in one split
+unless the recipe names another, and `told_by(columns)`, which names a task that the columns are surely of, if any.
 """
 
 from __future__ import annotations
@@ -55,6 +56,18 @@ class Kind(Protocol):
 def load(name: str) -> Kind:
     """The kind of input of that name."""
     return cast("Kind", plugins.load(__name__, name))
+
+
+def told_by(columns: Columns) -> str:
+    """A task that some columns are surely of, whatever the values are; empty where they tell none."""
+    modules = (plugins.load(__name__, name) for name in plugins.names(__name__))
+    told = (module.told_by(columns) for module in modules if hasattr(module, "told_by"))
+    return next((str(task) for task in told if task), "")
+
+
+def together(kind: Kind) -> str:
+    """The column of an input whose equal values stay in one split; empty where none has to."""
+    return str(getattr(kind, "TOGETHER", ""))
 
 
 def shown(cell: object) -> str:

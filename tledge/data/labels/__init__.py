@@ -5,7 +5,8 @@ One file a kind of labels, which a task names; each module holds:
 ===========  ===========================================================================================
 `MISSING`    what the data lack where `find` finds no column, with its article; empty where nothing can be missing
 `VALUES`     whether labels are the numbers themselves, and not names
-`WIDTH`      how many numbers tell one label of a row: its own, and where it is from and to
+`WIDTH`      how many numbers tell one label of a row: its own, and where it is from and to; 0 where there is but one
+             label, and its rows hold any numbers
 `find`       the columns of labels, guessed from the first rows
 `names_of`   the label names in the raw cells of a row
 ===========  ===========================================================================================
@@ -70,7 +71,8 @@ class Labels:
     """The label numbers of many rows: those of row i are `flat[offsets[i]:offsets[i + 1]]`, ascending.
 
     For a regression `flat` is float64: the number of each row. Where `width` is more than 1 each label is followed by
-    so many numbers less one, such as where its span begins and ends, in the order of the text.
+    so many numbers less one, such as where its span begins and ends, in the order of the text; where it is 0 each row
+    that has any numbers has the label 0.
     """
 
     flat: npt.NDArray[Any]
@@ -99,7 +101,10 @@ class Labels:
 
     def by_row(self) -> tuple[Numbers, Numbers]:
         """The label numbers alone, and the row of each, `(labels of all rows,) int64`."""
-        rows = np.repeat(np.arange(len(self)), np.diff(self.offsets) // self.width)
+        sizes = np.diff(self.offsets)
+        if not self.width:
+            return np.zeros(int((sizes > 0).sum()), dtype=np.int64), np.flatnonzero(sizes)
+        rows = np.repeat(np.arange(len(self)), sizes // self.width)
         return self.flat[:: self.width], rows
 
     def counts(self, n_labels: int) -> Numbers:
@@ -113,6 +118,8 @@ class Labels:
 
     def renumbered(self, numbers: Numbers) -> Labels:
         """The same labels where label i is called `numbers[i]`."""
+        if not self.width:
+            return self
         if self.width > 1:
             flat = self.flat.copy()
             flat[:: self.width] = numbers[flat[:: self.width]]
@@ -125,7 +132,7 @@ class LabelReader:
     """Gathers the labels of rows, one row after the other; a new label gets the next number unless all are known.
 
     `names` are the labels by number (for a regression the column's name), and `renamed` the keys of
-    `data.label_names` that some row had.
+    `data.label_names` that some row had. `n_moved` counts the rows with a label that stood elsewhere in its text.
     """
 
     def __init__(self, settings: Data, task: Task, column: str, known: Sequence[str] | None) -> None:
@@ -136,6 +143,7 @@ class LabelReader:
         self._flat: array[Any] = array("d" if self._are_values else "q")
         self._offsets = array("q", [0])
         self.renamed: set[str] = set()
+        self.n_moved = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -155,7 +163,8 @@ class LabelReader:
         for name in self._task.label_names(found):
             self._numbers.setdefault(name, len(self._numbers))
         numbers = self._task.numbered(found, self._numbers)
-        self._flat.extend(numbers if self._width > 1 else sorted(numbers))
+        self._flat.extend(sorted(numbers) if self._width == 1 else numbers)
+        self.n_moved += any(getattr(each, "is_moved", False) for each in found)
         self._offsets.append(len(self._flat))
         return None
 

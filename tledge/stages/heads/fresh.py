@@ -255,7 +255,7 @@ def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: 
         optimum_task=task.OPTIMUM_TASK,
         labels=task.output_names(labels),
         pooling="none" if task.PER_TOKEN else own_pooling if recipe.model.pooling == "auto" else recipe.model.pooling,
-        windows=stage_inputs.load(task.INPUT).windows(recipe),
+        windows=stage_inputs.load(task.INPUT).windows(job),
         max_length=recipe.model.max_length,
         dropout_prob=recipe.model.head.dropout_prob,
         head_hidden_size=recipe.model.head.hidden_size,

@@ -21,7 +21,6 @@ from tledge.artifacts import Graph
 
 if TYPE_CHECKING:
     from tledge.model import Rows
-    from tledge.recipe import Recipe
     from tledge.stages.job import Job
 
 
@@ -35,7 +34,7 @@ class Kind(Protocol):
     @staticmethod
     def rows(job: Job, encoder: Any, values: Sequence[Any], targets: Any) -> Rows: ...
     @staticmethod
-    def windows(recipe: Recipe) -> dict[str, Any] | None: ...
+    def windows(job: Job) -> dict[str, Any] | None: ...
 
 
 def load(name: str) -> Kind:

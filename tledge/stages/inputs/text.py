@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tledge.artifacts import Graph
-from tledge.recipe import Recipe
 from tledge.stages.job import Job
 
 if TYPE_CHECKING:
@@ -31,5 +30,5 @@ def rows(job: Job, encoder: Any, values: Sequence[Any], targets: Any) -> Rows:  
     return model.Rows(values, targets)
 
 
-def windows(recipe: Recipe) -> None:
+def windows(job: Job) -> None:
     """None: texts are cut."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tledge.recipe import Recipe
 from tledge.stages.inputs.text import facts, finish
 from tledge.stages.job import Job
 from tledge.tasks import _spans
@@ -30,6 +29,6 @@ def rows(job: Job, encoder: Any, values: Sequence[Any], targets: Any) -> Windows
     return model.Windows(values, targets, encoder, cuts, aligned)
 
 
-def windows(recipe: Recipe) -> dict[str, Any]:
+def windows(job: Job) -> dict[str, Any]:
     """How many tokens windows share, and how a word's tokens are taken together."""
-    return {"stride": recipe.stride, "aggregation": recipe.model.aggregation}
+    return {"stride": job.recipe.stride, "aggregation": job.recipe.model.aggregation}

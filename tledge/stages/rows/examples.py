@@ -38,10 +38,14 @@ def read_as(job: Job, task: Task, folder: Path) -> str:
     )
     counts = {name: len(getattr(splits, name)) for name in ("train", "validation", "calibration", "test")}
     rows = ", ".join(f"{count} {name} rows" for name, count in counts.items() if count)
-    what = f"the number {splits.labels[0]!r}" if splits.report.target_quantiles else f"{len(splits.labels)} labels"
+    what = (
+        f"the number {splits.labels[0]!r}"
+        if splits.report.target_quantiles
+        else f"{len(splits.labels)} label{'' if len(splits.labels) == 1 else 's'}"
+    )
     told = [what] if splits.labels else []
     n_groups = sum(splits.report.groups.values())
-    grouped = [f"{n_groups} groups of {job.recipe.data.group!r} kept whole"] if n_groups else []
+    grouped = [f"{n_groups} groups of {splits.report.group!r} kept whole"] if n_groups else []
     left_out = _left_out(splits.report, task.INPUT_COLUMNS[-1].replace("_", " "))
     return ", ".join([*told, rows, *grouped, *left_out, *splits.report.read_as.values()])
 
@@ -50,6 +54,9 @@ def _left_out(report: DataReport, kind: str) -> Iterator[str]:
     """What became of the rows that are in no split, in a few words each."""
     if broken := sum(report.skipped.values()):
         yield f"{_rows(broken, 'broken')} left out"
+    if report.n_moved:
+        where = "its text" if report.n_moved == 1 else "their texts"
+        yield f"{_rows(report.n_moved, 'more')} whose label stood elsewhere in {where}, and was taken for that"
     if report.duplicates:
         yield f"{_rows(report.duplicates, 'repeated')} left out"
     if report.conflicts:
