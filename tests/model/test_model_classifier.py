@@ -177,6 +177,21 @@ def test_checkpoint_speaks_the_words_of_the_ecosystem(pretrained, tmp_path):
     assert tokenizer["model_input_names"] == ["input_ids", "token_type_ids", "attention_mask"]
 
 
+def test_a_checkpoint_of_tokens_keeps_its_own_problem_type_where_no_reader_stumbles_over_it(pretrained, tmp_path):
+    built = model.build(
+        model.load_backbone(str(pretrained("bert"))), task="token_classification", labels=("O", "B-x", "I-x"),
+        problem_type="token_classification", optimum_task="token-classification", pooling="none", max_length=24,
+        windows={"stride": 6, "aggregation": "first"}, dropout_prob=0.1, head_hidden_size=None,
+    )  # fmt: skip
+    built.save(tmp_path, model.load_backbone(str(pretrained("bert"))))
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config.get("problem_type") is None  # transformers 4 refuses any but its three
+    assert config["architectures"] == ["BertForTokenClassification"]
+    other = model.load(tmp_path).another(str(pretrained("bert")))
+    assert other.pooling == "none"
+    assert other.config.tledge["problem_type"] == "token_classification"
+
+
 def test_an_unused_pooler_is_not_kept(pretrained, tmp_path):
     built, backbone = families.classifier(pretrained("bert"), pooling="mean")
     assert not any("pooler" in name for name in built.state_dict())

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 POOLINGS = ("mean", "cls", "last", "pooler")
 NO_POOLING = "none"
 """Of models that answer each token."""
+_PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+"""Those that transformers takes in a config; version 4 refuses any other."""
 
 
 class TextClassifier(PreTrainedModel):
@@ -153,9 +155,9 @@ class TextClassifier(PreTrainedModel):
         return build_text(
             backbone,
             task=facts["task"],
-            problem_type=self.config.problem_type,
+            problem_type=self.config.problem_type or facts["problem_type"],
             labels=tuple(self.config.id2label.values()),
-            pooling=backbone.pooling,
+            pooling=NO_POOLING if self.pooling == NO_POOLING else backbone.pooling,
             max_length=facts["max_length"],
             windows=facts.get("windows"),
             dropout_prob=facts["head"]["dropout_prob"],
@@ -263,7 +265,8 @@ def build_text(
     config = backbone.config
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
-    config.problem_type = problem_type
+    is_known = problem_type in _PROBLEM_TYPES
+    config.problem_type = problem_type if is_known else None
     config.architectures = [_architecture(optimum_task, backbone)]
     if getattr(config, "pad_token_id", None) is None:
         pad = backbone.tokenizer.pad_token_id
@@ -273,7 +276,9 @@ def build_text(
         "pooling": pooling,
         "max_length": max_length,
         "head": {"dropout_prob": dropout_prob, "hidden_size": head_hidden_size},
-    } | ({} if windows is None else {"windows": dict(windows)})
+    }
+    config.tledge |= {} if is_known else {"problem_type": problem_type}
+    config.tledge |= {} if windows is None else {"windows": dict(windows)}
     return _from_config(config, backbone.module, target_scale)
 
 
