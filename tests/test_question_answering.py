@@ -183,6 +183,8 @@ def test_the_command_line_reads_questions_and_contexts_from_everywhere(project, 
     done = tiny_project.call(capfd, "predict", run, QUESTION, SENTENCE, "--top-k", 2, "--variant", "fp32")
     found = json.loads(done.out)
     assert (found["question"], found["context"], len(found["answers"])) == (QUESTION, SENTENCE, 2)
+    done = tiny_project.call(capfd, "predict", run, QUESTION, SENTENCE * 40)
+    assert (done.code, done.err) == (0, "")  # nothing is left out
 
 
 @pytest.mark.parametrize(
@@ -241,6 +243,7 @@ def test_report_and_card_show_answers_in_their_contexts(project):
     assert 'predictor.predict(("a question", "the text that answers it"))' in card
     assert "pipeline_tag: question-answering" in card
     assert "## Labels" not in card
+    assert "Windows: 40 tokens, 6 of them shared; longer texts are read in several" in card
 
 
 def test_a_bundle_whose_threshold_was_changed_is_found_out(project, tmp_path):

@@ -16,6 +16,8 @@ from tledge.bench import setting
 from tledge.evidence import labels, students
 from tledge.evidence.curves import curve
 from tledge.evidence.images import data_uri
+from tledge.inputs import files as input_files
+from tledge.inputs._windows import FILE as WINDOWS
 from tledge.recipe import Recipe
 from tledge.recipe.save import recipe_text
 
@@ -125,6 +127,7 @@ def _training(recipe: Recipe, folder: Path) -> TrainingFacts:
         strategy=recipe.finetune.strategy,
         pooling=trained.get("pooling") or "",
         max_length=recipe.model.max_length if tasks.load(recipe.task).HAS_LENGTH else None,
+        stride=recipe.stride if WINDOWS in input_files(tasks.load(recipe.task).INPUT) else None,
         seed=recipe.seed,
         seconds=sum(phase["seconds"] for phase in phases) if phases else None,
         device=phases[-1]["device"] if phases else "",

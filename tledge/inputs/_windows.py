@@ -163,6 +163,15 @@ class WindowedInput(TextInput):
             "values": _objects(values),
         }
 
+    def n_cut(self, value: Any) -> int:
+        """0: what one window does not hold is in another.
+
+        Raises:
+            InputError: the value is not a text.
+        """
+        self.check(value)
+        return 0
+
     def tokens(self, values: Sequence[Any]) -> tuple[dict[str, npt.NDArray[np.int32]], Ids]:
         """The tokens of the windows of many texts end to end, and how many each window has."""
         return self.tokens_of(self.cuts(values))

@@ -228,7 +228,11 @@ def _training(facts: Facts) -> list[str]:
         found.append(f"Augmentation: {escape(images.augmentation(training.augmentation))}")
     if training.max_length is not None:
         length = f"{fmt.count(training.max_length)} tokens"
-        found.append(f"Blocks: {length}" if facts.language else f"Longest input: {length}; longer ones are cut")
+        overlap = (
+            f"Windows: {length}, {fmt.count(training.stride or 0)} of them shared; longer texts are read in several"
+        )
+        plain = f"Longest input: {length}; longer ones are cut" if training.stride is None else overlap
+        found.append(f"Blocks: {length}" if facts.language else plain)
     counts = facts.data.tokens if facts.language else facts.data.rows
     if counts:
         counted = ", ".join(f"{fmt.count(number)} {name}" for name, number in counts.items())

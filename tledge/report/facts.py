@@ -83,8 +83,9 @@ class TrainingFacts:
 
     `seconds` is the duration of training, `time` where those of its loop went, by part (`data` is waiting for batches,
     and `captured` are passes that ran as CUDA graphs), and `rows_per_second` how fast rows trained. `max_length` counts
-    tokens, `notes` are sentences about the weights and the cache. `augmentation` has the recipe's settings that are not
-    off, and `contact_sheet` a JPEG of some augmented samples as a `data:` URI.
+    tokens, and so does `stride`, by which windows overlap where texts are not cut but read in several; `notes` are
+    sentences about the weights and the cache. `augmentation` has the recipe's settings that are not off, and
+    `contact_sheet` a JPEG of some augmented samples as a `data:` URI.
     """
 
     backbone: str = ""
@@ -93,6 +94,7 @@ class TrainingFacts:
     strategy: str = ""
     pooling: str = ""
     max_length: int | None = None
+    stride: int | None = None
     seed: int | None = None
     seconds: float | None = None
     device: str = ""
