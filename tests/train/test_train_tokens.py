@@ -21,6 +21,7 @@ LABELS = ("a", "b")
 TEXTS = ["abc de fgh ij ab", "de", "abc abc fgh de ij abc de fgh", "ij"] * 6
 SPANS = [[0, 0, 3], [], [0, 4, 7, 1, 12, 17], [1, 0, 2]] * 6
 CROSS_ENTROPY = plugins.load(losses.__name__, "cross_entropy").loss
+BINARY = plugins.load(losses.__name__, "binary_cross_entropy").loss
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,15 @@ def test_labels_below_zero_count_for_no_loss():
     assert float(sum(halves)) == pytest.approx(float(found))
     nothing = training.supervised(CROSS_ENTROPY)({"logits": logits[1:2]}, labels[1:2], None)
     assert float(nothing) == 0
+
+
+def test_several_labels_of_a_row_are_not_those_of_tokens():
+    logits, shares = torch.randn(4, 3), torch.rand(4, 3).softmax(-1)
+    mixed = training.supervised(CROSS_ENTROPY, mixed=True)({"logits": logits}, shares, shares.numel())
+    torch.testing.assert_close(mixed, F.cross_entropy(logits, shares))
+    weights = torch.tensor([1.0, 2.0, 3.0])
+    several = training.supervised(BINARY, label_weights=weights)({"logits": logits}, shares.round(), None)
+    torch.testing.assert_close(several, F.binary_cross_entropy_with_logits(logits, shares.round(), pos_weight=weights))
 
 
 def test_each_batch_has_the_labels_of_its_tokens_and_says_how_many_count():

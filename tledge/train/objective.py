@@ -60,7 +60,7 @@ def supervised(
     def compute(outputs: Mapping[str, Tensor], labels: Tensor, n_items: int | Tensor | None) -> Tensor:
         if mixed and labels.ndim == 2 and n_items is not None:
             n_items = n_items / labels.shape[1]  # type: ignore[assignment]  # counted by element; a row has one label
-        if labels.ndim == 2 and labels.shape == outputs["logits"].shape[:2]:  # one for each token
+        if one_for_each_token(outputs, labels):
             outputs, labels, n_items = of_tokens(outputs, labels, n_items)
         options: dict[str, Any] = {
             "label_weights": label_weights,
@@ -73,6 +73,11 @@ def supervised(
         return total
 
     return compute
+
+
+def one_for_each_token(outputs: Mapping[str, Tensor], labels: Tensor) -> bool:
+    """Whether labels are `(batch, sequence)`, one for each of the `logits`; a row's own may have two axes as well."""
+    return outputs["logits"].ndim == 3 and labels.shape == outputs["logits"].shape[:2]
 
 
 def of_tokens(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tledge import plugins
 from tledge.recipe.schema import Distill
 from tledge.train.intermediate import LOSSES, Heard, Inside, listening
-from tledge.train.objective import Loss, Objective, of_tokens, supervised
+from tledge.train.objective import Loss, Objective, of_tokens, one_for_each_token, supervised
 from tledge.train.plan import Sets
 from tledge.train.teacher import Teacher
 
@@ -154,7 +154,7 @@ def distillation_loss(
         n_elements: int | Tensor = labels.numel() if n_items is None else n_items
         n_rows = n_elements / labels.shape[1] if labels.ndim == 2 else n_elements
         counts = None
-        if labels.ndim == 2 and labels.shape == outputs["logits"].shape[:2]:  # one for each token
+        if one_for_each_token(outputs, labels):
             inside = {name: outputs[name] for name in ("inside",) if name in outputs}
             counts, n_texts = labels.flatten() >= 0, len(labels)
             tensors = {name: each for name, each in outputs.items() if name != "inside"}
