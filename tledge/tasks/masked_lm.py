@@ -44,7 +44,7 @@ __all__ = [
 
 INPUT = "masked_text"
 INPUT_COLUMNS = ("text",)
-LABELS = "hidden_words"
+LABELS = "no_label"
 LABEL_COLUMN = ""
 NEEDS_LABEL = False
 METRIC = "loss"
