@@ -12,6 +12,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from tledge import losses, plugins, tasks
+from tledge.data import labels as data_labels
 
 ALL = plugins.names("tledge.tasks")
 LABELS = ("a", "b", "c")
@@ -67,7 +68,7 @@ def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
         assert task.LABELS in plugins.names(package)
     assert set(task.SCHEMES) <= set(plugins.names("tledge.quantize.schemes"))
     assert set(task.METRICS.values()) <= {tasks.HIGHER, tasks.LOWER}
-    assert bool(task.LABEL_COLUMN) == (task.LABELS != "no_label")
+    assert bool(task.LABEL_COLUMN) == bool(data_labels.load(task.LABELS).MISSING)
     assert task.METRIC in task.METRICS
     assert task.LOSS in task.LOSSES
     assert set(task.LOSSES) <= {*plugins.names(losses.__name__), *plugins.names("tledge.losses.embedding")}
