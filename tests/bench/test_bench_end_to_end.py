@@ -82,7 +82,7 @@ def test_a_bundle_from_text_to_answer(tiny_bundle):
     manifest = bundle.load(tiny_bundle)
     encoder, task = inputs.load(manifest.input.kind, tiny_bundle), tasks.load(manifest.task)
     run = session_run(open_session(tiny_bundle / manifest.variant("fp32").graph.path, threads=1))
-    whole = chain(encoder, run, task, manifest.labels)
+    whole = chain(encoder, run, task, manifest)
     text = encoder.examples()[0]
     answer = whole.decode(whole.run(whole.encode(text)))
     assert answer == [Predictor.load(tiny_bundle, variant="fp32", threads=1).predict(text)]

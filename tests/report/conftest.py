@@ -204,6 +204,9 @@ def multilabel(facts: Facts) -> Facts:
         task="text_multilabel",
         metric="micro_f1",
         many_labels=True,
+        usage='each["labels"], each["scores"]',
+        always="most frequent answer",
+        scope="It knows only the labels below: an input that fits none may get some of them all the same.",
         variants=variants,
         confusion=(),
         baseline={},
@@ -330,6 +333,10 @@ def regression(photos: Facts) -> Facts:
         metric="r2",
         labels=("defect <per mille>",),
         numeric=True,
+        usage='each["value"]',
+        always="mean of the training rows",
+        scope="It gives a number for every input, even for one unlike those that it learnt from. "
+        "It learnt from numbers of 0 to 1,000, median 333; what lies outside was never seen.",
         data=dataclasses.replace(
             photos.data,
             label_counts={"train": {"defect <per mille>": 1574}},

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import cast
 
 from tledge.errors import DataError, InputError, did_you_mean
-from tledge.inputs.words import joined_text
 from tledge.tables import Row, open_table, whole_rows
 from tledge.tables.source import open_text, undecodable
 
@@ -60,6 +59,8 @@ def values(
 def _cells(
     file: Path, rows: Iterator[Row], columns: Sequence[str], holds: Callable[[object], bool]
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
+    from tledge.inputs.words import joined_text
+
     try:
         for row in rows:
             cells = (row.cells.get(column) for column in columns)

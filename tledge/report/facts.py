@@ -94,7 +94,6 @@ class TrainingFacts:
     strategy: str = ""
     pooling: str = ""
     max_length: int | None = None
-    stride: int | None = None
     seed: int | None = None
     seconds: float | None = None
     device: str = ""
@@ -107,6 +106,7 @@ class TrainingFacts:
     rate_finders: tuple[RateFinder, ...] = ()
     augmentation: Mapping[str, float | str] = field(default_factory=dict)
     contact_sheet: str = ""
+    stride: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
