@@ -15,6 +15,7 @@ _METRIC_NAMES = {
     "f1": "F1",
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
+    "overlap_f1": "overlap F1",
     "exact_match": "exact match",
     "log_loss": "log loss",
     "balanced_accuracy": "balanced accuracy",
