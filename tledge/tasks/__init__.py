@@ -51,6 +51,9 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `form`                  what rows with these columns are, where that is not the same for all; else `None`
 ======================  ===============================================================================================
 
+Three more names are for tasks that need them: `OPTIONS`, the options of a prediction, with `narrowed`, which makes an
+answer as they want it; and `BESIDE`, the columns that complete a label.
+
 What several tasks share stands in the modules that begin with `_`, and a task is the sum of its parts.
 """
 
