@@ -283,6 +283,21 @@ def test_each_form_of_rows_trains_as_asked(form, strategy, metric, loss, project
         assert all(".layer.1." in name for name in moved)
 
 
+def test_documents_of_a_file_make_the_right_one_harder_to_find(project):
+    lines = [json.dumps({"text_pair": f"{text} {i}"}) for i, (text, *_) in enumerate(cells(40))]
+    lines += [lines[0], json.dumps({"text_pair": next(cells())[1]})]  # one again, and one that a row has
+    (project / "more.jsonl").write_text("\n".join(lines))
+    found = {}
+    for name, keys in (("alone", {}), ("among", {"documents": "more.jsonl"})):
+        asked = recipe(project, "pairs", data=keys, finetune={"strategy": "none"}, quantize={"schemes": []})
+        said: list[str] = []
+        done = pipeline.run(asked, project / name, until="quantize", say=said.append)
+        found[name] = read_json(done / "quantize" / "variants.json")[0]["test_metrics"]
+        assert any("41 documents to find theirs among" in line for line in said) == bool(keys)
+    assert found["among"]["mrr"] < found["alone"]["mrr"]
+    assert found["among"]["spearman"] == pytest.approx(found["alone"]["spearman"], abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("form", "changed", "error", "told"),
     [
@@ -299,6 +314,8 @@ def test_each_form_of_rows_trains_as_asked(form, strategy, metric, loss, project
         ("scored", {"model": {"pooling": "pooler"}}, ModelError, "set model.pooling to one of mean, cls, last"),
         ("scored", {"data": {"columns": {"text_pair": "other"}}}, DataError, "has no column 'other'"),
         ("scored", {"data": {"columns": {"texts": "text"}}}, DataError, "'texts' is no column of the task"),
+        ("scored", {"data": {"documents": "rows.jsonl"}}, DataError, "in pairs with a score nothing is looked for"),
+        ("pairs", {"data": {"documents": "recipe.yaml"}}, DataError, "data.documents"),
     ],
 )
 def test_what_does_not_fit_the_rows_is_refused(form, changed, error, told, project):

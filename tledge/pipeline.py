@@ -401,7 +401,9 @@ def _plan(name: str, recipe: Recipe, after: Mapping[str, str]) -> _Plan:
     parts: list[Any] = [name, dict(after), settings]
     if name == "data":
         rows = recipe.data
-        parts.append([_stamp(source) for source in (rows.train, rows.validation, rows.test, rows.unlabelled)])
+        parts.append(
+            [_stamp(source) for source in (rows.train, rows.validation, rows.test, rows.unlabelled, rows.documents)]
+        )
         for values, places in stages.rows.load(tasks.load(recipe.task).ROWS).depends_on(recipe):
             parts += [values, [_stamp(place) for place in places]]
     if name == "train":

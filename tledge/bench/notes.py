@@ -77,8 +77,9 @@ def _threads(machine: Machine, threads: int) -> str:
 def _load(machine: Machine) -> str:
     if machine.load_average is None or (machine.load_average - 1) / machine.cores <= BUSY:
         return ""
+    cores = "1 core" if machine.cores == 1 else f"{machine.cores} cores"
     return (
-        f"the load average was {machine.load_average:.1f} on {machine.cores} cores when the benchmark began: "
+        f"the load average was {machine.load_average:.1f} on {cores} when the benchmark began: "
         "other work may have disturbed it"
     )
 

@@ -1,11 +1,11 @@
 """Labelled rows from the user's files to four disjoint splits on disk."""
 
 from tledge.data.language import Blocks, open_blocks, pack, tokenizer_digest
-from tledge.data.load import columns_of, load
+from tledge.data.load import columns_of, documents, load
 from tledge.data.preview import Preview, preview
 from tledge.data.sources.image_folder import split_folders
 from tledge.data.stored import DataReport, Splits, inputs_of, named_files, open_splits
-from tledge.data.unlabelled import open_unlabelled
+from tledge.data.unlabelled import open_documents, open_unlabelled
 
 __all__ = [
     "Blocks",
@@ -13,10 +13,12 @@ __all__ = [
     "Preview",
     "Splits",
     "columns_of",
+    "documents",
     "inputs_of",
     "load",
     "named_files",
     "open_blocks",
+    "open_documents",
     "open_splits",
     "open_unlabelled",
     "pack",

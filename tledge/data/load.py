@@ -19,7 +19,7 @@ from tledge.artifacts import write_json
 from tledge.data import inputs, partition, splits, stored, unlabelled
 from tledge.data.labels import listed
 from tledge.data.labels import load as load_labels
-from tledge.data.sources import Options, open_source
+from tledge.data.sources import Options, Source, open_source
 from tledge.data.stored import SPLITS, DataReport, Splits, open_splits
 from tledge.data.table import EXAMPLES, Table, read
 from tledge.digest import sha256
@@ -185,10 +185,28 @@ def _unlabelled(
 ) -> int:
     if settings.unlabelled is None:
         return 0
-    options = Options(settings.encoding, settings.delimiter, settings.download, settings.label_names)
-    source = open_source(settings.unlabelled, "data.unlabelled", options, base=base)
+    source = _beside(settings, settings.unlabelled, "data.unlabelled", base)
     known = {digest.tobytes() for table in tables.values() for digest in table.digests}
     return unlabelled.write(source, settings, task, known, folder, progress)
+
+
+def documents(settings: Data, task: Task, *, folder: Path, base: Path, progress: Progress) -> int:
+    """Read `data.documents` for a task of one text, write them beside the splits, and give how many there are.
+
+    Raises:
+        DataError: what the user can mend about the file.
+    """
+    if settings.documents is None:
+        return 0
+    with quiet():
+        source = _beside(settings, settings.documents, "data.documents", base)
+        return unlabelled.write_documents(source, settings, task, folder, progress)
+
+
+def _beside(settings: Data, reference: str, key: str, base: Path) -> Source:
+    """A source of rows without labels."""
+    options = Options(settings.encoding, settings.delimiter, settings.download, settings.label_names)
+    return open_source(reference, key, options, base=base)
 
 
 def _labels(given: Sequence[str] | None, train: Table, task: Task) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ SOURCES: tuple[KeyPath, ...] = (
     ("data", "validation"),
     ("data", "test"),
     ("data", "unlabelled"),
+    ("data", "documents"),
 )
 BACKBONES: tuple[KeyPath, ...] = (
     ("model", "backbone"),

@@ -24,6 +24,7 @@ _IN_IMAGES: Mapping[KeyPath, str] = {
 }
 _EMBEDDING = "is for text_embedding"
 _IN_EMBEDDING: Mapping[KeyPath, str] = {
+    ("data", "documents"): _EMBEDDING,
     ("model", "dimensions"): _EMBEDDING,
     ("model", "normalize"): _EMBEDDING,
     ("model", "prompts"): _EMBEDDING,

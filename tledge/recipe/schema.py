@@ -55,6 +55,9 @@ class Data(Section):
     images 100, or a tenth of the training rows where that is fewer."""
     unlabelled: str | None = None
     """For `distill`: a source like `train` of rows that need no label; the teacher's answers serve instead."""
+    documents: str | None = None
+    """For `text_embedding`: a source like `train`, or a text file with one a line, of further texts, among which those
+    that answer the validation and test rows are looked for."""
     columns: dict[str, str] = {}
     """The file's column for each of the task's columns, such as `text: review`; a column of the same name
     needs no entry."""

@@ -95,9 +95,18 @@ class Form:
 
     def prompted(self, texts: Sequence[str], encoder: Any) -> tuple[str, ...]:
         """The texts of a row with the prompts of their places, where the model has all of these."""
-        if not self.prompts or not set(self.prompts) <= set(encoder.prompts):
+        if not self.is_prompted(encoder):
             return tuple(texts)
         return tuple(encoder.prompted(text, name) for text, name in zip(texts, self.prompts, strict=True))
+
+    def is_prompted(self, encoder: Any) -> bool:
+        """Whether the model has a prompt for each place of a row's texts."""
+        return bool(self.prompts) and set(self.prompts) <= set(encoder.prompts)
+
+    @property
+    def has_places(self) -> bool:
+        """Whether texts of a row are to be found among all texts."""
+        return "mrr" in self.metrics
 
     def targets(self, texts: Sequence[tuple[str, ...]], labels: Sequence[Sequence[Any]]) -> Array:
         """What losses and metrics take.
