@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from tledge import answers, bundle, evidence, inputs, pipeline, report, tasks
 from tledge.artifacts import read_json
 from tledge.evaluate import score
+from tledge.evidence.labels.answers import _parts as parts_of
 from tledge.recipe import load_recipe
 from tledge.runtime import Predictor, open_session, session_run, verify
 from tledge.stages.job import Job
@@ -224,6 +225,22 @@ def test_the_gate_scores_a_squad_file_with_the_same_threshold(project, capfd, tm
     assert found["measured"] == pytest.approx(
         read_json(run / "quantize" / "variants.json")[0]["test_metrics"]["f1"], abs=1e-6
     )
+
+
+def test_each_character_of_a_context_is_shown_once():
+    context = "".join(chr(97 + i % 26) for i in range(2000))
+    parts = list(parts_of(context, [(300, 360, "wrong"), (350, 370, "missed"), (1500, 1510, "missed")]))
+    told = [(part.text, part.kind) for part in parts if part.kind]
+    assert told == [
+        (context[300:350], "wrong"),
+        (context[350:360], "wrong missed"),
+        (context[360:370], "missed"),
+        (context[1500:1510], "missed"),
+    ]
+    between = f"{context[370:610]} ... {context[1260:1500]}"
+    whole = f"... {context[60:370]}{between}{context[1500:1750]} ..."
+    assert "".join(part.text for part in parts) == whole
+    assert [part.text for part in parts_of("short", [(0, 5, "right")])] == ["short"]
 
 
 def test_report_and_card_show_answers_in_their_contexts(project):

@@ -258,7 +258,7 @@ class WrongPrediction:
 
 @dataclass(frozen=True, slots=True)
 class MarkedPart:
-    """A part of a text; `kind` is `right`, `wrong` or `missed` where it is marked with a label, else empty."""
+    """A part of a text; `kind` is `right`, `wrong` or `missed` where it is marked, several with a space, else empty."""
 
     text: str
     label: str = ""
@@ -269,7 +269,7 @@ class MarkedPart:
 class MarkedText:
     """A text, its parts, and what stands above it, such as a question.
 
-    Where marks overlap each is a part of its own, so that some of the text is there twice.
+    Where marks with labels overlap each is a part of its own, so that some of the text is there twice.
     """
 
     text: str

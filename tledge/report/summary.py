@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from dataclasses import dataclass
@@ -344,7 +345,12 @@ def marked(facts: Facts) -> list[tuple[str, str, str]]:
     """Each text with marks, what was missed in it, and what was found."""
 
     def listed(text: MarkedText, *kinds: str) -> str:
-        parts = (part for part in text.parts if part.kind in kinds)
-        return ", ".join(f"{part.text} ({part.label})" if part.label else part.text for part in parts) or "-"
+        runs = itertools.groupby(text.parts, lambda part: (part.label, not {*kinds}.isdisjoint(part.kind.split())))
+        found = [
+            [f"{part.text} ({part.label})" for part in parts] if label else ["".join(part.text for part in parts)]
+            for (label, is_listed), parts in runs
+            if is_listed
+        ]
+        return ", ".join(itertools.chain(*found)) or "-"
 
     return [(text.above or text.text, listed(text, "missed"), listed(text, "right", "wrong")) for text in facts.marked]

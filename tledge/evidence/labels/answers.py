@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,18 +67,16 @@ def _marked(found: Answered, row: int, *, is_right: bool) -> MarkedText:
 
 
 def _parts(context: str, marks: list[Mark]) -> Iterator[MarkedPart]:
-    """The parts of a context around its marks; where those overlap each has a part, so that some text is twice."""
+    """The parts of a context around its marks; what is in two of them is of both kinds."""
     from tledge.report import MarkedPart
 
     first, last = (marks[0][0], max(end for _, end, _ in marks)) if marks else (0, 0)
     at, stop = max(0, first - AROUND), min(len(context), last + AROUND)
-    before = "... " if at else ""
-    for start, end, kind in marks:
-        if before or start > at:
-            yield MarkedPart(before + context[at:start])
-        before = ""
-        yield MarkedPart(context[start:end], kind=kind)
-        at = max(at, end)
-    rest = before + context[at:stop] + (" ..." if stop < len(context) else "")
-    if rest:
-        yield MarkedPart(rest)
+    edges = sorted({at, stop, *(edge for start, end, _ in marks for edge in (start, end))})
+    for begin, until in itertools.pairwise(edges):
+        kinds = [kind for start, end, kind in marks if start <= begin and until <= end]
+        text = context[begin:until]
+        if not kinds and until - begin > 2 * AROUND and at < begin and until < stop:
+            text = f"{text[:AROUND]} ... {text[-AROUND:]}"
+        text = "... " * (begin == at > 0) + text + " ..." * (until == stop < len(context))
+        yield MarkedPart(text, kind=" ".join(kinds))
