@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 import PIL
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from tledge.errors import InputError
 
@@ -26,6 +26,7 @@ NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF")
 """Formats that Pillow only recognises, or hands to another program."""
 
 _WARNINGS = threading.Lock()
+_TIFF_SIZE = (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength)
 _SHRINK = "make it smaller first"
 
 
@@ -76,6 +77,37 @@ def check(value: Any) -> None:
     elif not isinstance(value, Image.Image):
         with _file(value, name) as file, _opened(file, name):
             pass
+
+
+def shape_of(value: Any) -> tuple[int, int, int]:
+    """Height and width of an upright image, in pixels, and its EXIF orientation, from its header alone.
+
+    Raises:
+        InputError: as for `decode`.
+    """
+    value, name = _source(value)
+    if isinstance(value, np.ndarray):
+        _require_pixels(value)
+        return value.shape[0], value.shape[1], 1
+    if isinstance(value, Image.Image):
+        return _shape(value)
+    with _file(value, name) as file, _opened(file, name) as image:
+        return _shape(image)
+
+
+def _shape(image: Image.Image) -> tuple[int, int, int]:
+    try:
+        with _quiet():
+            orientation = int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001 - as when it is turned
+        orientation = 1
+    width, height = image.size
+    if image.format == "TIFF":  # of which some releases of Pillow tell the size upright
+        tags: Any = getattr(image, "tag_v2", {})
+        width, height = (int(tags.get(tag, have)) for tag, have in zip(_TIFF_SIZE, image.size, strict=True))
+    if not 5 <= orientation <= 8:
+        return height, width, orientation if 1 <= orientation <= 8 else 1
+    return width, height, orientation
 
 
 def _source(value: Any) -> tuple[Any, str]:

@@ -1,0 +1,17 @@
+"""What all tasks share that read one image and find any number of things in it."""
+
+from __future__ import annotations
+
+from tledge.tasks._image import *
+from tledge.tasks._image import __all__ as _shared
+
+__all__ = [*(name for name in _shared if name != "records")]
+
+INPUT = "boxed_image"
+HEAD = "detector"
+RUN = "detections"
+OUTPUT = "boxes"
+OPTIMUM_TASK = "object-detection"
+STARTER = "boxed_image"
+STRATEGIES: tuple[str, ...] = ("probe", "partial", "full", "probe_then_full", "none")
+CALIBRATION_ROWS = 32
