@@ -214,8 +214,9 @@ def test_pictures_with_boxes_are_no_classes(tmp_path, complaint, files, told):
         else:
             (tmp_path / "farm" / name).write_text("0 0.5 0.5 1 1")
     assert complaint("farm", task=TASK).startswith(
-        f"data.train: {tmp_path / 'farm'} looks like data for detection: {told} describes boxes in pictures, which no "
-        "task here learns; expected one subfolder for each label"
+        f"data.train: {tmp_path / 'farm'} looks like data for detection: {told} describes boxes in pictures, which "
+        "are named by their data.yaml (YOLO), their file (COCO), or their folder with Annotations (VOC); else expected "
+        "one subfolder for each label"
     )
 
 

@@ -111,6 +111,8 @@ def load(
             group=train.group,
             groups=_groups(parts, groups),
             n_moved=sum(table.n_moved for table in tables.values()),
+            notes=dict(sum((Counter(table.notes) for table in tables.values()), Counter[str]())),
+            label_ids={name: train.label_ids[name] for name in train.names if name in train.label_ids},
             read_as={name: f"{table.source} {table.read_as}" for name, table in tables.items() if table.read_as},
             **{inputs.load(task.INPUT).SIZES: sizes},
         )
@@ -231,7 +233,7 @@ def _labels(given: Sequence[str] | None, train: Table, task: Task) -> tuple[str,
         labels = tuple(sorted(train.names))
     if len(labels) < task.LEAST_LABELS:
         found = f"has only one label, {labels[0]!r}, in" if labels else "has no label in any of"
-        is_folder = train.path is not None and train.path.is_dir()
+        is_folder = train.path is not None and train.path.is_dir() and task.LEAST_LABELS > 1
         hint = "give a folder with a subfolder for each label" if is_folder else "look at data.columns.label"
         needed = f"the task needs {'two' if task.LEAST_LABELS > 1 else 'one'}"
         raise DataError(f"{train.source} {found} {len(train.labels)} rows: {needed}; {hint}")

@@ -65,7 +65,7 @@ def preview(reference: str, *, base: Path, task: str | None = None, separator: s
         sample, n_broken, broken = _sample(source.name, rows)
         values = {column: [row.cells[column] for row in sample if _filled(row, column)] for column in source.columns}
         columns = Columns(values, {column: kind_of(of) for column, of in values.items()})
-        told = TEXTS_ALONE if source.is_one_text else inputs.told_by(columns)
+        told = TEXTS_ALONE if source.is_one_text else source.task or inputs.told_by(columns)
         if told and asked is None:
             task, asked = told, tasks.load(told)
         input_kind = asked.INPUT if asked else _input_kind(columns)

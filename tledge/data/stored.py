@@ -39,7 +39,8 @@ class DataReport:
     has quantiles of the numbers, by split. `unlabelled` counts the rows without a label. `columns` has the training
     file's column for each of the task's, and `read_as` how files were read that told it themselves, by split.
     `groups` counts in each split the values of the column `group`, which stayed together. `n_moved` counts rows with a
-    label that stood elsewhere in its text than was said, and was taken for that.
+    label that stood elsewhere in its text than was said, and was taken for that; `notes` counts what else of labels or
+    files was mended or left out, in words. `label_ids` are the numbers that the training source has for the labels.
     `fingerprint` is the same for the same inputs and labels in the same splits.
     """
 
@@ -66,6 +67,8 @@ class DataReport:
     group: str = ""
     groups: Mapping[str, int] = field(default_factory=dict)
     n_moved: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
+    label_ids: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ def write(
         folder: takes `train.arrow` and so on.
     """
     train = tables["train"]
-    of_labels = pa.list_(pa.float64() if train.labels.are_values else pa.int64())
+    of_labels = pa.list_(pa.float64() if train.labels.flat.dtype.kind == "f" else pa.int64())
     types = [(column, train.rows.data.schema.field(column).type) for column in columns]
     schema = pa.schema([*types, ("label", of_labels), ("row", pa.string())])
     with ExitStack() as stack:

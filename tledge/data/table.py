@@ -8,7 +8,7 @@ from array import array
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ class Table:
     rows too, `skipped` only them, by kind. `read_as` is the source's. `groups`, `(rows,) int64`, is a number for each
     row that is the same for the same value of the column `group`, in other tables too; `None` without one. It is
     `data.group`, or the one of the input that stays together by itself. `n_moved` counts rows with a label that stood
-    elsewhere in its text.
+    elsewhere in its text, and `notes` what else was mended or left out, in words. `label_ids` are the source's numbers
+    of labels.
     """
 
     source: str
@@ -62,6 +63,8 @@ class Table:
     group: str = ""
     groups: npt.NDArray[np.int64] | None = None
     n_moved: int = 0
+    notes: Mapping[str, int] = field(default_factory=dict)
+    label_ids: Mapping[str, int] = field(default_factory=dict)
 
     def name(self, index: int) -> str:
         """Where a row was in its file."""
@@ -113,7 +116,9 @@ def read(
         for row, found in values(rows, kind, given, source.folder):
             problem = found if isinstance(found, Problem) else _group_problem(row, group)
             problem = problem or (
-                _flags(row, flags, labels) if flags else _cell(task, row, label_column, labels, given)
+                _flags(row, flags, labels)
+                if flags
+                else _cell(task, row, label_column, labels, _given(kind, row, given, source.folder))
             )
             if problem is not None:
                 if settings.on_error == "fail":
@@ -147,6 +152,8 @@ def read(
         group=group or "",
         groups=np.asarray(groups, dtype=np.int64) if group is not None else None,
         n_moved=labels.n_moved,
+        notes=dict(source.notes + labels.notes),
+        label_ids=source.label_ids,
     )
 
 
@@ -200,12 +207,17 @@ def _wanted(source: Source, task: Task, columns: set[str]) -> set[str]:
     return columns | ({*beside(task)} & {*source.columns})
 
 
-def _cell(task: Task, row: Row, column: str, labels: LabelReader, given: Sequence[str]) -> Problem | None:
+def _given(kind: Kind, row: Row, columns: Sequence[str], folder: Path | None) -> Sequence[object]:
+    """What the label of a row is read beside."""
+    return inputs.given(kind, [row.cells[name] for name in columns], columns, folder)
+
+
+def _cell(task: Task, row: Row, column: str, labels: LabelReader, given: Sequence[object]) -> Problem | None:
     if not column:
         return labels.add(None)
     if column not in row.cells:
         return _no_cell(column)
-    return labels.add(label_cell(task, row.cells, column), [row.cells[name] for name in given])
+    return labels.add(label_cell(task, row.cells, column), given)
 
 
 def _flags(row: Row, columns: Sequence[str], labels: LabelReader) -> Problem | None:
@@ -277,6 +289,8 @@ def _columns(source: Source, settings: Data, task: Task) -> dict[str, str]:
     for name, column in needed.items():
         # No columns: no row that was looked at is whole, and the broken rows have more to say.
         if source.columns and column not in source.columns:
+            if source.task:
+                raise DataError(f"{source.name} has no column {column!r}: its rows are those of the task {source.task}")
             raise DataError(
                 f"{source.name} has no column {column!r}; its columns are {listed(source.columns)}"
                 f"{did_you_mean(column, source.columns)}; set data.columns.{name}{_other_delimiter(source.columns)}"

@@ -1,6 +1,6 @@
-"""Tables of rows in files, CSV, TSV, JSON lines, CoNLL and SQuAD's, read alike in training and on the device.
+"""Tables of rows in files, CSV, TSV, JSON lines, CoNLL, SQuAD and pictures with boxes, read alike everywhere.
 
-They need the standard library alone.
+They need the standard library alone, and PyYAML.
 
 One file a format: each has `SUFFIXES`, the file names it reads, and `open_file(path, options) -> Source`.
 """
@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from tledge.errors import DataError
-from tledge.tables import conll, delimited, json_lines, squad
+from tledge.tables import annotated, conll, delimited, json_document, json_lines, yolo
 from tledge.tables.source import Options, Problem, Row, Source
 from tledge.text_file import plain_suffix
 
 __all__ = ["SUFFIXES", "Options", "Problem", "Row", "Source", "is_table", "open_table", "whole_rows"]
 
-_MODULES = (delimited, json_lines, conll, squad)
+_MODULES = (delimited, json_lines, conll, json_document, yolo)
 _FORMATS = {suffix: module.open_file for module in _MODULES for suffix in module.SUFFIXES}
 SUFFIXES = tuple(_FORMATS)
 
@@ -30,16 +30,21 @@ def is_table(path: Path) -> bool:
 
 
 def open_table(path: Path) -> Source:
-    """The rows of a table of UTF-8, or as a byte-order mark tells.
+    """The rows of a table of UTF-8, or as a byte-order mark tells; of a data set with parts those of its test.
 
     Raises:
         DataError: it is of no known format, or cannot be read.
     """
+    options = Options(part="test")
+    with _named(path):
+        pictures = annotated.opener(path, options)
+        if pictures is not None:
+            return pictures()
     suffix = plain_suffix(path.name)
     if suffix not in _FORMATS:
         raise DataError(f"{path}: a table ends in one of {', '.join(SUFFIXES)}; got {suffix or 'no suffix'}")
     with _named(path):
-        opened: Source = _FORMATS[suffix](path, Options())
+        opened: Source = _FORMATS[suffix](path, options)
     return opened
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import zlib
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,7 +59,9 @@ class Source:
     `read(wanted)` gives the rows, with the wanted columns at least (`None`: all); `done()` tells how far it came, and
     `size` where that ends: bytes of a text file, else rows. `path` is that of a local file or folder. `is_one_text`
     tells that the rows are the lines of one document. `read_as` says what the file itself told of how it is read, where
-    that is not the usual: its encoding or delimiter.
+    that is not the usual: its encoding or delimiter. `task` names the one that the rows are surely of, if any.
+    `notes`, filled while rows are read, counts what was left out of them, by what it was, in words. `label_ids` are
+    the numbers that the source has for labels.
     """
 
     name: str
@@ -69,6 +72,9 @@ class Source:
     path: Path | None = None
     is_one_text: bool = False
     read_as: str = ""
+    task: str = ""
+    notes: Counter[str] = field(default_factory=Counter)
+    label_ids: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path | None:

@@ -7,15 +7,12 @@ answer, whose lists are empty (Rajpurkar et al. 2016; Rajpurkar, Jia and Liang 2
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from tledge.errors import DataError
-from tledge.tables.source import Options, Row, Source, broken, open_text
-
-SUFFIXES = (".json",)
+from tledge.tables.source import Row, Source, broken
 
 COLUMNS = ("id", "title", "context", "question", "answers")
 
@@ -25,21 +22,17 @@ _EXPECTED = (
 )
 
 
-def open_file(path: Path, options: Options) -> Source:
-    """The questions of a SQuAD file, which is read whole; each is named by its place in it.
+def source(path: Path, found: Any, read_as: str = "") -> Source:
+    """The questions of a SQuAD file, each named by its place in it.
+
+    Args:
+        path: the file.
+        found: what it holds.
+        read_as: how it was read, where that is not the usual.
 
     Raises:
-        DataError: the file is no JSON, or none of that shape.
+        DataError: it is not of that shape.
     """
-    text = open_text(path, options.encoding, newline="\n")
-    whole = "".join(text.lines)
-    try:
-        found = json.loads(whole)
-    except json.JSONDecodeError as error:
-        many = "; one object a line is a .jsonl file" if error.msg == "Extra data" else ""
-        raise DataError(f"{path.name}:{error.lineno}: no JSON at column {error.colno}: {error.msg}{many}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path.name}: no JSON that can be read: {error}") from error
     articles = found.get("data") if isinstance(found, dict) else None
     if not isinstance(articles, list) or not all(isinstance(each, dict) and "paragraphs" in each for each in articles):
         raise DataError(f"{path.name}: {_EXPECTED}")
@@ -54,7 +47,6 @@ def open_file(path: Path, options: Options) -> Source:
             number += 1
             yield row
 
-    read_as = f"in {text.encoding}" if text.encoding != options.encoding else ""
     return Source(path.name, COLUMNS, read, len(rows), lambda: number, path, read_as=read_as)
 
 

@@ -94,6 +94,16 @@ def boxes_in(cell: object, shape: Shape | None) -> Boxes:
     return Boxes(found, notes)
 
 
+def labels_in(cell: object) -> list[str]:
+    """The labels of the boxes in a raw cell, each once, whatever their corners are.
+
+    Raises:
+        ValueError: it holds no boxes.
+    """
+    items = [item for item in _told(cell)[0] if isinstance(item, Mapping)]
+    return list(dict.fromkeys(str(item.get(_label_key(item))).strip() for item in items))
+
+
 def _told(cell: object) -> tuple[list[Any], tuple[int, int] | None]:
     """The boxes of a cell, and the height and width that it tells of its image."""
     if isinstance(cell, str):

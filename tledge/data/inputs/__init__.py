@@ -3,7 +3,8 @@
 A module has `TYPES`, the Arrow types that are stored, one a column; `IS_COSTLY`, whether reading a row is worth a
 thread; `SIZES`, the name in a `DataReport` of what `Value.size` counts; `NOUN`, `RENAME` and `NAMES`, what the input is
 called; and the functions of `Kind`. It may have `TOGETHER`, the one of its columns whose equal values stay in one split
-unless the recipe names another, and `told_by(columns)`, which names a task that the columns are surely of, if any.
+unless the recipe names another, and `told_by(columns)`, which names a task that the columns are surely of, if any; and
+`given(cells, columns, folder)`, what labels are read beside where that is not the cells of the input.
 """
 
 from __future__ import annotations
@@ -68,6 +69,12 @@ def told_by(columns: Columns) -> str:
 def together(kind: Kind) -> str:
     """The column of an input whose equal values stay in one split; empty where none has to."""
     return str(getattr(kind, "TOGETHER", ""))
+
+
+def given(kind: Kind, cells: Sequence[object], columns: Sequence[str], folder: Path | None) -> Sequence[object]:
+    """What the label of a row is read beside: what its input is, by default its cells."""
+    found: Sequence[object] = kind.given(cells, columns, folder) if hasattr(kind, "given") else cells
+    return found
 
 
 def shown(cell: object) -> str:

@@ -47,7 +47,7 @@ def read(cells: Sequence[object], columns: Sequence[str], folder: Path | None) -
         columns: where the cell stood, for messages.
         folder: what a relative path starts from.
     """
-    found = _found(cells[0], columns[0], folder)
+    found = content_of(cells[0], columns[0], folder)
     if isinstance(found, Problem):
         return found
     try:
@@ -93,7 +93,7 @@ def _varies(image: Image.Image) -> bool:
     return low != high
 
 
-def _found(cell: Any, column: str, folder: Path | None) -> Path | bytes | Any | Problem:
+def content_of(cell: Any, column: str, folder: Path | None) -> Path | bytes | Any | Problem:
     """The file, the bytes, or the array or image, that a cell holds."""
     if isinstance(cell, Mapping) and (cell.keys() & {"bytes", "path"}):
         cell = cell.get("bytes") or cell.get("path")

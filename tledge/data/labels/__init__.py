@@ -5,6 +5,7 @@ One file a kind of labels, which a task names; each module holds:
 ===========  ===========================================================================================
 `MISSING`    what the data lack where `find` finds no column, with its article; empty where nothing can be missing
 `VALUES`     whether labels are the numbers themselves, and not names
+`CODE`       of the numbers that tell labels: `q` where they are whole, `d` where they have fractions
 `WIDTH`      how many numbers tell one label of a row: its own, and where it is from and to; 0 where there is but one
              label, and its rows hold any numbers
 `find`       the columns of labels, guessed from the first rows
@@ -15,6 +16,7 @@ One file a kind of labels, which a task names; each module holds:
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
@@ -53,6 +55,7 @@ class Kind(Protocol):
 
     MISSING: str
     VALUES: bool
+    CODE: str
     WIDTH: int
 
     @staticmethod
@@ -70,8 +73,9 @@ def load(name: str) -> Kind:
 class Labels:
     """The label numbers of many rows: those of row i are `flat[offsets[i]:offsets[i + 1]]`, ascending.
 
-    For a regression `flat` is float64: the number of each row. Where `width` is more than 1 each label is followed by
-    so many numbers less one, such as where its span begins and ends, in the order of the text; where it is 0 each row
+    For a regression `flat` is float64: the number of each row; so it is where the numbers beside a label have
+    fractions. Where `width` is more than 1 each label is followed by
+    so many numbers less one, such as where its span begins and ends, in the file's order; where it is 0 each row
     that has any numbers has the label 0.
     """
 
@@ -86,7 +90,7 @@ class Labels:
     @property
     def are_values(self) -> bool:
         """Whether they are the numbers of a regression."""
-        return self.flat.dtype.kind == "f"
+        return self.flat.dtype.kind == "f" and self.width == 1
 
     def of(self, row: int) -> tuple[Any, ...]:
         """What `flat` holds of one row."""
@@ -105,7 +109,7 @@ class Labels:
         if not self.width:
             return np.zeros(int((sizes > 0).sum()), dtype=np.int64), np.flatnonzero(sizes)
         rows = np.repeat(np.arange(len(self)), sizes // self.width)
-        return self.flat[:: self.width], rows
+        return self.flat[:: self.width].astype(np.int64, copy=False), rows
 
     def counts(self, n_labels: int) -> Numbers:
         """How many rows have each label, `(labels,) int64`; all of them have the one of a regression."""
@@ -122,7 +126,7 @@ class Labels:
             return self
         if self.width > 1:
             flat = self.flat.copy()
-            flat[:: self.width] = numbers[flat[:: self.width]]
+            flat[:: self.width] = numbers[self.by_row()[0]]
             return Labels(flat, self.offsets, self.width)
         flat, rows = numbers[self.flat], self.by_row()[1]
         return Labels(flat[np.lexsort((flat, rows))], self.offsets)
@@ -132,7 +136,8 @@ class LabelReader:
     """Gathers the labels of rows, one row after the other; a new label gets the next number unless all are known.
 
     `names` are the labels by number (for a regression the column's name), and `renamed` the keys of
-    `data.label_names` that some row had. `n_moved` counts the rows with a label that stood elsewhere in its text.
+    `data.label_names` that some row had. `n_moved` counts the rows with a label that stood elsewhere in its text, and
+    `notes` what was mended in labels or left out of them, in words.
     """
 
     def __init__(self, settings: Data, task: Task, column: str, known: Sequence[str] | None) -> None:
@@ -140,10 +145,11 @@ class LabelReader:
         kind = load(task.LABELS)
         self._are_values, self._width = kind.VALUES, kind.WIDTH
         self._numbers = {name: i for i, name in enumerate(known or ())}
-        self._flat: array[Any] = array("d" if self._are_values else "q")
+        self._flat: array[Any] = array(kind.CODE)
         self._offsets = array("q", [0])
         self.renamed: set[str] = set()
         self.n_moved = 0
+        self.notes: Counter[str] = Counter()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -155,7 +161,7 @@ class LabelReader:
 
         Args:
             cell: what the file has.
-            given: the cells of the row's input.
+            given: the cells of the row's input, or what its labels are read beside.
         """
         found = self._read(cell, given)
         if isinstance(found, Problem):
@@ -164,6 +170,7 @@ class LabelReader:
             self._numbers.setdefault(name, len(self._numbers))
         numbers = self._task.numbered(found, self._numbers)
         self._flat.extend(sorted(numbers) if self._width == 1 else numbers)
+        self.notes.update(getattr(found, "notes", {}))
         self.n_moved += any(getattr(each, "is_moved", False) for each in found)
         self._offsets.append(len(self._flat))
         return None

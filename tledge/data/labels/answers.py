@@ -11,6 +11,7 @@ from tledge.tasks._answers import NAME
 
 MISSING = "answers"
 VALUES = False
+CODE = "q"
 WIDTH = 0
 _NAMES = ("answers", "answer")
 

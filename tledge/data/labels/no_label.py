@@ -10,6 +10,7 @@ from tledge.data.labels import Found
 
 MISSING = ""
 VALUES = False
+CODE = "q"
 WIDTH = 1
 
 

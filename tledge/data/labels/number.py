@@ -10,6 +10,7 @@ from tledge.data.labels import Found
 
 MISSING = "a number"
 VALUES = True
+CODE = "d"
 WIDTH = 1
 
 

@@ -10,6 +10,7 @@ from tledge.data.labels import Found
 
 MISSING = "a label"
 VALUES = False
+CODE = "q"
 WIDTH = 1
 
 

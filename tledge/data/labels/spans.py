@@ -10,6 +10,7 @@ from tledge.data.labels import Found
 
 MISSING = "spans or tags"
 VALUES = False
+CODE = "q"
 WIDTH = 3
 NAMES = ("ner_tags", "tags", "spans", "entities", "labels", "label", "ner")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from tledge import lfs, package_files, plugins
 from tledge.data.sources import image_folder, text
 from tledge.errors import DataError, did_you_mean
+from tledge.tables import annotated
 from tledge.tables.source import Options, Problem, Row, Source
 from tledge.text_file import plain_suffix
 
@@ -29,7 +30,8 @@ def open_source(reference: str, key: str, options: Options, *, base: Path) -> So
     """The source of a recipe's reference.
 
     Args:
-        reference: a path to a file or a folder of images, `package:NAME/PATH`, or one that a module's `PREFIX` starts.
+        reference: a path to a file, a folder of images or one of pictures with boxes, `package:NAME/PATH`, or one that
+            a module's `PREFIX` starts.
         key: the recipe's key, for messages, such as `data.train`.
         options: how it is read.
         base: the folder that a relative path starts from.
@@ -46,6 +48,9 @@ def open_source(reference: str, key: str, options: Options, *, base: Path) -> So
     packaged = reference.startswith(package_files.PREFIX)
     path = package_files.resolve(reference, error=DataError) if packaged else base / _home(reference, key)
     try:
+        pictures = annotated.opener(path, options)
+        if pictures is not None:
+            return pictures()
         if path.is_dir():
             # Installers may make each file of a package a symbolic link to a cache elsewhere.
             return image_folder.open_folder(path, reference, key, options, links_lead_out=packaged)

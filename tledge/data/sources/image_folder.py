@@ -41,8 +41,8 @@ def open_folder(path: Path, reference: str, key: str, options: Options, *, links
     boxes = _boxes(path)
     if boxes is not None:
         raise DataError(
-            f"{key}: {path} looks like data for detection: {boxes} describes boxes in pictures, which no task here "
-            f"learns; expected {LAYOUT}"
+            f"{key}: {path} looks like data for detection: {boxes} describes boxes in pictures, which are named by "
+            f"their data.yaml (YOLO), their file (COCO), or their folder with Annotations (VOC); else expected {LAYOUT}"
         )
     parts = split_folders(path)
     if parts is not None:

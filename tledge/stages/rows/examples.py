@@ -12,6 +12,7 @@ from tledge.evaluate import Array
 from tledge.recipe import Recipe
 from tledge.stages.job import Job
 from tledge.stages.rows import Scored
+from tledge.tables import annotated
 from tledge.tasks import Task
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def _left_out(report: DataReport, kind: str) -> Iterator[str]:
     if report.n_moved:
         where = "its text" if report.n_moved == 1 else "their texts"
         yield f"{_rows(report.n_moved, 'more')} whose label stood elsewhere in {where}, and was taken for that"
+    yield from (f"{count:,} {what}" for what, count in report.notes.items())
     if report.duplicates:
         yield f"{_rows(report.duplicates, 'repeated')} left out"
     if report.conflicts:
@@ -80,9 +82,12 @@ def scored(job: Job, split: str, inputs_folder: Path) -> Scored:
     return Scored(data.inputs_of(rows, task), inputs.load(task.INPUT, inputs_folder), targets, of=len(rows))
 
 
-def depends_on(recipe: Recipe) -> Iterable[tuple[Sequence[object], Sequence[str | None]]]:  # noqa: ARG001
-    """Nothing."""
-    return ()
+def depends_on(recipe: Recipe) -> Iterable[tuple[Sequence[object], Sequence[str | None]]]:
+    """The files of boxes behind a list of pictures, or behind the file that names their folders."""
+    rows = recipe.data
+    references = [each for each in (rows.train, rows.validation, rows.test) if isinstance(each, str)]
+    roots = {root for each in references if (root := annotated.root_of(each)) is not None}
+    return [((), [str(root) for root in sorted(roots)])] if roots else ()
 
 
 def hashes(scored: Scored) -> Array:
