@@ -236,7 +236,7 @@ def test_a_pointer_in_the_place_of_a_table(write, complaint):
 def test_an_unknown_format(write, complaint, name, hint):
     assert complaint(write(name, HEAD + ROWS)) == (
         f"data.train: {name!r} is of no known format; expected a name ending in .npz, .conll, .iob, .iob2, "
-        f".bio, .bioes, .csv, .tsv, .tab, .jsonl, .ndjson, .parquet, .json, .txt, .md, .tokens{hint}"
+        f".bio, .bioes, .csv, .tsv, .tab, .json, .jsonl, .ndjson, .parquet, .txt, .md, .tokens, .yaml, .yml{hint}"
     )
 
 

@@ -200,10 +200,8 @@ def test_one_class_folder(tmp_path, complaint):
     [
         (["images/train/a.png", "labels/train/a.txt", "data.yaml"], "labels"),
         (["train/images/a.png", "train/labels/a.txt", "valid/images/b.png", "valid/labels/b.txt"], "train/labels"),
-        (["JPEGImages/a.png", "Annotations/a.xml", "ImageSets/Main/train.txt"], "Annotations"),
         (["cows/a.png", "cows/a.xml"], "cows/a.xml"),
         (["train/a.png", "train/_annotations.coco.json", "test/b.png"], "train/_annotations.coco.json"),
-        (["images/a.png", "annotations/instances_val.json"], "annotations"),
     ],
 )
 def test_pictures_with_boxes_are_no_classes(tmp_path, complaint, files, told):
