@@ -7,6 +7,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from tledge.errors import InputError
 from tledge.inputs.image import decode
 
@@ -26,6 +28,11 @@ def thumbnail(value: Any) -> str:
     except InputError:  # a photo may have been moved since training
         return ""
     image.thumbnail((THUMBNAIL, THUMBNAIL))
+    return uri_of(image)
+
+
+def uri_of(image: Image.Image) -> str:
+    """An RGB image as a JPEG in a `data:` URI."""
     file = BytesIO()
     image.save(file, "JPEG", quality=80)
     return _uri(file.getvalue())

@@ -3,8 +3,11 @@
 from tledge.report.benchmark import machine_facts
 from tledge.report.card import model_card
 from tledge.report.facts import (
+    BoxedPicture,
+    BoxScore,
     Candidate,
     DataFacts,
+    Detections,
     Distillation,
     Epoch,
     Facts,
@@ -27,8 +30,11 @@ from tledge.report.text import bench_markdown, markdown
 from tledge.report.web import html
 
 __all__ = [
+    "BoxScore",
+    "BoxedPicture",
     "Candidate",
     "DataFacts",
+    "Detections",
     "Distillation",
     "Epoch",
     "Facts",

@@ -56,6 +56,7 @@ _EXAMPLES: Mapping[str, tuple[str | tuple[str, str], ...]] = {
     "question": (("a question", "the text that answers it"), ("another question", "another text")),
     "text_pair": (("a text", "a second one"), ("another text", "its second one")),
     "image": ("photo.jpg", "another.jpg"),
+    "boxed_image": ("photo.jpg", "another.jpg"),
 }
 _VECTORS = """\
 ```python
@@ -74,6 +75,9 @@ _NOTES = {
     "the command line:",
     "image": "An image may be a path, the bytes of a file, a Pillow image or a uint8 array (height, width, 3). "
     "On the command line:",
+    "boxed_image": "Boxes are in pixels of the upright image, from its upper left corner. An image may be a path, the "
+    "bytes of a file, a Pillow image or a uint8 array (height, width, 3). On the command line, where `--draw FOLDER` "
+    "writes pictures with their boxes:",
 }
 """What is said below the example, before the command that does the same; nothing for the others."""
 

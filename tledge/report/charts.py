@@ -25,6 +25,8 @@ LINES_RIGHT = 282
 """Lines end here, so that their names fit beside them."""
 _MAX_RADIUS = 14
 _LONGEST_NAME = 30
+_SHORT_NAME = 11  # that fits beside a line's end
+_MOST_CURVES = 4
 
 Point = tuple[float, float]
 
@@ -234,6 +236,32 @@ def cosine_shares(facts: Facts) -> Lines | None:
             for (name, points), label_y in zip(shares.items(), label_ys, strict=True)
         ),
         x_title="cosine of two texts",
+    )
+
+
+def precision_recall(facts: Facts) -> Lines | None:
+    """How precise detections are at each recall, for the weakest labels; `None` where no objects are found."""
+    found = facts.detections
+    if found is None or not found.curves:
+        return None
+    weakest = sorted(found.scores, key=lambda each: each.map_50)[:_MOST_CURVES]
+    curves = {each.label: list(zip(found.recalls, found.curves[each.label], strict=True)) for each in weakest}
+    x_scale, y_scale = Scale(0.0, 1.0, _LEFT, LINES_RIGHT), Scale(0.0, 1.0, _BOTTOM, _TOP)
+    label_ys = _apart([y_scale(points[-1][1]) for points in curves.values()])
+    return Lines(
+        title="Precision by recall at IoU 0.5",
+        description="; ".join(f"{each.label}: average {fmt.metric(each.map_50)}" for each in weakest),
+        x_ticks=x_scale.ticks(6),
+        y_ticks=y_scale.ticks(5),
+        series=tuple(
+            Series(
+                name if len(name) <= _SHORT_NAME else f"{name[: _SHORT_NAME - 1]}…",
+                tuple((x_scale(x), y_scale(y)) for x, y in points),
+                label_y,
+            )
+            for (name, points), label_y in zip(curves.items(), label_ys, strict=True)
+        ),
+        x_title="recall",
     )
 
 

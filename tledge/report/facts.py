@@ -278,6 +278,57 @@ class MarkedText:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxScore:
+    """How well objects of one label are found: the mean average precision over IoUs, that at 0.5, and recall.
+
+    `count` is how many true boxes it has.
+    """
+
+    label: str
+    count: int
+    map: float
+    map_50: float
+    recall: float
+
+
+@dataclass(frozen=True, slots=True)
+class BoxedPicture:
+    """A test row with its true boxes, and with those that were found, as `data:` URIs; empty where the file is gone.
+
+    `missed` counts the objects that were not found, and `false` the detections that are of none.
+    """
+
+    row: str
+    truth: str
+    found: str
+    missed: int
+    false: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What the chosen variant finds in the test rows.
+
+    Args:
+        threshold: The score from which a detection is shown, and counted as a mistake.
+        scores: One entry for each label that has boxes.
+        sizes: The figures of small, medium and large boxes (COCO's bounds), and how many `boxes` there are.
+        recalls: Where the precision of `curves` is read.
+        curves: By label, the precision at an IoU of 0.5.
+        confusion: `confusion[truth][found]` counts, in the order of the labels; the last one is the background.
+        pictures: Test rows, those with most mistakes first.
+    """
+
+    threshold: float
+    scores: tuple[BoxScore, ...] = ()
+    sizes: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    recalls: tuple[float, ...] = ()
+    curves: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] = ()
+    pictures: tuple[BoxedPicture, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that a report shows of one run.
 
@@ -313,6 +364,7 @@ class Facts:
         wrong: A few wrong predictions, the most confident first; the largest errors where numbers are estimated.
         wrong_count: How many test rows are wrong in all; `None` where numbers are estimated.
         marked: Test rows in which what the chosen variant found is marked.
+        detections: What is found in images, where objects are.
         usage: What an example in Python prints of an answer, `each`.
         always: What `baseline` always gives, in words.
         scope: What the model can be asked, and what it answers to anything else; one sentence or two.
@@ -352,6 +404,7 @@ class Facts:
     wrong: tuple[WrongPrediction, ...] = ()
     wrong_count: int | None = None
     marked: tuple[MarkedText, ...] = ()
+    detections: Detections | None = None
     usage: str = 'each["label"], each["scores"]'
     always: str = "most frequent label"
     scope: str = "It knows only the labels below: an input that fits none gets one of them all the same."

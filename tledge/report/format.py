@@ -13,6 +13,9 @@ NOT_MEASURED = "not measured"
 
 _METRIC_NAMES = {
     "f1": "F1",
+    "map": "mAP@50:95",
+    "map_50": "mAP@50",
+    "map_75": "mAP@75",
     "micro_f1": "micro F1",
     "macro_f1": "macro F1",
     "overlap_f1": "overlap F1",

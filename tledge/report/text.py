@@ -10,7 +10,7 @@ from tledge.artifacts import BenchResult, Variant
 from tledge.report import benchmark, images, language, processors, quantized, sections, summary, transfer
 from tledge.report import distillation as learnt
 from tledge.report import format as fmt
-from tledge.report.facts import Facts, LabelScore, WrongPrediction
+from tledge.report.facts import Detections, Facts, LabelScore, WrongPrediction
 from tledge.report.figure import Figure
 
 _LONGEST = 160
@@ -232,7 +232,29 @@ def _outcome(facts: Facts) -> tuple[str, str]:
         return "### Texts", _texts(facts)
     if facts.vectors is not None:
         return "### Vectors", _vectors(facts)
+    if facts.detections is not None:
+        return "### Errors", _detections(facts, facts.detections)
     return "### Errors", _mistakes(facts)
+
+
+def _detections(facts: Facts, found: Detections) -> str:
+    """The metrics of boxes, those of each label and size, and the pictures with most mistakes."""
+    blocks = [", ".join(f"{name} {value}" for name, value in summary.test_metrics(facts)) + "."]
+    weakest = sorted(found.scores, key=lambda each: each.map)[:_WEAKEST]
+    rows = [(code(s.label), fmt.count(s.count), *map(fmt.metric, (s.map, s.map_50, s.recall))) for s in weakest]
+    blocks.append(_folded("Weakest labels", table(("label", "boxes", "AP", "AP at IoU 0.5", "recall"), rows)))
+    if found.sizes:
+        rows = [
+            (size, fmt.count(int(each["boxes"])), *(fmt.metric(each[name]) for name in ("map", "map_50", "recall")))
+            for size, each in found.sizes.items()
+        ]
+        blocks.append(_folded("By size", table(("size", "boxes", "mean AP", "at IoU 0.5", "recall"), rows)))
+    wrong = [each for each in found.pictures if each.missed or each.false][:_WEAKEST]
+    if wrong:
+        mistakes = [(code(each.row), str(each.missed), str(each.false)) for each in wrong]
+        title = f"Most mistakes at the score of {fmt.metric(found.threshold)} and above"
+        blocks.append(_folded(title, table(("picture", "missed", "false"), mistakes)))
+    return "\n\n".join(blocks)
 
 
 def _vectors(facts: Facts) -> str:

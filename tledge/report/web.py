@@ -51,6 +51,7 @@ def html(facts: Facts) -> str:
             finders=charts.rate_finders(facts),
             scatter=charts.scatter(facts),
             cosines=charts.cosines(facts),
+            precision_recall=charts.precision_recall(facts),
             cosine_shares=charts.cosine_shares(facts),
             residuals=summary.residuals(facts),
             test_metrics=summary.test_metrics(facts),
