@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from tledge import significance, tasks
+from tledge.errors import InputError
 from tledge.inputs.image import decode
 from tledge.tasks import _box_cells, _boxes
 from tledge.tasks._box_cells import Box, Shape, boxes_in
@@ -124,12 +125,19 @@ def test_labels_become_numbers_and_targets():
 
 def test_decode_gives_what_is_sure_enough():
     found = records([(1, 0.9, (1, 2, 3, 4)), (0, 0.5, (0, 0, 9, 9)), (0, 0.49, (0, 0, 5, 5))], [])
-    first, second = TASK.decode(found, ("a", "b"))
+    whole = TASK.decode(found, ("a", "b"))
+    assert [box["score"] for box in TASK.narrowed(whole[0], 0)["boxes"]] == pytest.approx([0.9, 0.5, 0.49])
+    assert len(TASK.narrowed(whole[0], score_threshold=0.6)["boxes"]) == 1
+    for bad in (-1, 2, "0.5", True):
+        with pytest.raises(InputError, match="score_threshold must be 0 to 1"):
+            TASK.narrowed(whole[0], bad)
+    first, second = map(TASK.narrowed, whole)
     assert json.loads(json.dumps(first)) == first
     assert [(box["label"], box["xmax"]) for box in first["boxes"]] == [("b", 3.0), ("a", 9.0)]
     assert set(first["boxes"][0]) == {"label", "score", "xmin", "ymin", "xmax", "ymax"}
     assert second == {"boxes": []}
-    assert TASK.decode(found | {"score_threshold": np.full(2, 0.95)}, ("a", "b")) == [{"boxes": []}] * 2
+    surer = TASK.decode(found | {"score_threshold": np.full(2, 0.95)}, ("a", "b"))
+    assert [TASK.narrowed(answer) for answer in surer] == [{"boxes": []}] * 2
 
 
 def test_models_agree_where_they_show_the_same_objects():

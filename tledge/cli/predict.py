@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tledge.cli import values as kinds
+from tledge.cli.boxes import Boxes
 from tledge.cli.places import bundle_of
 from tledge.cli.table_values import learnt_columns, lines_of
 from tledge.cli.table_values import values as in_table
@@ -64,8 +65,8 @@ def command(
         Path | None,
         typer.Option(
             "--file",
-            help="A table (.csv, .tsv, .jsonl, or a SQuAD file) with a column of texts or image paths, or a file with "
-            "one a line; also packed by gzip or bzip2. Its paths are relative to it.",
+            help="A table (.csv, .tsv, .jsonl, or a file of SQuAD or COCO) with a column of texts or image paths, or a "
+            "file with one a line; also packed by gzip or bzip2. Its paths are relative to it.",
         ),
     ] = None,
     column: Annotated[
@@ -137,11 +138,27 @@ def command(
     prompt: Annotated[
         str | None, typer.Option("--prompt", help="Vectors: the name of a prompt of the model, such as query.")
     ] = None,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option("--score-threshold", help="Boxes: give those of this score and above; by default the bundle's."),
+    ] = None,
+    coco: Annotated[
+        Path | None,
+        typer.Option(
+            "--coco",
+            help="Boxes: write them to this file (.json) as COCO's, with the numbers of a file of COCO's given with "
+            "--file.",
+        ),
+    ] = None,
+    draw: Annotated[
+        Path | None, typer.Option("--draw", help="Boxes: write each picture with its boxes into this folder.")
+    ] = None,
 ) -> None:
     """Print one JSON object for each text or image, as it comes: the text or the image's path, and the answer.
 
     A language model goes on with each text: the answer is what it adds, how many tokens, and why it ends. The answer to
-    a question is a part of its text, from code point "start" to "end"; it is empty where there is none. A model of
+    a question is a part of its text, from code point "start" to "end"; it is empty where there is none. Objects in
+    an image have "label", "score", and "xmin", "ymin", "xmax" and "ymax" in pixels of the upright image. A model of
     vectors gives them whole where its output goes to a file or a program. An image that cannot be read has its reason
     in "error", and the command then ends with exit code 9.
     """
@@ -155,7 +172,9 @@ def command(
     folder = bundle_of(bundle)
     predictor = Predictor.load(folder, variant=variant, provider=provider, threads=threads)
     vectors = _vectors(predictor, as_json, npy, nearest, [] if file else column or [], top_k, prompt)
+    boxes = _boxes(predictor, folder, coco, draw, file)
     options = _given(
+        score_threshold=score_threshold,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_k=None if vectors else top_k,
@@ -166,7 +185,8 @@ def command(
     others = [name for name in options if name not in tasks.options(tasks.load(predictor.task))]
     if predictor.generator is None and (others or stream):
         named = [f"--{name.replace('_', '-')}" for name in [*others, *(["stream"] if stream else [])]]
-        raise InputError(f"{', '.join(named)}: only for language models; the task of this bundle is {predictor.task}")
+        whose = "models of boxes" if others == ["score_threshold"] and not stream else "language models"
+        raise InputError(f"{', '.join(named)}: only for {whose}; the task of this bundle is {predictor.task}")
     if column and not any(each is not None and is_table(each) for each in (file, nearest)):
         raise InputError(f"--column {column[0]}: only for a table; give one with --file, such as --file rows.csv")
     kind = kinds.load(predictor.manifest.input.kind)
@@ -187,6 +207,8 @@ def command(
             typer.echo(json.dumps({**each.shown, "error": str(error)}, ensure_ascii=False))
             continue
         unread.n_answered += 1
+        if boxes is not None:
+            boxes.take(each, answer)
         if vectors is None:
             typer.echo(json.dumps({**each.shown, **answer}, ensure_ascii=False))
         else:
@@ -195,6 +217,8 @@ def command(
         cut.look(each)
     if vectors is not None:
         vectors.end()
+    if boxes is not None:
+        boxes.end()
     unknown.sum_up()
     cut.sum_up()
     unread.end()
@@ -299,6 +323,21 @@ def _vectors(
         named = ", ".join(f"--{name}" for name in asked)
         raise InputError(f"{named}: only for models of vectors; the task of this bundle is {predictor.task}")
     return None
+
+
+def _boxes(predictor: Predictor, bundle: Path, coco: Path | None, draw: Path | None, file: Path | None) -> Boxes | None:
+    """What becomes of boxes beside printing them, where something is asked for.
+
+    Raises:
+        InputError: the model gives none.
+    """
+    from tledge import tasks
+
+    asked = _given(coco=coco, draw=draw)
+    if asked and tasks.load(predictor.task).OUTPUT != "boxes":
+        named = ", ".join(f"--{name}" for name in asked)
+        raise InputError(f"{named}: only for models of boxes; the task of this bundle is {predictor.task}")
+    return Boxes(predictor, bundle, coco, draw, file) if asked else None
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ _PLACE = ("variant", "provider", "batch", "length", "threads")
 _WHOLE = ("machine", "metric", "anomalous_speedup", "anomalous_metric_gain", "overflow", "at", "evaluation")
 REFUSE, ALLOW = "refuse", "allow"
 """What is done with int8 weights that could overflow on some processors."""
-COLUMNS = ("text", "text_pair", "negative", "question", "context", "image", "label")
+COLUMNS = ("text", "text_pair", "negative", "question", "context", "image", "label", "objects")
 """The columns that tasks have."""
 _ROWS = ("rows", *COLUMNS, "label_names", "label_separator")
 

@@ -43,7 +43,7 @@ class Rows:
 
 
 def read(file: RowsFile, manifest: Manifest, encoder: Input) -> Rows:
-    """The labelled rows in a CSV, TSV or JSON Lines file.
+    """The labelled rows in a table, or in a folder or file of pictures with boxes.
 
     Args:
         file: The file, its columns, and how labels are written. Paths of images start from the file's folder.
@@ -82,7 +82,8 @@ def read(file: RowsFile, manifest: Manifest, encoder: Input) -> Rows:
             labels.append(_parsed(row, columns.get(form.LABEL_COLUMN), (), form, file))
             continue
         values.append(_value(row, cells, file, encoder))
-        raw = [row.cells[column] for column in cells]
+        # Labels of an image are read beside the image itself, whose path starts from the file's folder.
+        raw = values[-1:] if encoder.decodes else [row.cells[column] for column in cells]
         labels.append(_label(row, columns[task.LABEL_COLUMN], raw, task, manifest.labels, file))
     if not values:
         raise DataError(f"{file.rows} has no row; expected labelled rows")

@@ -68,6 +68,17 @@ def source(path: Path, found: Any, read_as: str = "") -> Source:
     return source_of(path, rows, len(by_id), label_ids={name: i for i, name in labels.items()}, read_as=read_as)
 
 
+def image_ids(path: Path, found: Any) -> dict[str, int]:
+    """The ids of the pictures of a file that are numbers, by the paths that its rows have.
+
+    Raises:
+        DataError: it is not of that shape, or an id is there twice.
+    """
+    by_id = _by_id(path, _listed(path, found, "images"))
+    folder = _folder(path, list(by_id.values()))
+    return {str(folder / str(image["file_name"])): number for number, image in by_id.items() if type(number) is int}
+
+
 def _listed(path: Path, found: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     items = found.get(key)
     if not isinstance(items, list) or not all(isinstance(each, Mapping) for each in items):

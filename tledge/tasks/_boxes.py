@@ -9,16 +9,17 @@ are what a model found, the surest first: `boxes (rows, detections, 4) float32`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tledge import metrics
+from tledge.errors import InputError
 from tledge.inputs._image_decode import shape_of
 from tledge.tasks import HIGHER, Outputs, _average_precision
-from tledge.tasks._box_cells import Box, Boxes, Shape, boxes_in
+from tledge.tasks._box_cells import CORNERS, Box, Boxes, Shape, boxes_in
 from tledge.tasks._cells import places_of
 
 __all__ = [
@@ -32,12 +33,14 @@ __all__ = [
     "MIXES",
     "NEEDS_LABEL",
     "N_LABELS",
+    "OPTIONS",
     "PROBLEM_TYPE",
     "TAKES_FLAGS",
     "agree",
     "decode",
     "label_names",
     "most_frequent",
+    "narrowed",
     "numbered",
     "output_names",
     "parse_label",
@@ -51,6 +54,7 @@ __all__ = [
 
 LABELS = "boxes"
 LABEL_COLUMN = "objects"
+OPTIONS = ("score_threshold",)
 TAKES_FLAGS = False
 MIXES = False
 N_LABELS = range(1, 1 << 16)
@@ -140,25 +144,37 @@ def shown(outputs: Outputs) -> npt.NDArray[np.bool_]:
 
 
 def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
-    """The `boxes` of each row whose score is `score_threshold` or more, the surest first.
+    """The `boxes` of each row whose score is `score_threshold` or more, the surest first; and `others`, the rest.
 
     Each has `label`, `score`, `xmin`, `ymin`, `xmax` and `ymax`.
     """
-    kept = shown(outputs)
-    rows = zip(outputs["boxes"], outputs["scores"], outputs["labels"], kept, strict=True)
+    kept, rest = shown(outputs), outputs["labels"] >= 0
     return [
-        {
-            "boxes": [
-                {
-                    "label": labels[int(label)],
-                    "score": float(score),
-                    **dict(zip(("xmin", "ymin", "xmax", "ymax"), map(float, box), strict=True)),
-                }
-                for box, score, label in zip(boxes[which], scores[which], numbers[which], strict=True)
-            ]
-        }
-        for boxes, scores, numbers, which in rows
+        {name: list(_listed(outputs, row, which, labels)) for name, which in parts.items()}
+        for row, parts in enumerate(
+            {"boxes": kept[row], "others": rest[row] & ~kept[row]} for row in range(len(outputs["scores"]))
+        )
     ]
+
+
+def _listed(outputs: Outputs, row: int, which: Numbers, labels: Sequence[str]) -> Iterator[dict[str, Any]]:
+    boxes, scores, numbers = (outputs[name][row][which].tolist() for name in ("boxes", "scores", "labels"))
+    for corners, score, number in zip(boxes, scores, numbers, strict=True):
+        yield {"label": labels[number], "score": score, **dict(zip(CORNERS, corners, strict=True))}
+
+
+def narrowed(answer: dict[str, Any], score_threshold: float | None = None) -> dict[str, Any]:
+    """An answer with the boxes of some score or more, by default those that `decode` shows.
+
+    Raises:
+        InputError: `score_threshold` is no number of 0 to 1.
+    """
+    if score_threshold is None:
+        return {"boxes": answer["boxes"]}
+    is_number = isinstance(score_threshold, int | float) and not isinstance(score_threshold, bool)
+    if not is_number or not 0 <= score_threshold <= 1:
+        raise InputError(f"score_threshold must be 0 to 1, got {score_threshold!r:.60}")
+    return {"boxes": [box for box in [*answer["boxes"], *answer["others"]] if box["score"] >= score_threshold]}
 
 
 def records(outputs: Outputs, inputs: Outputs) -> dict[str, npt.NDArray[Any]]:  # noqa: ARG001
