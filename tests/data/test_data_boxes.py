@@ -165,6 +165,40 @@ def test_lists_and_parts(tmp_path):
         rows("robo", tmp_path)
 
 
+def test_the_parts_of_a_data_set_are_found(tmp_path):
+    voc = write_voc(tmp_path / "voc")
+    lists = voc / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    for part in ("train", "val", "test", "trainval"):
+        (lists / f"{part}.txt").write_text("a\n")
+    parts = {
+        part: lists / f"{name}.txt" for part, name in (("train", "train"), ("validation", "val"), ("test", "test"))
+    }
+    assert data.split_places(voc) == parts
+    yolo = write_yolo(tmp_path / "yolo")
+    assert data.split_places(yolo) == dict.fromkeys(("train", "validation"), yolo / "data.yaml")
+    for part in ("train", "valid"):
+        write_coco(tmp_path / "robo" / part)
+    assert data.split_places(tmp_path / "robo") == {
+        "train": tmp_path / "robo" / "train", "validation": tmp_path / "robo" / "valid"
+    }  # fmt: skip
+    for part in ("train", "val"):
+        write_coco(tmp_path / "coco", name=f"annotations/instances_{part}2017.json")
+    assert list(data.split_places(tmp_path / "coco")) == ["train", "validation"]
+    with pytest.raises(DataError, match=r"coco is split already; set data.train: .*instances_train2017.json, data.val"):
+        rows("coco", tmp_path)
+    assert data.split_places(write_coco(tmp_path / "one")) is None
+
+
+def test_a_preview_tells_the_task_and_counts_labels(tmp_path):
+    for name, write in (("voc", write_voc), ("yolo", write_yolo), ("coco", write_coco)):
+        seen = data.preview(str(write(tmp_path / name)), base=tmp_path)
+        assert (seen.task, seen.input_columns, seen.label_column) == ("object_detection", ("image",), "objects")
+        assert (seen.labels, seen.n_rows) == ({"car": 3, "bus": 2}, 4)
+    write_lines(tmp_path / "rows.jsonl", many(tmp_path))
+    assert data.preview("rows.jsonl", base=tmp_path).task == "object_detection"
+
+
 def test_outlines_of_yolo_are_read_as_their_boxes(tmp_path):
     write_yolo(tmp_path)
     (tmp_path / "labels" / "train" / "a.txt").write_text("1 0.25 0.5 0.5 0.25 0.75 0.5 0.5 0.75\n")

@@ -9,7 +9,7 @@ import pytest
 from pictures import all_rows, names_by_row, picture, picture_bytes, save_folder
 from PIL import Image
 
-from tledge.data import split_folders
+from tledge.data.sources.image_folder import split_folders
 from tledge.inputs.image import decode
 
 TASK = "image_classification"

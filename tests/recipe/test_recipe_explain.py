@@ -164,9 +164,9 @@ def test_an_unknown_task_lists_the_tasks(write) -> None:
     path = write(whole="name: r\ntask: text_clasification\ndata: {train: x.csv}\nmodel: {backbone: x}\n")
     assert complaint(path) == (
         "recipe.yaml:2: task: there is no task 'text_clasification'; known tasks are "
-        "causal_lm, image_classification, image_multilabel, image_regression, masked_lm, question_answering, "
-        "text_classification, text_embedding, text_multilabel, text_pair_classification, text_pair_regression, "
-        "text_regression, token_classification; "
+        "causal_lm, image_classification, image_multilabel, image_regression, masked_lm, object_detection, "
+        "question_answering, text_classification, text_embedding, text_multilabel, text_pair_classification, "
+        "text_pair_regression, text_regression, token_classification; "
         "did you mean 'text_classification'?"
     )
 

@@ -40,7 +40,7 @@ def write(
     from tledge.recipe.save import SCHEMA_FILE
 
     prefixed = data.startswith(PREFIXES)
-    parts = None if prefixed else data_room.split_folders(Path(data))
+    parts = None if prefixed else data_room.split_places(Path(data))
     source = str(parts["train"]) if parts else data
     seen = data_room.preview(source, base=Path.cwd(), task=task)
     module = tasks.load(seen.task)

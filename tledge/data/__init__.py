@@ -3,7 +3,7 @@
 from tledge.data.language import Blocks, open_blocks, pack, tokenizer_digest
 from tledge.data.load import columns_of, documents, load
 from tledge.data.preview import Preview, preview
-from tledge.data.sources.image_folder import split_folders
+from tledge.data.sources import split_places
 from tledge.data.stored import DataReport, Splits, inputs_of, named_files, open_splits
 from tledge.data.unlabelled import open_documents, open_unlabelled
 
@@ -23,6 +23,6 @@ __all__ = [
     "open_unlabelled",
     "pack",
     "preview",
-    "split_folders",
+    "split_places",
     "tokenizer_digest",
 ]

@@ -38,6 +38,7 @@ _IN_LANGUAGE_MODELS: Mapping[KeyPath, str] = {
 
 _QUESTIONS = "is for question_answering"
 _VECTORS = "is for labels, and vectors have none"
+_BOXES = "is for images with a label each"
 _ANSWERS = "answers have no labels"
 _IN_WORDS: Mapping[KeyPath, str] = {
     ("model", "stride"): "is for tasks that read texts in windows",
@@ -115,6 +116,22 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("finetune", "lora"): "",
         ("distill", "student", "layers"): "",
         ("distill", "student", "shape"): "",
+        ("bench", "length"): "is for texts",
+        **_IN_LANGUAGE_MODELS,
+        **_IN_WORDS,
+        **_IN_EMBEDDING,
+    },
+    "boxed_image": {
+        ("data", "unlabelled"): "is for tasks with a label for each image",
+        ("data", "label_columns"): _BOXES,
+        ("data", "label_separator"): "",
+        ("data", "decimal"): "",
+        ("model", "pooling"): "",
+        ("model", "max_length"): "",
+        ("finetune", "lora"): "",
+        ("finetune", "class_weights"): _BOXES,
+        ("finetune", "label_smoothing"): _BOXES,
+        ("distill",): "is not there for detectors",
         ("bench", "length"): "is for texts",
         **_IN_LANGUAGE_MODELS,
         **_IN_WORDS,

@@ -21,6 +21,7 @@ BACKBONES = {
     "embedding": "sentence-transformers/all-MiniLM-L6-v2",
     "question": "sentence-transformers/all-MiniLM-L6-v2",
     "image": "torchvision:mobilenet_v3_small",
+    "boxed_image": "torchvision:mobilenet_v3_small",
     "language": "distilbert/distilgpt2",
 }
 """The starter's backbones, by a task's `STARTER`: a good first try for short English texts, 22 million parameters, for
@@ -28,6 +29,7 @@ photos, 1.5, and to write English, 82."""
 
 USUAL: Mapping[str, Mapping[KeyPath, Any]] = {
     "question": {("model", "max_length"): 384, ("model", "stride"): 128, ("finetune", "strategy"): "full"},
+    "boxed_image": {("finetune", "strategy"): "full"},
 }
 """Settings that a starter writes out for a kind of task, since the defaults are those of others."""
 

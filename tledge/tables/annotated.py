@@ -16,23 +16,42 @@ def opener(path: Path, options: Options) -> Callable[[], Source] | None:
     """What opens the pictures with boxes of a folder, or of a list of them; `None` where a path is neither.
 
     Raises:
-        DataError: the folder holds several such data sets, or is split already.
+        DataError: the folder holds several such data sets, or is split already into files or folders of its own.
     """
     if path.is_file():
         is_list = path.suffix.lower() == ".txt" and voc.root_of(path) is not None
         return (lambda: voc.open_list(path)) if is_list else None
     if not path.is_dir():
         return None
-    file = _described(path)
-    if file is not None:
-        module = yolo if file.suffix in yolo.SUFFIXES else json_document
-        return lambda: module.open_file(file, options)
-    if voc.fits(path):
-        return lambda: voc.open_folder(path)
-    parts = _parts(path)
-    if len(parts) > 1 and "train" in parts:
+    parts = parts_of(path)
+    if len({*parts.values()}) > 1:
         raise pictures.split_already(path, {part: str(each) for part, each in parts.items()})
-    return None
+    files = _files(path)
+    if len(files) > 1:
+        listed = ", ".join(each.name for each in files[:10])
+        raise DataError(f"{path} holds several files of boxes: {listed}; give one of them")
+    if files:
+        module = yolo if files[0].suffix in yolo.SUFFIXES else json_document
+        return lambda: module.open_file(files[0], options)
+    return (lambda: voc.open_folder(path)) if voc.fits(path) else None
+
+
+def parts_of(path: Path) -> dict[str, Path]:
+    """What names `train`, `validation` and `test` of a data set that is split already; else empty.
+
+    It is one and the same `data.yaml` for all of them, files of COCO's, lists of VOC's, or folders of either kind.
+    """
+    if path.is_file():
+        is_split = path.suffix in yolo.SUFFIXES and yolo.fits(path)
+        parts = dict.fromkeys(yolo.parts_of(path), path) if is_split else {}
+    elif not path.is_dir():
+        parts = {}
+    elif files := _files(path):
+        named = {each.stem.removeprefix(_COCO).removesuffix("2017").lower(): each for each in files}
+        parts = parts_of(files[0]) if len(files) == 1 else pictures.parts_of(named)
+    else:
+        parts = pictures.parts_of(voc.lists(path)) or _folders(path)
+    return parts if len(parts) > 1 and "train" in parts else {}
 
 
 def root_of(reference: str) -> Path | None:
@@ -48,17 +67,10 @@ def root_of(reference: str) -> Path | None:
     return None
 
 
-def _described(folder: Path) -> Path | None:
-    """The one file of a folder that tells the boxes of its pictures."""
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder that tell the boxes of its pictures."""
     yamls = [each for each in sorted(folder.iterdir()) if each.suffix in yolo.SUFFIXES and yolo.fits(each)]
-    files = [*yamls, *_coco_files(folder)]
-    if len(files) > 1:
-        parts = pictures.parts_of({each.stem.removeprefix(_COCO).lower(): each for each in files})
-        if len(parts) > 1:
-            raise pictures.split_already(folder, {part: str(each) for part, each in parts.items()})
-        listed = ", ".join(each.name for each in files[:10])
-        raise DataError(f"{folder} holds several files of boxes: {listed}; give one of them")
-    return files[0] if files else None
+    return [*yamls, *_coco_files(folder)]
 
 
 def _coco_files(folder: Path) -> list[Path]:
@@ -68,7 +80,7 @@ def _coco_files(folder: Path) -> list[Path]:
     return [each for each in names.values() if "coco" in each.name.lower() or each.name.startswith(_COCO)]
 
 
-def _parts(folder: Path) -> dict[str, Path]:
+def _folders(folder: Path) -> dict[str, Path]:
     """The folders of a split data set that have boxes."""
     folders = {each.name.lower(): each for each in sorted(folder.iterdir()) if each.is_dir()}
     return {part: each for part, each in pictures.parts_of(folders).items() if _coco_files(each) or voc.fits(each)}

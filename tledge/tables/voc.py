@@ -42,16 +42,17 @@ def fits(folder: Path) -> bool:
     return any(each.stem in names for each in pictures.pictures_in(folder))
 
 
+def lists(folder: Path) -> dict[str, Path]:
+    """The lists of a data set by their names in lower case."""
+    return {each.stem.lower(): each for each in sorted((folder / LISTS / "Main").glob("*.txt"))}
+
+
 def open_folder(path: Path) -> Source:
     """The annotated pictures of a folder, sorted by name.
 
     Raises:
-        DataError: there is none, or the folder has lists that split it.
+        DataError: there is none.
     """
-    lists = {each.stem.lower(): each for each in sorted((path / LISTS / "Main").glob("*.txt"))}
-    parts = pictures.parts_of(lists)
-    if len(parts) > 1:
-        raise pictures.split_already(path, {part: str(each) for part, each in parts.items()})
     annotations, images = _places(path)
     names = sorted(each.stem for each in annotations.glob("*.xml"))
     return _source(path, names, annotations, _by_stem(images), alone=True)

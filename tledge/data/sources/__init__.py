@@ -17,7 +17,7 @@ from tledge.tables import annotated
 from tledge.tables.source import Options, Problem, Row, Source
 from tledge.text_file import plain_suffix
 
-__all__ = ["Options", "Problem", "Row", "Source", "open_source"]
+__all__ = ["Options", "Problem", "Row", "Source", "open_source", "split_places"]
 
 # A web address, also where it was taken for a relative path and put behind a folder.
 _URL = re.compile(r"(?:^|[/\\])([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
@@ -66,6 +66,15 @@ def open_source(reference: str, key: str, options: Options, *, base: Path) -> So
         )
     source = plugins.load(__name__, formats[suffix]).open_file(path, options)
     return source
+
+
+def split_places(path: Path) -> dict[str, Path] | None:
+    """What names the parts of a data set that is split already, by `train`, `validation` and `test`; else `None`."""
+    try:
+        parts = annotated.parts_of(path)
+    except (OSError, DataError):
+        parts = {}
+    return parts or image_folder.split_folders(path)
 
 
 def _home(reference: str, key: str) -> Path:
