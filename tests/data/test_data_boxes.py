@@ -1,7 +1,9 @@
 """Pictures with boxes, as COCO's, VOC's, YOLO's and JSON lines' files tell them, and what is said of broken ones."""
 
 import json
+from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,6 +11,9 @@ from PIL import Image
 from tledge import data, tables, tasks
 from tledge.data.sources import Options, open_source
 from tledge.errors import DataError
+from tledge.gate import rows as gate_rows
+from tledge.gate.budget import RowsFile
+from tledge.inputs._image_decode import shape_of
 from tledge.recipe.schema import Data
 from tledge.tables import coco, pictures
 from tledge.tasks import _box_cells
@@ -389,3 +394,44 @@ def test_the_device_reads_the_same_files(tmp_path):
     write_yolo(tmp_path / "yolo", "train: images/train\ntest: images/val\nnames: [bus, car]\n")
     for path, count in (("coco", 4), ("coco/_annotations.coco.json", 4), ("yolo/data.yaml", 1), ("yolo", 1)):
         assert len(list(tables.whole_rows(tables.open_table(tmp_path / path)))) == count
+
+
+@pytest.mark.parametrize("is_list", [False, True])
+def test_a_hub_data_set_has_boxes_with_class_names(tmp_path, monkeypatch, is_list):
+    lines = many(tmp_path)
+    boxes = [[[float(x) for x in (b["xmin"], b["ymin"], 15, 25)] for b in line["objects"]] for line in lines]
+    numbers = [[LABELS.index(b["label"]) for b in line["objects"]] for line in lines]
+    names, corners = datasets.ClassLabel(names=LABELS), datasets.List(datasets.Value("float32"))
+    if is_list:
+        feature = datasets.List({"bbox": corners, "category": names})
+        rows_ = zip(boxes, numbers, strict=True)
+        cells = [[{"bbox": b, "category": n} for b, n in zip(*row, strict=True)] for row in rows_]
+    else:
+        feature = {"bbox": datasets.List(corners), "category": datasets.List(names)}
+        cells = [{"bbox": b, "category": n} for b, n in zip(boxes, numbers, strict=True)]
+    images = [{"bytes": (tmp_path / line["image"]).read_bytes(), "path": None} for line in lines]
+    features = datasets.Features({"image": datasets.Image(decode=False), "objects": feature})
+    loaded = datasets.Dataset.from_dict({"image": images, "objects": cells}, features=features)
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: loaded)
+    splits = run(tmp_path, train="hub:owner/cars")
+    assert splits.labels == ("bus", "car")
+    found = {row["row"]: row["label"] for part in data.stored.SPLITS for row in getattr(splits, part)}
+    assert found["hub:owner/cars:2"] == [1, 5, 5, 20, 30, 0]
+    assert found["hub:owner/cars:1"] == []
+
+
+def test_the_gate_reads_files_of_boxes_beside_their_pictures(tmp_path):
+    write_lines(tmp_path / "rows.jsonl", many(tmp_path, 3))
+    write_coco(tmp_path / "coco")
+    manifest = SimpleNamespace(task="object_detection", labels=("bus", "car"))
+    encoder = SimpleNamespace(
+        decodes=True, expected="a path", holds=lambda cell: isinstance(cell, str), check=shape_of,
+        of_cells=lambda cells, folder: folder / cells[0],
+    )  # fmt: skip
+    for name, count in (("rows.jsonl", 3), ("coco", 4), ("coco/_annotations.coco.json", 4)):
+        found = gate_rows.read(RowsFile(tmp_path / name, {}, {}, "|"), manifest, encoder)
+        assert len(found.values) == count
+        assert found.targets(TASK, manifest.labels).shape[0] == count
+    other = SimpleNamespace(task="object_detection", labels=("bus",))
+    with pytest.raises(DataError, match="the label 'car' is not the bundle's, which has bus"):
+        gate_rows.read(RowsFile(tmp_path / "coco", {}, {}, "|"), other, encoder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import datasets
@@ -43,23 +43,25 @@ def open_reference(reference: str, key: str, options: Options) -> Source:  # noq
     def read(wanted: Collection[str] | None) -> Iterator[Row]:
         nonlocal number
         chosen = loaded if wanted is None else loaded.select_columns(list(wanted))
-        names = _class_names(chosen)
         for cells in chosen:
             number += 1
-            yield Row(f"{reference}:{number}", {c: _named(cell, names.get(c)) for c, cell in cells.items()})
+            yield Row(f"{reference}:{number}", {c: _named(cell, chosen.features[c]) for c, cell in cells.items()})
 
     return Source(reference, tuple(loaded.column_names), read, len(loaded), lambda: number)
 
 
-def _class_names(loaded: Any) -> dict[str, list[str]]:
-    """The class names of each column that holds one class number, or a list of them."""
-    inner = {column: getattr(feature, "feature", feature) for column, feature in loaded.features.items()}
-    return {column: f.names for column, f in inner.items() if isinstance(f, datasets.ClassLabel)}
+def _has_names(feature: Any) -> bool:
+    """Whether a feature holds class numbers, by themselves or within lists and objects."""
+    inner = feature.values() if isinstance(feature, Mapping) else filter(None, [getattr(feature, "feature", None)])
+    return isinstance(feature, datasets.ClassLabel) or any(map(_has_names, inner))
 
 
-def _named(cell: Any, names: list[str] | None) -> Any:
-    if names is None or cell is None:
+def _named(cell: Any, feature: Any) -> Any:
+    """A cell with the names of its class numbers; nothing for one below 0, which stands for one that is held back."""
+    if cell is None or not _has_names(feature):
         return cell
-    if isinstance(cell, list):
-        return [_named(item, names) for item in cell]
-    return names[cell] if cell >= 0 else None  # -1 stands for a label that is held back
+    if isinstance(feature, datasets.ClassLabel):
+        return feature.names[cell] if cell >= 0 else None
+    if isinstance(feature, Mapping):
+        return {key: _named(item, feature[key]) for key, item in cell.items()}
+    return [_named(item, feature.feature) for item in cell]
