@@ -41,10 +41,11 @@ class Data(Section):
 
     train: str
     """A CSV, TSV, JSONL or Parquet file; for language models also plain text (`.txt`, `.md`, `.tokens`); a folder of
-    photos with one subfolder for each label; a hub data set (`hub:owner/name`, `hub:owner/name/config@split`); a
-    torchvision data set (`torchvision:CIFAR10@train`); arrays in an `.npz` file or from a function of an installed
-    package (`arrays:MODULE:FUNCTION`); or a file or folder inside an installed package (`package:NAME/PATH`). A
-    relative path is relative to the recipe."""
+    photos with one subfolder for each label; photos with boxes (a `data.yaml`, a `.json` of COCO, a folder or list of
+    VOC); a hub data set (`hub:owner/name`, `hub:owner/name/config@split`); a torchvision data set
+    (`torchvision:CIFAR10@train`); arrays in an `.npz` file or from a function of an installed package
+    (`arrays:MODULE:FUNCTION`); or a file or folder inside an installed package (`package:NAME/PATH`). A relative path
+    is relative to the recipe."""
     validation: str | Fraction | Rows = 0.15
     """Rows that pick the epoch and the variant: a source like `train`, a fraction of the training rows, or a
     count."""
