@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tledge import yaml12
 from tledge.errors import DataError, RecipeError
 from tledge.tables import pictures
 from tledge.tables.source import Options, Row, Source, broken
@@ -81,6 +80,8 @@ def open_file(path: Path, options: Options) -> Source:
 
 
 def _read(path: Path) -> tuple[Any, Mapping[Any, tuple[int, int]]]:
+    from tledge import yaml12  # not before a YAML file is read: the command line does without
+
     try:
         text = yaml12.text_of(path, "data set")
         return yaml12.read(text, lambda line, _: f"{path.name}:{line}")
