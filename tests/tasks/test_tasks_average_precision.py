@@ -14,7 +14,7 @@ from tledge.tasks import _average_precision as ap
 TASK = tasks.load("object_detection")
 
 
-def made(seed, *, images=12, labels=4, most=30, detections=60, whole=False):
+def made(seed, *, images=8, labels=4, most=30, detections=60, whole=False):
     """Targets and records of a seed: true boxes of all sizes, some of them crowds, and detections near or off."""
     rng = np.random.default_rng(seed)
     rows, found = [], {"boxes": [], "scores": [], "labels": []}
