@@ -77,7 +77,7 @@ def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
     assert task.RUN in plugins.names("tledge.stages.runs")
     assert task.PROBLEM_TYPE in {
         "single_label_classification", "multi_label_classification", "regression", "causal_lm", "token_classification",
-        "masked_lm", "question_answering", "text_embedding",
+        "masked_lm", "question_answering", "text_embedding", "object_detection",
     }  # fmt: skip
 
 
