@@ -44,7 +44,7 @@ def test_identity_follows_what_decides_the_pixels():
     [
         ({"image_processor_type": "LayoutLMv3ImageProcessor"}, "'LayoutLMv3ImageProcessor' is not known"),
         ({"image_processor_type": "ConvNextsImageProcessor"}, "did you mean 'ConvNextImageProcessor'"),
-        ({"do_pad": True}, "do_pad = True is not known"),
+        ({"do_pad": True}, "do_pad needs do_resize, no do_center_crop, a size with max_height and max_width"),
         ({"do_flip_channel_order": True}, "do_flip_channel_order"),
         ({"do_reduce_labels": True}, "do_reduce_labels"),
         ({"rescale_offset": True}, "rescale_offset"),

@@ -195,6 +195,10 @@ def _require_possible(facts: Facts, opset: int) -> None:
         )
     if facts.resize is None:
         raise ExportError(f"export.preprocessing: this model's images are not resized, so that a graph cannot; {other}")
+    if facts.border != "none":
+        raise ExportError(
+            f"export.preprocessing: a graph cannot give images a border (model.fit: {facts.border}); {other}"
+        )
     if facts.interpolation not in MODES:
         raise ExportError(
             f"export.preprocessing: a graph cannot resize with the filter {facts.interpolation!r}; possible are "

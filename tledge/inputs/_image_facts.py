@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 from tledge.artifacts import read_object
 from tledge.errors import BundleError, did_you_mean
+from tledge.inputs._fit import FILL, Fit
 
 FILE = "preprocessor_config.json"
 INTERPOLATIONS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
@@ -21,9 +22,12 @@ MAX_SIDE = 4096
 
 InGraph = Literal["none", "normalize", "resize_and_normalize"]
 CropOffset = Literal["floor", "round"]
+Border = Literal["none", "letterbox", "pad"]
 
 _IN_GRAPH = ("none", "normalize", "resize_and_normalize")
 _CROP_OFFSETS = ("floor", "round")
+_POSITIONS: Mapping[str, Border] = {"top_left": "pad", "center": "letterbox"}
+"""Where an image lies that keeps its proportions, and what that way of fitting is called."""
 _LARGEST, _SMALLEST = 1e6, 1e-6  # of means, deviations and factors, so that every value of a pixel stays finite
 _WARPS_FROM = 384  # ConvNeXT's evaluation: from this size on images are squeezed, and nothing is cut off
 
@@ -62,10 +66,11 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 _KNOWN = {
     *("do_resize", "size", "resample", "default_to_square", "do_center_crop", "crop_size"),
     *("do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std", "crop_offset", "in_graph"),
+    *("do_pad", "pad_size", "pad_position", "pad_fill"),
 }
 _HARMLESS = {
     *("image_processor_type", "feature_extractor_type", "processor_class", "model_input_names", "do_convert_rgb"),
-    *("_valid_processor_keys", "input_data_format", "device", "return_tensors", "disable_grouping", "pad_size"),
+    *("_valid_processor_keys", "input_data_format", "device", "return_tensors", "disable_grouping"),
     *("image_seq_length", "_name_or_path", "name_or_path"),
 }
 
@@ -79,6 +84,9 @@ class Facts:
     smaller gets a black border. `crop_offset` says how half a pixel of that middle is rounded: down, as transformers
     does, or to the even neighbour, as torchvision does. A value of 0 to 255 becomes
     `(value * rescale_factor - mean) / std`, by channel. `in_graph` names what the graph does itself.
+
+    With a `border` images are resized to fit into `size` with their proportions, and what is left is of the grey
+    `fill`: around them (`letterbox`), or on the right or below (`pad`). `resize` is then `size`.
     """
 
     size: tuple[int, int]
@@ -89,6 +97,14 @@ class Facts:
     rescale_factor: float = 1 / 255
     crop_offset: CropOffset = "floor"
     in_graph: InGraph = "none"
+    border: Border = "none"
+    fill: int = FILL
+
+    def whole_fit(self) -> Fit | None:
+        """How whole images fill the input; `None` where a part of them is cut off, or they are not resized."""
+        if self.border != "none":
+            return Fit(self.border, self.size, self.fill)
+        return Fit("stretch", self.size) if self.resize == self.size else None
 
     def to_config(self) -> dict[str, Any]:
         """The facts as the JSON object of `preprocessor_config.json`; `from_config` gives them back."""
@@ -112,6 +128,10 @@ class Facts:
             "image_std": list(self.std),
             "crop_offset": self.crop_offset,
         }
+        if self.border != "none":
+            config["size"] = dict(zip(("max_height", "max_width"), self.size, strict=True))
+            position = next(each for each, border in _POSITIONS.items() if border == self.border)
+            config |= {"do_pad": True, "pad_size": config["crop_size"], "pad_position": position, "pad_fill": self.fill}
         return config if self.in_graph == "none" else {**config, "in_graph": self.in_graph}
 
 
@@ -148,7 +168,8 @@ def from_config(config: Mapping[str, Any], where: str = FILE) -> Facts:
     kind, defaults = _kind(config, where)
     given = {**_ALL, **defaults, **{key: value for key, value in config.items() if value is not None}}
     _refuse_unknown(given, {"ConvNext": {"crop_pct"}, "EfficientNet": {"include_top"}}.get(kind, set()), where)
-    resize, size = _sizes(given, where)
+    border = _border(given, where)
+    resize, size = _sizes(given, where) if border == "none" else (_fits(given, where),) * 2
     resample = _get(given, "resample", where) if resize is not None else 2
     if not isinstance(resample, int) or isinstance(resample, bool) or not 0 <= resample < len(INTERPOLATIONS):
         raise BundleError(f"{where}: resample must be 0 to {len(INTERPOLATIONS) - 1}, got {resample!r:.60}")
@@ -168,6 +189,8 @@ def from_config(config: Mapping[str, Any], where: str = FILE) -> Facts:
         rescale_factor=factor,
         crop_offset=cast("CropOffset", _one_of(given, "crop_offset", _CROP_OFFSETS, where)),
         in_graph=cast("InGraph", _one_of(given, "in_graph", _IN_GRAPH, where)),
+        border=border,
+        fill=_fill(given, where),
     )
 
 
@@ -227,6 +250,33 @@ def _resize(given: Mapping[str, Any], where: str) -> int | tuple[int, int]:
     if sides.keys() == {"height", "width"}:
         return _pixels(sides["height"], "size", where), _pixels(sides["width"], "size", where)
     raise BundleError(f"{where}: size must have shortest_edge, or height and width, got {size!r:.60}")
+
+
+def _border(given: Mapping[str, Any], where: str) -> Border:
+    """How an image that keeps its proportions lies in the input."""
+    if not given.get("do_pad"):
+        return "none"
+    return _POSITIONS[_one_of(given, "pad_position", tuple(_POSITIONS), where)]
+
+
+def _fits(given: Mapping[str, Any], where: str) -> tuple[int, int]:
+    """The size that images with a border are made to fit in, and that of the border's outside, which are one."""
+    size, outside = given.get("size"), given.get("pad_size")
+    inner = [size.get(key) for key in ("max_height", "max_width")] if isinstance(size, Mapping) else None
+    outer = [outside.get(key) for key in ("height", "width")] if isinstance(outside, Mapping) else None
+    if inner is None or inner != outer or not given["do_resize"] or given.get("do_center_crop"):
+        raise BundleError(
+            f"{where}: do_pad needs do_resize, no do_center_crop, a size with max_height and max_width, and a pad_size "
+            f"with the same height and width; got {size!r:.60} and {outside!r:.60}"
+        )
+    return _pixels(inner[0], "size", where), _pixels(inner[1], "size", where)
+
+
+def _fill(given: Mapping[str, Any], where: str) -> int:
+    value = given.get("pad_fill", FILL)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 255:
+        raise BundleError(f"{where}: pad_fill must be a whole number of 0 to 255, got {value!r:.60}")
+    return value
 
 
 def _crop(given: Mapping[str, Any], where: str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tledge.errors import InputError
+from tledge.inputs._fit import Fit
 from tledge.inputs._image_decode import MAX_PIXELS, check, decode, suffixes
 from tledge.inputs._image_facts import FILE, INTERPOLATIONS, Facts, from_config, read_config, write_config
 from tledge.inputs._one_pass import OnePass
@@ -113,7 +114,12 @@ class ImageInput(OnePass):
         return decode(value)
 
     def fit(self, image: Image.Image) -> Image.Image:
-        """An RGB image of exactly `size`: resized, then its middle cut out, with a black border where it is smaller."""
+        """An RGB image of exactly `size`: resized, then its middle cut out, with a black border where it is smaller.
+
+        Where the facts have a border it is resized to fit inside that.
+        """
+        if self.facts.border != "none":
+            return Fit(self.facts.border, self.size, self.facts.fill).apply(image, self._filter)
         height, width = _resized(image.height, image.width, self.facts.resize)
         top, left = (self._offset(have, want) for have, want in zip((height, width), self.size, strict=True))
         if height * width > MAX_PIXELS:  # a thread of an image, whose longer side would grow without end
