@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 
 from tledge.errors import ModelError
 from tledge.model import classifier as texts
+from tledge.model import detectors
 from tledge.model import image_classifier as images
 from tledge.model.backbones.image import ImageBackbone
 from tledge.model.backbones.transformers import Backbone, place_of
@@ -85,7 +86,7 @@ def whole(reference: str, *, task: str, labels: Sequence[str]) -> Path:
 
 
 def load(folder: Path) -> Any:
-    """The classifier of a checkpoint folder, or the model that says what hidden words were, in eval mode.
+    """The classifier of a checkpoint folder, or another model of tledge, in eval mode.
 
     Raises:
         ModelError: the folder is not a checkpoint of tledge, or its weights do not fit.
@@ -95,6 +96,8 @@ def load(folder: Path) -> Any:
         return load_masked(str(folder)).module
     if "embedding" in config["tledge"]:
         return load_embedder(folder)
+    if "detector" in config["tledge"]:
+        return detectors.load(folder, config)
     return images.load_image(folder, config) if "backbone" in config["tledge"] else texts.load_text(folder)
 
 

@@ -1,0 +1,108 @@
+"""Detectors: what tells where objects are in an image, one file a kind.
+
+A detector is a torch module with these members beside those that training asks of every model
+(`tledge.model.protocol.Classifier`):
+
+===============  ======================================================================================================
+`forward`        `pixel_values` to `boxes`, `scores` and `labels` of each image's detections, best first, padded
+`losses`         `pixel_values` and targets to losses by name, whose sum trains it
+`raw`            of one stage: `pixel_values` to all `boxes` `(batch, places, 4)` in pixels of the input, and `scores`
+                 `(batch, labels, places)` from 0 to 1; without branches, for an input of the one size
+`proposals`      of two stages: `pixel_values` to feature maps, `boxes` `(batch, places, 4)`, `scores`
+                 `(batch, 1, places)` and `levels` `(places,)`
+`regions`        of two stages: those maps and `rois` `(n, 5)` to `boxes` `(n, labels, 4)` and `scores` `(n, labels)`
+`suppression`    which of the boxes are detections
+`size`           height and width of the input in pixels
+===============  ======================================================================================================
+
+Targets are `(batch, most, 6) float32`: label, xmin, ymin, xmax, ymax in pixels of the input, and whether the box is
+ignored, with -1 in padding. Labels count from 0, and none of them stands for the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tledge import plugins
+from tledge.artifacts import from_dict
+from tledge.errors import ModelError
+from tledge.inputs._suppression import Suppression
+from tledge.model.backbones.image import WEIGHTS, ImageBackbone, rebuilt
+from tledge.model.detectors._by_level import folded
+from tledge.model.detectors._detector import HEAD, Made
+
+__all__ = ["Detector", "build", "folded", "load"]
+
+
+class Detector(Protocol):
+    """What export and training ask of a detector; see the table above."""
+
+    suppression: Suppression
+    size: tuple[int, int]
+
+    def __call__(self, pixel_values: Tensor) -> dict[str, Tensor]: ...
+    def losses(self, pixel_values: Tensor, targets: Tensor) -> dict[str, Tensor]: ...
+    def save(self, folder: Path, backbone: Any) -> None: ...
+
+
+def build(
+    kind: str,
+    backbone: ImageBackbone,
+    *,
+    labels: Sequence[str],
+    task: str = "object_detection",
+    width: int | None = None,
+    suppression: Suppression | None = None,
+    train_norms: bool = False,
+) -> Any:
+    """A detector of a kind with fresh layers on a pretrained body, in eval mode; the body becomes a part of it.
+
+    Args:
+        kind: the name of its file, such as `fcos`.
+        backbone: an image classifier without its last layer, with the preprocessing of the detector.
+        labels: of the objects.
+        task: the name of the task.
+        width: channels between body and outputs; by default such as fit the body.
+        suppression: which boxes are detections; by default as is usual.
+        train_norms: whether batch norms of the body take new statistics in training, as those of random weights must.
+
+    Raises:
+        ModelError: the body gives no feature maps.
+    """
+    made = Made(kind, tuple(labels), task, suppression or Suppression(), width or 0, train_norms)
+    return plugins.load(__name__, kind).make(backbone, made)
+
+
+def load(folder: Path, config: Mapping[str, Any]) -> Any:
+    """The detector of a checkpoint folder, in eval mode; `config` is its config.json.
+
+    Raises:
+        ModelError: its weights do not fit.
+    """
+    facts = config["tledge"]
+    model = build(
+        facts["detector"]["kind"],
+        rebuilt(folder, config),
+        labels=[config["id2label"][str(i)] for i in range(len(config["id2label"]))],
+        task=facts["task"],
+        width=facts["detector"]["width"],
+        suppression=from_dict(Suppression, facts["detector"]["suppression"]),
+    )
+    try:
+        state = load_file(folder / WEIGHTS)
+        model.load_state_dict(
+            {
+                f"classifier.{name.removeprefix(HEAD)}" if name.startswith(HEAD) else f"backbone.{name}": tensor
+                for name, tensor in state.items()
+            }
+        )
+    except (OSError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(f"{folder / WEIGHTS} does not fit config.json: {reason}; run the train stage again") from error
+    return model.eval()
