@@ -161,6 +161,15 @@ class Model(Section):
     max_unknown: Annotated[float, Field(ge=0, le=1)] = 0.3
     """The largest share of the training texts' tokens that the vocabulary may not know, as an English vocabulary does
     not know Chinese characters; from 0.05 on it is said, with the characters."""
+    detector: Literal["fcos", "retinanet", "faster_rcnn", "ssdlite"] | None = None
+    """For `object_detection`: what is put on the backbone to find objects: `fcos` is a good first choice; by default
+    the backbone is a detector itself, such as `torchvision:fasterrcnn_resnet50_fpn` or a hub id of one."""
+    input_size: Annotated[list[Annotated[int, Field(ge=32)]], Field(min_length=2, max_length=2)] | None = None
+    """For `object_detection`: height and width of the model's input in pixels, `[240, 320]`, best near the proportions
+    of the images; by default the backbone's own."""
+    fit: Literal["stretch", "letterbox", "pad"] = "stretch"
+    """For `object_detection`: how an image fills the input: resized to it whatever its proportions are (`stretch`), or
+    with its own proportions and a grey border, in the middle (`letterbox`) or at the top left (`pad`)."""
     preprocessing: Preprocessing = Preprocessing()
     head: Head = Head()
 
@@ -178,6 +187,9 @@ class Export(Section):
     preprocessing: Literal["none", "normalize", "resize_and_normalize"] = "none"
     """What the graph does with an image itself: nothing (it takes float32 `pixel_values`, channels first, which other
     tools expect), or it takes uint8 images, channels last: already resized and cut, or of any size."""
+    nms: Literal["graph", "device"] = "graph"
+    """For `object_detection`: whether overlapping boxes are sorted out in the graph (the operator NonMaxSuppression),
+    or in numpy after it (`device`), for accelerators that lack the operator."""
     external_data: bool = False
     """Keep the weights in a file of their own beside the graph (needed at 2 GB and above)."""
 

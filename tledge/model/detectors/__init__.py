@@ -22,8 +22,9 @@ ignored, with -1 in padding. Labels count from 0, and none of them stands for th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -32,12 +33,15 @@ from torch import Tensor
 from tledge import plugins
 from tledge.artifacts import from_dict
 from tledge.errors import ModelError
+from tledge.inputs._image_facts import Border, Facts
 from tledge.inputs._suppression import Suppression
+from tledge.model.backbones import image
 from tledge.model.backbones.image import WEIGHTS, ImageBackbone, rebuilt
 from tledge.model.detectors._by_level import folded
 from tledge.model.detectors._detector import HEAD, Made
+from tledge.recipe.schema import Model
 
-__all__ = ["Detector", "build", "folded", "load"]
+__all__ = ["Detector", "build", "folded", "load", "of_recipe"]
 
 
 class Detector(Protocol):
@@ -77,6 +81,53 @@ def build(
     """
     made = Made(kind, tuple(labels), task, suppression or Suppression(), width or 0, train_norms)
     return plugins.load(__name__, kind).make(backbone, made)
+
+
+def of_recipe(settings: Model, *, labels: Sequence[str], task: str, pretrained: bool = True) -> tuple[Any, Any]:
+    """The detector that a recipe describes, with new layers for its labels, and what its `save` takes as `backbone`.
+
+    Args:
+        settings: the recipe's `model`.
+        labels: of the objects.
+        task: the name of the task.
+        pretrained: `False` for random weights.
+
+    Raises:
+        ModelError: nothing loadable is there, or it is nothing that a detector can be made of.
+    """
+    backbone = image.load(
+        settings.backbone,
+        revision=settings.revision,
+        weights=settings.weights,
+        match=settings.match,
+        preprocessing=settings.preprocessing,
+        pretrained=pretrained,
+    )
+    facts = whole(backbone.preprocessing, settings.input_size, settings.fit)
+    backbone = replace(backbone, preprocessing=facts)
+    assert settings.detector is not None
+    detector = build(
+        settings.detector,
+        backbone,
+        labels=labels,
+        task=task,
+        width=settings.head.hidden_size,
+        train_norms=not pretrained or settings.weights == "none",
+    )
+    return detector, backbone
+
+
+def whole(facts: Facts, size: Sequence[int] | None, fit: str) -> Facts:
+    """The preprocessing of a body for a detector, which sees all of an image.
+
+    Args:
+        facts: the body's own.
+        size: height and width; `None` for the body's own.
+        fit: how an image fills them, as the recipe's `model.fit` has it.
+    """
+    height, width = size or facts.size
+    border = cast("Border", "none" if fit == "stretch" else fit)
+    return replace(facts, size=(height, width), resize=(height, width), border=border)
 
 
 def load(folder: Path, config: Mapping[str, Any]) -> Any:

@@ -41,13 +41,20 @@ def maps_of(body: nn.Module, size: tuple[int, int]) -> list[Map]:
     """
     sample = torch.randn((1, 3, *size), generator=torch.Generator().manual_seed(0))
     device = next(body.parameters()).device
-    found = blocks(body, {"pixel_values": sample})
+    try:
+        found = blocks(body, {"pixel_values": sample})
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ModelError(
+            f"model.input_size: {type(body).__name__} does not take images of {size[0]} x {size[1]} pixels ({reason}); "
+            "take its own size, or a convolutional network"
+        ) from error
     names = {module: name for name, module in body.named_modules()}
-    ends = {names[block.modules[-1]]: block for block in found}
+    parts = {names[module]: block for block in found for module in block.modules}
     with torch.no_grad():
-        given = run(body, list(ends), sample.to(device))
+        given = run(body, list(parts), sample.to(device))
     chosen: dict[int, Map] = {}
-    for (name, block), each in zip(ends.items(), given, strict=True):
+    for (name, block), each in zip(parts.items(), given, strict=True):
         stride = _stride(each, size)
         if stride in STRIDES and (stride not in chosen or not _widens_only(block)):
             chosen[stride] = Map(name, each.shape[1], each.shape[2], each.shape[3], stride)
@@ -88,7 +95,7 @@ def run(body: nn.Module, names: Sequence[str], pixel_values: Tensor) -> list[Ten
 
 def _stride(output: object, size: tuple[int, int]) -> int:
     """The stride of a map `(1, channels, height, width)` to the next power of two; 0 for what is none."""
-    if not isinstance(output, Tensor) or output.ndim != 4 or min(output.shape[2:]) < 1:
+    if not isinstance(output, Tensor) or output.ndim != 4 or max(output.shape[2:]) < 2:
         return 0
     strides = {2 ** round(math.log2(side / of)) for side, of in zip(size, output.shape[2:], strict=True)}
     return strides.pop() if len(strides) == 1 else 0

@@ -51,10 +51,10 @@ class Made:
 
 
 class Detector(nn.Module):
-    """A body of images and a detector's own layers, `classifier`, on the feature maps of some blocks.
+    """What all detectors have for training and export; a kind adds `raw`, or `proposals` and `regions`, and `losses`.
 
-    A kind of detector says what `classifier` is, and has `raw` or another way to boxes; see `tledge.model.detectors`.
-    Images have one size, so that all places that boxes start from are known.
+    `backbone` is the pretrained body, and `classifier` the detector's own layers. Images have one size, so that all
+    places that boxes start from are known.
     """
 
     in_a_row = False
@@ -62,26 +62,20 @@ class Detector(nn.Module):
     learning_rate = 2e-4
     n_features = 0
 
-    def __init__(self, backbone: ImageBackbone, made: Made, maps: Sequence[Map], layers: nn.Module) -> None:
-        """Put a detector's layers on a body, whose module becomes a part of this one.
+    backbone: nn.Module
+    classifier: nn.Module
+
+    def __init__(self, size: tuple[int, int], suppression: Suppression, *, train_norms: bool) -> None:
+        """Note what the detector is for.
 
         Args:
-            backbone: its module takes `(batch, 3, height, width) float32` of the size of its preprocessing.
-            made: what it is made for.
-            maps: which of the body's maps `layers` take, the finest first.
-            layers: the detector's own.
+            size: height and width of the input in pixels.
+            suppression: which boxes are its detections.
+            train_norms: as in `Made`.
         """
         super().__init__()
-        if backbone.aux is not None:
-            replace(backbone.module, backbone.aux, None)
-        self.backbone = backbone.module
-        self.classifier = layers
         self.dropout = nn.Identity()
-        self.size = backbone.preprocessing.size
-        self.suppression = made.suppression
-        self.maps = list(maps)
-        self.train_norms = made.train_norms
-        self.checkpoint_config = _config(backbone, made)
+        self.size, self.suppression, self.train_norms = size, suppression, train_norms
         self._blocks: list[Block] | None = None
 
     def train(self, mode: bool = True) -> Detector:
@@ -94,14 +88,6 @@ class Detector(nn.Module):
                     if isinstance(norm, _BatchNorm):
                         norm.eval()
         return self
-
-    def features(self, pixel_values: Tensor) -> list[Tensor]:
-        """The body's maps, the finest first, `(batch, channels, height, width)` each.
-
-        Args:
-            pixel_values: `(batch, 3, height, width) float32`.
-        """
-        return run(self.backbone, [each.name for each in self.maps], pixel_values)
 
     def raw(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """`boxes` `(batch, places, 4)` in pixels of the input, and `scores` `(batch, labels, places)` from 0 to 1."""
@@ -121,6 +107,12 @@ class Detector(nn.Module):
         """The detections of each image, best first, in pixels of the input, as `_suppress.suppressed` gives them."""
         found = self.raw(pixel_values)
         return suppressed(found["boxes"], found["scores"], self.suppression)
+
+    def answers(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        """What it tells of all places, boxes in shares of the input's sides, which a reload must leave as it is."""
+        found = self.raw(pixel_values)
+        sides = found["boxes"].new_tensor([*self.size[::-1]] * 2)
+        return found | {"boxes": found["boxes"] / sides}
 
     def blocks(self, sample: Mapping[str, Any] | None = None) -> list[Block]:  # noqa: ARG002
         """The body's blocks from the stem to the top; looked for once. A sample is not needed, and not used."""
@@ -161,6 +153,35 @@ class Detector(nn.Module):
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randn((batch, 3, *self.size), generator=generator)
         return {"pixel_values": pixels.to(next(self.parameters()).device)}
+
+
+class OnBody(Detector):
+    """A detector whose own layers take the feature maps of some blocks of an image classifier's body."""
+
+    def __init__(self, backbone: ImageBackbone, made: Made, maps: Sequence[Map], layers: nn.Module) -> None:
+        """Put a detector's layers on a body, whose module becomes a part of this one.
+
+        Args:
+            backbone: its module takes `(batch, 3, height, width) float32` of the size of its preprocessing.
+            made: what it is made for.
+            maps: which of the body's maps `layers` take, the finest first.
+            layers: the detector's own.
+        """
+        super().__init__(backbone.preprocessing.size, made.suppression, train_norms=made.train_norms)
+        if backbone.aux is not None:
+            replace(backbone.module, backbone.aux, None)
+        self.backbone = backbone.module
+        self.classifier = layers
+        self.maps = list(maps)
+        self.checkpoint_config = _config(backbone, made)
+
+    def features(self, pixel_values: Tensor) -> list[Tensor]:
+        """The body's maps, the finest first, `(batch, channels, height, width)` each.
+
+        Args:
+            pixel_values: `(batch, 3, height, width) float32`.
+        """
+        return run(self.backbone, [each.name for each in self.maps], pixel_values)
 
     def save(self, folder: Path, backbone: ImageBackbone) -> None:
         """Write a checkpoint: config.json, model.safetensors and preprocessor_config.json.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tledge.model.backbones.image import ImageBackbone
 from tledge.model.detectors._body import Map, maps_of
 from tledge.model.detectors._by_level import ByLevel
-from tledge.model.detectors._detector import Detector
+from tledge.model.detectors._detector import OnBody
 from tledge.model.detectors._pyramid import Pyramid
 
 DEPTH = 2
@@ -36,7 +36,7 @@ class DenseHead(Protocol):
         """Losses by name; `targets` as for `Detector.losses`."""
 
 
-class OneStage(Detector):
+class OneStage(OnBody):
     """A detector whose boxes come from every place of a pyramid at once."""
 
     def raw(self, pixel_values: Tensor) -> dict[str, Tensor]:

@@ -42,7 +42,7 @@ class Pyramid(nn.Module):
             self.levels.append(Level((last.height + 1) // 2, (last.width + 1) // 2, 2 * last.stride))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """One map a level, `(batch, width, rows, columns)`, of those of the body, `(batch, channels, rows, columns)`."""
+        """One map a level, `(batch, width, rows, columns)`, of the body's, `(batch, channels, rows, columns)`."""
         sides = [layer(each) for layer, each in zip(self.lateral, maps, strict=True)]
         for i in range(len(sides) - 2, -1, -1):
             level = self.levels[i]
