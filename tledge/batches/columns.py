@@ -47,6 +47,10 @@ class Columns:
         """The same columns for training on a device: their tensors are there if they fit."""
         return self
 
+    def at(self, epochs_left: float) -> Columns:  # noqa: ARG002
+        """The same columns as they are with so many epochs left to train; the same in all unless a kind says so."""
+        return self
+
     def batch(self, rows: Any, seed: int = 0) -> dict[str, Tensor]:
         """A finished batch of some rows on the device where it lies, for trying something out."""
         return self.finish(self.take(torch.as_tensor(rows, dtype=torch.int64), seed), seed)
@@ -135,6 +139,10 @@ class Beside(Columns):
         for each in self.columns:
             batch = each.finish(batch, seed)
         return batch
+
+    def at(self, epochs_left: float) -> Beside:
+        """Each as it then is."""
+        return Beside(*(each.at(epochs_left) for each in self.columns))
 
     def on(self, device: torch.device) -> Beside:
         """Each on the device, if it fits."""

@@ -1,12 +1,13 @@
 """Backbones, heads, what is frozen, and features of frozen backbones."""
 
-from tledge.model import student
+from tledge.model import detectors, student
 from tledge.model.backbones import Backbone, ImageBackbone, kind_of
 from tledge.model.backbones import load as load_backbone
 from tledge.model.backbones.transformers import weights_digest
 from tledge.model.backbones.vocabulary import vocabulary_size
 from tledge.model.batch_norms import update_batch_norms
 from tledge.model.blocks import Block, block_list, levels
+from tledge.model.boxed_rows import boxed, boxed_sheet, with_boxes
 from tledge.model.checkpoint import build, load, save_beside, whole
 from tledge.model.classifier import TextClassifier
 from tledge.model.distillation_sets import DistillationSets, distillation_sets, with_teacher_logits
@@ -16,6 +17,7 @@ from tledge.model.image_classifier import ImageClassifier
 from tledge.model.language import Language, check_length, context_length, load_language, save_language
 from tledge.model.language_phase import LanguagePhase, language_phase
 from tledge.model.language_tokenizer import load_tokenizer
+from tledge.model.learner import DETECTIONS, Learner
 from tledge.model.lora import merged, with_lora
 from tledge.model.masked import (
     MaskedLanguage,
@@ -27,13 +29,14 @@ from tledge.model.masked import (
 from tledge.model.parameter_groups import groups_of
 from tledge.model.pictures import contact_sheet
 from tledge.model.rows import Rows, read
-from tledge.model.saved import check_saved, check_saved_language, check_saved_masked
+from tledge.model.saved import check_saved, check_saved_detector, check_saved_language, check_saved_masked
 from tledge.model.several_texts import EachText
 from tledge.model.strategies import Phase, phases
 from tledge.model.student import choose_layers, from_layers, layer_map, of_shape
 from tledge.model.windows import Windows
 
 __all__ = [
+    "DETECTIONS",
     "Backbone",
     "Block",
     "DistillationSets",
@@ -43,6 +46,7 @@ __all__ = [
     "ImageClassifier",
     "Language",
     "LanguagePhase",
+    "Learner",
     "MaskedLanguage",
     "Part",
     "Phase",
@@ -51,16 +55,20 @@ __all__ = [
     "TextEmbedder",
     "Windows",
     "block_list",
+    "boxed",
+    "boxed_sheet",
     "build",
     "build_embedder",
     "check_length",
     "check_saved",
+    "check_saved_detector",
     "check_saved_language",
     "check_saved_masked",
     "choose_layers",
     "contact_sheet",
     "context_length",
     "describe",
+    "detectors",
     "distillation_sets",
     "freeze",
     "from_layers",
@@ -88,6 +96,7 @@ __all__ = [
     "vocabulary_size",
     "weights_digest",
     "whole",
+    "with_boxes",
     "with_lora",
     "with_teacher_logits",
 ]

@@ -45,6 +45,7 @@ class TextClassifier(PreTrainedModel):
     _supports_flash_attn = True
     supports_gradient_checkpointing = True
     in_a_row = True
+    pools = True
     learning_rate = 5e-5
 
     def __init__(

@@ -52,6 +52,7 @@ class ImageClassifier(nn.Module):
     """
 
     in_a_row = False
+    pools = True
     students = STUDENTS
     learning_rate = 1e-4
 

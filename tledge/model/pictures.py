@@ -155,7 +155,7 @@ class Pictures(Columns):
         """`pixel_values` in place of the images and their changes."""
         images = self.changed(batch).permute(0, 2, 3, 1)
         left = {name: tensor for name, tensor in batch.items() if name not in self._names}
-        return left | {f"{self.prefix}pixel_values": self._normalised(images)}
+        return left | {f"{self.prefix}pixel_values": self.normalised(images)}
 
     def changed(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The images of a batch that was taken, changed but not normalised: `(batch, 3, height, width) uint8`."""
@@ -183,6 +183,22 @@ class Pictures(Columns):
             changes = (self.augment.settings.model_dump_json(exclude=left_out), views, seed)
         return self._digest(self.encoder.identity, changes)
 
+    def images(self, rows: list[int]) -> tuple[Tensor, npt.NDArray[np.int64]]:
+        """Some rows as they are kept, `(batch, height, width, 3) uint8`, and their `sides` as `Kept` has them."""
+        if self.kept is not None:
+            return self.kept.take(rows), self.kept.sides[rows]
+        decoded = self._decoded(rows)
+        return together([image for image, _ in decoded]), np.array([each for _, each in decoded])
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """The model's input of images `(batch, height, width, 3) uint8`, through the encoder's own table."""
+        if self.encoder.facts.in_graph != "none":
+            return images.contiguous()
+        if images.device not in self._tables:
+            self._tables[images.device] = torch.from_numpy(self.encoder.table).flatten().to(images.device)
+        places = images.int() + 256 * torch.arange(3, dtype=torch.int32, device=images.device)
+        return self._tables[images.device].index_select(0, places.flatten()).view(images.shape).permute(0, 3, 1, 2)
+
     @property
     def _names(self) -> list[str]:
         return [self.prefix + name for name in ("pixels", *Augment.NAMES)]
@@ -192,12 +208,7 @@ class Pictures(Columns):
         return self.augment is not None and self.augment.cuts
 
     def _taken(self, rows: list[int], seeds: list[Seed], count: int = 1) -> dict[str, Tensor]:
-        if self.kept is not None:
-            pixels, sides = self.kept.take(rows), self.kept.sides[rows]
-        else:
-            decoded = self._decoded(rows)
-            pixels = together([image for image, _ in decoded])
-            sides = np.array([each for _, each in decoded])
+        pixels, sides = self.images(rows)
         if count > 1:
             # Many at once are taken in a thread, where torch would bring threads of its own beside the backbone's.
             pixels = (
@@ -251,7 +262,9 @@ class Pictures(Columns):
         facts = self.encoder.facts
         if self.augment is not None and self._cuts:
             return self._digest("cuts", self.augment.enlarged(facts.size))[:32]
-        return self._digest("fitted", facts.size, facts.resize, facts.interpolation, facts.crop_offset)[:32]
+        return self._digest(
+            "fitted", facts.size, facts.resize, facts.interpolation, facts.crop_offset, facts.whole_fit()
+        )[:32]
 
     def _digest(self, *parts: Any) -> str:
         return hashlib.sha256(repr((FORMAT, *parts, self._content)).encode()).hexdigest()
@@ -263,15 +276,6 @@ class Pictures(Columns):
         for row in range(len(self)):
             digest.update(_fingerprint(self.values[row]))
         return digest.hexdigest()
-
-    def _normalised(self, images: Tensor) -> Tensor:
-        """The model's input of images `(batch, height, width, 3) uint8`, through the encoder's own table."""
-        if self.encoder.facts.in_graph != "none":
-            return images.contiguous()
-        if images.device not in self._tables:
-            self._tables[images.device] = torch.from_numpy(self.encoder.table).flatten().to(images.device)
-        places = images.int() + 256 * torch.arange(3, dtype=torch.int32, device=images.device)
-        return self._tables[images.device].index_select(0, places.flatten()).view(images.shape).permute(0, 3, 1, 2)
 
 
 def contact_sheet(values: Sequence[Any], encoder: Any, augment: Augment, *, n: int = 5, seed: int = 0) -> Image.Image:

@@ -24,6 +24,7 @@ class Classifier(Protocol):
     `blocks`               the backbone's blocks, from the bottom to the top
     `example`              made-up inputs of some rows, the same each time
     `block_sample`         what the backbone is run on once to find its blocks; `None` where that needs no run
+    `pools`                whether `features` of a frozen backbone can be kept instead of it
     `in_a_row`             whether nothing passes by a block, so that what is above it can always run alone
     `stand_ins`            what takes the place of the frozen blocks below a boundary, by module name
     `above`                the inputs that what is above a boundary needs beside activations
@@ -35,6 +36,7 @@ class Classifier(Protocol):
     """
 
     in_a_row: bool
+    pools: bool
     learning_rate: float
     n_features: int
     training: bool

@@ -38,6 +38,22 @@ def check_saved(model: Any, folder: Path, sample: Mapping[str, npt.NDArray[Any]]
     )
 
 
+def check_saved_detector(model: Any, folder: Path, sample: Mapping[str, npt.NDArray[Any]]) -> None:
+    """The same for a detector, by what it tells of all places before detections are chosen.
+
+    Raises:
+        TrainError: as `check_saved`.
+    """
+    _compare(
+        model,
+        load(folder),
+        folder,
+        model.state_dict(),
+        sample,
+        lambda each, tensors: torch.cat([part.flatten(1) for part in each.answers(**tensors).values()], 1),
+    )
+
+
 def check_saved_language(model: Any, folder: Path, blocks: npt.NDArray[Any]) -> None:
     """The same for a language model.
 

@@ -131,7 +131,7 @@ class _Strategy:
         rate = rate or PROBE_LEARNING_RATE
         groups = groups_of(self.model.classifier.parameters(), rate, settings.weight_decay)
         base_rate = rate if find else None
-        if not settings.cache:
+        if not settings.cache or not self.model.pools:
             return self._whole("probe", epochs, groups, "the frozen backbone runs in every epoch", base_rate)
         self.model.eval()
         identity = f"{weights_digest(self.model.backbone)} {getattr(self.model, 'pooling', '')}"
@@ -141,7 +141,7 @@ class _Strategy:
     def partial(self) -> Iterator[Phase]:
         """The last blocks; on cached activations where whole blocks are frozen and the recipe allows it."""
         level = self._freeze("partial", self.settings.unfreeze)
-        if not level or not self.settings.cache or boundary.trains_below(self.model, level):
+        if not level or not self.settings.cache or not self.model.pools or boundary.trains_below(self.model, level):
             yield self.finetune("partial")
             return
         if not self.model.in_a_row and not boundary.cuttable(self.model, level):

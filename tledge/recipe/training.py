@@ -30,6 +30,11 @@ class Augmentation(Section):
     cutmix: Annotated[float, Field(ge=0)] = 0.0
     """Paste a part of another image, and of its label (Yun et al. 2019): the alpha of the Beta distribution, 0 for off;
     with `mixup` too, each batch gets one of them."""
+    mosaic: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """For `object_detection`: the share of images that are made of four at half their size (Bochkovskiy et al. 2020);
+    with `min_scale` a part of them is then cut out."""
+    epochs_without_mosaic: Annotated[float, Field(ge=0)] = 5
+    """The last epochs, in which images are not made of four, so that training ends on images as they are."""
     views: Annotated[int, Field(ge=1)] = 4
     """How many differently changed copies of each training image the cache holds (`finetune.cache`); an epoch takes
     one of them for each image."""

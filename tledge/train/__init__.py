@@ -7,7 +7,7 @@ from tledge.train.language import NextToken, TokenBlocks
 from tledge.train.learning_rate import RateFinder
 from tledge.train.masked import JUDGED, HiddenTokens, MaskedBlocks, hidden_loss
 from tledge.train.mix import Mix
-from tledge.train.objective import Loss, Objective, relating, supervised
+from tledge.train.objective import Loss, Objective, detecting, relating, supervised
 from tledge.train.plan import Epoch, Plan, Scoring, Sets
 from tledge.train.row_distillation import RowTargets
 from tledge.train.token_distillation import TokenTargets, token_loss
@@ -32,6 +32,7 @@ __all__ = [
     "Sets",
     "TokenBlocks",
     "TokenTargets",
+    "detecting",
     "distill",
     "fit",
     "has_hidden",

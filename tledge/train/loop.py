@@ -14,6 +14,7 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from torch import Tensor, nn
 
+from tledge.batches import Columns
 from tledge.errors import TrainError
 from tledge.evaluate import joined
 from tledge.precision import autocast, resolved
@@ -138,7 +139,8 @@ class Loop:
         last = min(self._steps_per_epoch, self.n_steps - number * self._steps_per_epoch)
         order = self._order(number)[first * accumulated : last * accumulated]
         self._model.train()
-        batches = self._fed(order, number * self._steps_per_epoch * accumulated + first * accumulated)
+        columns = self._train.at((self.n_steps - number * self._steps_per_epoch) / self._steps_per_epoch)
+        batches = self._fed(columns, order, number * self._steps_per_epoch * accumulated + first * accumulated)
         shown, rows = time.monotonic(), 0
         self.clock.begin()
         for start in range(0, len(order), accumulated):
@@ -210,12 +212,12 @@ class Loop:
         size = self.settings.batch_size * self.accelerator.num_processes
         return epoch_order(len(self._train), self._train.lengths, size, seed=self.plan.seed, epoch=epoch)
 
-    def _fed(self, order: list[Numbers], first: int) -> Iterator[Batch]:
+    def _fed(self, columns: Columns, order: list[Numbers], first: int) -> Iterator[Batch]:
         """The batches of this process; the seed of each follows from its place in the training."""
         world, me = self.accelerator.num_processes, self.accelerator.process_index
         numbered = ((share_of(rows, me, world), self._seed(first + i)) for i, rows in enumerate(order))
-        ahead = worth_ahead(self._train, self.device, self.settings.workers)
-        return feed(self._train, numbered, self.device, ahead=ahead)
+        ahead = worth_ahead(columns, self.device, self.settings.workers)
+        return feed(columns, numbered, self.device, ahead=ahead)
 
     def _seed(self, batch: int) -> int:
         place = batch * self.accelerator.num_processes + self.accelerator.process_index

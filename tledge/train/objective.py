@@ -41,6 +41,21 @@ def relating(loss: Loss, *, low: float = 0.0, high: float = 1.0) -> Objective:
     return compute
 
 
+def detecting(loss: Loss, *, output: str) -> Objective:
+    """The loss of a detector that gives losses by name.
+
+    Args:
+        loss: a function of `tledge.losses.detectors`.
+        output: what else the detector gives, where it is scored.
+    """
+
+    def compute(outputs: Mapping[str, Tensor], labels: Tensor, n_items: int | Tensor | None) -> Tensor:
+        share = 1.0 if n_items is None else labels.numel() / n_items
+        return loss({name: each for name, each in outputs.items() if name != output}, share=share)
+
+    return compute
+
+
 def supervised(
     loss: Loss,
     *,
