@@ -35,13 +35,19 @@ from tledge.artifacts import from_dict
 from tledge.errors import ModelError
 from tledge.inputs._image_facts import Border, Facts
 from tledge.inputs._suppression import Suppression
+from tledge.inputs.image import read_config
 from tledge.model.backbones import image
 from tledge.model.backbones.image import WEIGHTS, ImageBackbone, rebuilt
+from tledge.model.detectors import torchvision, transformers
 from tledge.model.detectors._by_level import folded
 from tledge.model.detectors._detector import HEAD, Made
 from tledge.recipe.schema import Model
 
 __all__ = ["Detector", "build", "folded", "load", "of_recipe"]
+
+
+BY_NAME = {"torchvision": torchvision.load, "transformers": transformers.load}
+"""What loads a checkpoint of a detector that is no body with layers of ours, by its kind."""
 
 
 class Detector(Protocol):
@@ -95,6 +101,8 @@ def of_recipe(settings: Model, *, labels: Sequence[str], task: str, pretrained: 
     Raises:
         ModelError: nothing loadable is there, or it is nothing that a detector can be made of.
     """
+    if settings.detector is None:
+        return _whole_detector(settings, labels=labels, task=task, pretrained=pretrained)
     backbone = image.load(
         settings.backbone,
         revision=settings.revision,
@@ -105,7 +113,6 @@ def of_recipe(settings: Model, *, labels: Sequence[str], task: str, pretrained: 
     )
     facts = whole(backbone.preprocessing, settings.input_size, settings.fit)
     backbone = replace(backbone, preprocessing=facts)
-    assert settings.detector is not None
     detector = build(
         settings.detector,
         backbone,
@@ -115,6 +122,19 @@ def of_recipe(settings: Model, *, labels: Sequence[str], task: str, pretrained: 
         train_norms=not pretrained or settings.weights == "none",
     )
     return detector, backbone
+
+
+def _whole_detector(settings: Model, **of: Any) -> tuple[Any, Any]:
+    """A detector by name."""
+    of |= {"size": settings.input_size, "fit": lambda facts, size: whole(facts, size, settings.fit)}
+    if settings.backbone.startswith(torchvision.PREFIX):
+        return torchvision.of_name(settings.backbone, weights=settings.weights, **of)
+    if settings.backbone.startswith("timm:"):
+        raise ModelError(
+            f"model.detector: missing key; {settings.backbone!r} is a classifier, which a detector is put on: set "
+            "model.detector, such as fcos"
+        )
+    return transformers.of_reference(settings.backbone, revision=settings.revision, **of)
 
 
 def whole(facts: Facts, size: Sequence[int] | None, fit: str) -> Facts:
@@ -137,8 +157,11 @@ def load(folder: Path, config: Mapping[str, Any]) -> Any:
         ModelError: its weights do not fit.
     """
     facts = config["tledge"]
+    kind = facts["detector"]["kind"]
+    if kind in BY_NAME:
+        return BY_NAME[kind](folder, config, read_config(folder).size)
     model = build(
-        facts["detector"]["kind"],
+        kind,
         rebuilt(folder, config),
         labels=[config["id2label"][str(i)] for i in range(len(config["id2label"]))],
         task=facts["task"],
