@@ -2,24 +2,31 @@
 
 from tledge.export.decoder import export_decoder
 from tledge.export.decoder_parity import check_decoder, last_logits
+from tledge.export.detection_parity import check_detections
+from tledge.export.detector import Candidates, export_candidates
 from tledge.export.library_pixels import LibraryPixels, compare_pixels
 from tledge.export.parity import cases, check, require
 from tledge.export.preprocessing import add_preprocessing, check_preprocessing
 from tledge.export.reference import torch_generate, torch_logits, torch_run
+from tledge.export.suppression import suppress_in_graph
 from tledge.export.write import export
 
 __all__ = [
+    "Candidates",
     "LibraryPixels",
     "add_preprocessing",
     "cases",
     "check",
     "check_decoder",
+    "check_detections",
     "check_preprocessing",
     "compare_pixels",
     "export",
+    "export_candidates",
     "export_decoder",
     "last_logits",
     "require",
+    "suppress_in_graph",
     "torch_generate",
     "torch_logits",
     "torch_run",

@@ -86,7 +86,7 @@ class BoxedImageInput(ImageInput):
             `boxes (images, max_detections, 4) float32`, `scores (images, max_detections) float32` and `labels (images,
             max_detections) int64`, with 0, 0 and -1 behind the last; and `score_threshold (images,) float32`.
         """
-        found = self._told(outputs[0])
+        found = self.told(outputs[0])
         boxes = [self._of_image(each, size) for each, size in zip(found["boxes"], known.tolist(), strict=True)]
         there = (found["labels"] >= 0)[..., None]
         shape = found["boxes"].shape
@@ -104,7 +104,7 @@ class BoxedImageInput(ImageInput):
         """
 
         def kept(tensors: Mapping[str, Array]) -> dict[str, Array]:
-            found = self._told(run(tensors))
+            found = self.told(run(tensors))
             sure = np.where(found["labels"] >= 0, found["scores"] - np.float32(self.suppression.score_threshold), 0)
             by_label = (found["labels"] % 7 + 1) / 7
             parts = _shares(found["boxes"], self.size)
@@ -118,7 +118,7 @@ class BoxedImageInput(ImageInput):
         rng = np.random.default_rng(20)
         return [_things(rng, 90, 160, 15, 8), _things(rng, 160, 90, 1, 1), super().examples()[0][:60, :60]]
 
-    def _told(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    def told(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """Detections in pixels of the input, suppressed here where the graph has not."""
         names = ("boxes", "scores", "labels")
         if "labels" in outputs:

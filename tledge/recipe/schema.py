@@ -203,8 +203,10 @@ class Int8Static(Section):
         "minmax", "entropy", "percentile",
     ]  # fmt: skip
     """How ranges of activations are found from the calibration rows."""
-    keep_float: Annotated[list[Literal["none", "ends", "worst"]], Field(min_length=1)] = ["none", "ends", "worst"]
-    """Layers that stay in float: none, the first and the last, or those that lose most."""
+    keep_float: Annotated[list[Literal["none", "first", "ends", "worst"]], Field(min_length=1)] | None = None
+    """Layers that stay in float: none, those on maps of at least half of the image's height (`first`), the first and
+    the last (`ends`), or those that lose most (`worst`); by default `[none, ends, worst]`, and for `object_detection`
+    `[first, none, ends, worst]`."""
     n_worst: Annotated[int, Field(ge=1)] = 4
     """How many layers `worst` keeps in float."""
     bias_correction: bool = True
@@ -335,3 +337,11 @@ class Recipe(Section):
         if self.quantize.schemes is not None:
             return self.quantize.schemes
         return list(tasks.load(self.task).SCHEMES)
+
+    @property
+    def quantizing(self) -> Quantize:
+        """The settings of `quantize`, with the task's own where the recipe does not say."""
+        static, own = self.quantize.int8_static, tasks.keep_float(tasks.load(self.task))
+        if static.keep_float is not None or own is None:
+            return self.quantize
+        return self.quantize.model_copy(update={"int8_static": static.model_copy(update={"keep_float": list(own)})})

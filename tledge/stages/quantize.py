@@ -54,7 +54,7 @@ def stage(job: Job, folder: Path) -> str:
         fp32,
         folder,
         schemes=recipe.schemes,
-        settings=recipe.quantize,
+        settings=recipe.quantizing,
         score=lambda graph, name: score_on("validation", graph, name),
         score_exactly=(lambda graph, name: score_on("validation", graph, name, exact=True))
         if processor.clips(processor.here())

@@ -51,8 +51,10 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `form`                  what rows with these columns are, where that is not the same for all; else `None`
 ======================  ===============================================================================================
 
-Three more names are for tasks that need them: `OPTIONS`, the options of a prediction, with `narrowed`, which makes an
-answer as they want it; and `BESIDE`, the columns that complete a label.
+A few more names are for tasks that need them: `OPTIONS`, the options of a prediction, with `narrowed`, which makes an
+answer as they want it; `BESIDE`, the columns that complete a label; `require_outputs`, which refuses outputs of a model
+that are no answers, where those are not one row of floats for each value or token; and `KEEP_FLOAT`, the layers that
+static quantization leaves in float unless the recipe says, likely ones first.
 
 What several tasks share stands in the modules that begin with `_`, and a task is the sum of its parts.
 """
@@ -157,6 +159,12 @@ def lower_is_better(task: Task, metric: str) -> bool:
 def options(task: Task) -> tuple[str, ...]:
     """The options of a prediction that a task has beside those of language models: its `OPTIONS`."""
     found: tuple[str, ...] = getattr(task, "OPTIONS", ())
+    return found
+
+
+def keep_float(task: Task) -> tuple[str, ...] | None:
+    """What static quantization leaves in float, likely ones first, a task's `KEEP_FLOAT`; `None` where it has none."""
+    found: tuple[str, ...] | None = getattr(task, "KEEP_FLOAT", None)
     return found
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from tledge.tasks._detections import KEEP_FLOAT, require_outputs
 from tledge.tasks._image import *
 from tledge.tasks._image import __all__ as _shared
 
-__all__ = [*(name for name in _shared if name != "records")]
+__all__ = [*(name for name in _shared if name != "records"), "KEEP_FLOAT", "require_outputs"]
 
 INPUT = "boxed_image"
 HEAD = "detector"

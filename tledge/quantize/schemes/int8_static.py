@@ -7,8 +7,8 @@ takes the memory of one.
 
 Convolutional networks are quantized whole, since every cast between two integer kernels costs time. In transformers
 only products with weights are (and convolutions), since what lies between them has no integer kernel on CPUs. The
-logits are never rounded to 8 bits, and nodes of preprocessing stay as they are. Biases take back what rounded weights
-shift on average (`tledge.quantize.bias_correction`).
+logits are never rounded to 8 bits, and nodes of preprocessing stay as they are, and those by which detectors decode
+boxes and suppress them. Biases take back what rounded weights shift on average (`tledge.quantize.bias_correction`).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_d
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from tledge.quantize import bias_correction as biases
+from tledge.quantize import detections
 from tledge.quantize import overflow_fix as fix
 from tledge.quantize.tables import replace, store, tables
 from tledge.recipe.schema import Quantize
@@ -58,8 +59,10 @@ BETWEEN = (
     "Sigmoid", "Squeeze", "Transpose", "Unsqueeze",
 )  # fmt: skip
 """Operators between layers that onnxruntime's CPU computes in 8 bits, or passes on as they are."""
-PREPROCESSING = "preprocess/"
-"""How names of nodes begin that stay as they are."""
+IN_FLOAT = ("preprocess/", "decode/", "proposals/")
+"""How names of nodes begin that stay as they are: preprocessing, and what makes boxes of outputs."""
+KEEP_FLOAT = ("none", "ends", "worst")
+"""What is tried where the recipe does not say."""
 WORST_ROWS = 8
 """Calibration rows on which the layers that lose most are found."""
 
@@ -72,7 +75,7 @@ def candidates(settings: Quantize) -> tuple[Mapping[str, str | int], ...]:
     float were found to mend more than another way to find ranges.
     """
     chosen = settings.int8_static
-    ways = itertools.product(enumerate(chosen.methods), enumerate(chosen.keep_float))
+    ways = itertools.product(enumerate(chosen.methods), enumerate(chosen.keep_float or KEEP_FLOAT))
     ordered = sorted(ways, key=lambda way: 2 * way[0][0] + way[1][0])
     made: list[Mapping[str, str | int]] = []
     for (_, method), (_, keep_float) in ordered:
@@ -105,7 +108,8 @@ def apply(
         scratch: a folder where ranges are kept for other candidates of the same graph.
         types: of activations and weights, a key of `TYPES`.
         method: how ranges are found, a key of `METHODS`.
-        keep_float: which layers stay in float: `none`, the first and the last (`ends`), or the `worst`.
+        keep_float: which layers stay in float: `none`, all on maps of at least half of the image's height (`first`),
+            the first and the last (`ends`), or the `worst`.
         n_worst: how many layers `worst` keeps.
         overflow_fix: how weights are kept from overflowing, as `tledge.quantize.overflow_fix` explains.
         bias_correction: whether biases take back what rounded weights add, as `tledge.quantize.bias_correction` does.
@@ -125,11 +129,30 @@ def apply(
         if keep_float == "ends":
             layers = _layers(onnx.load(prepared))
             kept = [layers[0].name, layers[-1].name] if layers else []
+        elif keep_float == "first":
+            kept = on_large_maps(onnx.load(prepared))
         elif keep_float == "worst":
             rows = list(itertools.islice(calibration(), WORST_ROWS))
             kept = worst_layers(prepared, ranges, rows, n_worst, quantize)
         quantize(prepared, target, ranges, kept=kept)
     _finish(target, like=source)
+    detections.put_on(target, like=source)
+
+
+def on_large_maps(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes whose output, `(batch, channels, height, width)`, has half of the input's height or more.
+
+    Detectors lose most of what they lose there: the first maps have few channels, whose ranges differ.
+    """
+    shapes = {
+        each.name: [dim.dim_value for dim in each.type.tensor_type.shape.dim]
+        for each in (*model.graph.input, *model.graph.value_info)
+    }
+    image = shapes[model.graph.input[0].name]
+    if len(image) != 4:
+        return []
+    outputs = {node.name: shapes.get(node.output[0], []) for node in model.graph.node}
+    return [name for name, shape in outputs.items() if len(shape) == 4 and 2 * shape[2] >= image[2]]
 
 
 def worst_layers(
@@ -146,8 +169,13 @@ def worst_layers(
         alone = Path(name) / "alone.onnx"
         for layer in _layers(onnx.load(prepared)):
             quantize(prepared, alone, ranges, only=[layer.name])
-            noise[layer.name] = float(np.mean((_outputs(alone, rows) - exact) ** 2))
+            noise[layer.name] = sum(map(_share, _outputs(alone, rows), exact))
     return sorted(noise, key=lambda layer: -noise[layer])[:n_worst]
+
+
+def _share(ours: npt.NDArray[Any], exact: npt.NDArray[Any]) -> float:
+    """The mean square of how far an output is off, as a share of its variance."""
+    return float(np.mean((ours - exact) ** 2)) / max(float(exact.var()), 1e-12)
 
 
 def _prepare(source: Path, prepared: Path) -> None:
@@ -155,6 +183,7 @@ def _prepare(source: Path, prepared: Path) -> None:
     model = onnx.load(source)
     # A fresh export's shapes of inner values can disagree with onnx's own inference; they are inferred anew.
     del model.graph.value_info[:]
+    detections.take_off(model)
     _own_weights(model)
     with tempfile.TemporaryDirectory() as name:
         bare = Path(name) / "bare.onnx"
@@ -209,7 +238,7 @@ def _quantize(
 ) -> None:
     model = onnx.load(prepared)
     activation, weight = TYPES[types]
-    preprocessing = [node.name for node in model.graph.node if node.name.startswith(PREPROCESSING)]
+    in_float = [node.name for node in model.graph.node if node.name.startswith(IN_FLOAT)]
     quantize_static(
         prepared,
         target,
@@ -218,7 +247,7 @@ def _quantize(
         activation_type=activation,
         weight_type=weight,
         nodes_to_quantize=list(only),  # none is all
-        nodes_to_exclude=[*preprocessing, *kept],
+        nodes_to_exclude=[*in_float, *kept],
         calibrate_method=METHODS[method][0],
         calibration_cache_path=ranges,
         # Integer kernels of convolutions want one zero point for all channels of the weights.
@@ -252,13 +281,14 @@ def _layers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [
         node
         for node in model.graph.node
-        if node.op_type in LAYERS and node.input[1] in stored and not node.name.startswith(PREPROCESSING)
+        if node.op_type in LAYERS and node.input[1] in stored and not node.name.startswith(IN_FLOAT)
     ]
 
 
-def _outputs(path: Path, rows: Sequence[Feeds]) -> npt.NDArray[Any]:
+def _outputs(path: Path, rows: Sequence[Feeds]) -> list[npt.NDArray[Any]]:
+    """Each output for all rows."""
     run = session_run(open_session(path))
-    return np.concatenate([next(iter(run(row).values())) for row in rows])
+    return [np.concatenate(parts) for parts in zip(*(run(row).values() for row in rows), strict=True)]
 
 
 def _finish(path: Path, *, like: Path) -> None:
