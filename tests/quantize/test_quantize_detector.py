@@ -37,6 +37,9 @@ def test_regions_stay_in_float(graph, tmp_path, keep_float):
     in_int8 = {node.name for node in made.graph.node if node.op_type == "Conv" and set(node.input[1:2]) & rounded}
     decoding = [node for node in made.graph.node if node.name.startswith("decode/")]
     assert decoding and not any("Quantize" in node.op_type for node in decoding)
+    behind = [node for node in made.graph.node if node.name.startswith("head/") and node.op_type != "Conv"]
+    assert len(behind) > 2
+    assert not {name for node in behind[1:] for name in node.input} & rounded  # the first reads the layer's
     layers = [node.name for node in original.graph.node if node.op_type == "Conv"]
     expected = {"none": len(layers), "first": len(layers) - 1, "worst": len(layers) - 1}
     assert len(in_int8) == expected[keep_float]

@@ -6,6 +6,7 @@ shows in candidates: behind them a change of one may be a detection more or less
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
@@ -13,6 +14,30 @@ from onnx import helper
 
 PREFIX = "nms/"
 """How the names of the nodes of suppression begin."""
+DECODE = "decode/"
+"""How those begin that make boxes of a detector's outputs."""
+
+
+def behind_layers(model: onnx.ModelProto, layers: Collection[str]) -> list[str]:
+    """The names of a detector's nodes behind its last layers, through which no other layer is reached.
+
+    There the levels of a pyramid become one tensor. Their outputs differ by orders of magnitude, such as the distances
+    to the sides of small and of large objects, so that one scale for all takes most of the steps from some.
+
+    Args:
+        model: a graph; one that does not decode boxes has no such nodes.
+        layers: the operators of layers.
+    """
+    if not any(node.name.startswith(DECODE) for node in model.graph.node):
+        return []
+    before: set[str] = set()
+    behind = []
+    for node in reversed(model.graph.node):
+        if node.op_type in layers or before.intersection(node.output):
+            before.update(node.input)
+        else:
+            behind.append(node.name)
+    return behind
 
 
 def take_off(model: onnx.ModelProto) -> None:

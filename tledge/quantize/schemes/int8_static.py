@@ -185,6 +185,7 @@ def _prepare(source: Path, prepared: Path) -> None:
     del model.graph.value_info[:]
     detections.take_off(model)
     _own_weights(model)
+    _unshare(model)
     with tempfile.TemporaryDirectory() as name:
         bare = Path(name) / "bare.onnx"
         onnx.save(model, bare)
@@ -206,6 +207,26 @@ def _own_weights(model: onnx.ModelProto) -> None:
             made = [onnx.helper.make_node("MatMul", [node.input[0], name], [product])]
             made += [onnx.helper.make_node("Add", [product, each], [node.output[0]]) for each in node.input[2:]]
             replace(model.graph, node, made)
+
+
+def _unshare(model: onnx.ModelProto) -> None:
+    """Give layers that share weights, as a detector's for several levels of a pyramid do, copies of their own.
+
+    A bias is rounded by the scale of its layer's input, which differs; and onnxruntime opens no graph with shared int8
+    weights where it computes them exactly.
+    """
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    seen: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm"):
+            continue
+        for i, name in list(enumerate(node.input))[1:]:
+            if name in seen and name in stored:
+                node.input[i] = f"{name}_of_{node.output[0]}"
+                copied = model.graph.initializer.add()
+                copied.CopyFrom(stored[name])
+                copied.name = node.input[i]
+            seen.add(name)
 
 
 def _find_ranges(prepared: Path, ranges: Path, method: str, calibration: Callable[[], Iterator[Feeds]]) -> None:
@@ -239,6 +260,7 @@ def _quantize(
     model = onnx.load(prepared)
     activation, weight = TYPES[types]
     in_float = [node.name for node in model.graph.node if node.name.startswith(IN_FLOAT)]
+    in_float += detections.behind_layers(model, LAYERS)
     quantize_static(
         prepared,
         target,
