@@ -21,9 +21,10 @@ __all__ = ["facts", "finish", "rows", "windows"]
 def finish(job: Job, encoder: Any, graph: Graph, values: Sequence[Any], folder: Path) -> Graph:
     """Pick on the validation rows from which score on detections are told, and go on as with other images.
 
+    The numbers that labels have in the files that were trained on go with the bundle, too.
     No library gives images a border as it is done here, so that only images without are compared with one's.
     """
-    from tledge import export
+    from tledge import data, export
 
     found = job.rows.scored(job, "validation", job.checkpoint)
     scored = score(
@@ -35,16 +36,22 @@ def finish(job: Job, encoder: Any, graph: Graph, values: Sequence[Any], folder: 
         progress=job.progress,
         description="Looking from which score on to tell detections",
     )
-    threshold = _boxes.pick_threshold(scored.records, found.targets)
-    if threshold is not None:
-        path = folder / "inputs" / CONFIG
-        config = read_json(path)
-        config["tledge"]["detector"]["score_threshold"] = threshold
-        write_json(path, config)
+    _tell(
+        folder / "inputs" / CONFIG,
+        score_threshold=_boxes.pick_threshold(scored.records, found.targets),
+        label_ids=dict(data.open_splits(job.stage("data")).report.label_ids) or None,
+    )
     if encoder.facts.border == "none":
         library = _Library(encoder, export.LibraryPixels(encoder.facts))
         image.compare(job, encoder, library, values, folder, metrics={"ours": scored.metrics[job.metric]})
     return image.into_graph(job, encoder, graph, values, folder)
+
+
+def _tell(path: Path, **facts: Any) -> None:
+    """Write what was found out about a detector into its configuration; `None` is left out."""
+    config = read_json(path)
+    config["tledge"]["detector"] |= {name: value for name, value in facts.items() if value is not None}
+    write_json(path, config)
 
 
 class _Library:
