@@ -69,7 +69,6 @@ def check(detector, body, folder):
                 "fasterrcnn_mobilenet_v3_large_320_fpn",
                 "retinanet_resnet50_fpn",
                 "fcos_resnet50_fpn",
-                "ssd300_vgg16",
             )
         ),
     ],
@@ -111,6 +110,11 @@ def test_a_detector_of_transformers_learns_other_labels(tmp_path):
     assert body.preprocessing.mean == (0.5, 0.5, 0.5)
     assert detector.suppression.iou_threshold is None
     check(detector, body, tmp_path / "saved")
+
+
+def test_a_size_that_is_too_small_is_refused():
+    with pytest.raises(ModelError, match="does not take images of 64 x 96 pixels"):
+        made(backbone="torchvision:ssd300_vgg16", weights="none")
 
 
 def test_what_is_no_detector_is_refused(tmp_path):

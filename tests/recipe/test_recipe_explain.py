@@ -190,9 +190,9 @@ def test_every_mistake_has_its_line(write) -> None:
     assert lines[2].startswith("recipe.yaml:2: data.train: missing key; add it: A CSV, TSV, JSONL or Parquet file;")
     assert lines[3].startswith("recipe.yaml:3: model.backbone: missing key; add it: A hub id")
     assert lines[4:] == [
-        "recipe.yaml:4: model.backbon: unknown key; known keys are aggregation, backbone, dimensions, head, "
-        "match, max_answer_length, max_length, max_unknown, normalize, pooling, preprocessing, prompts, revision, "
-        "shape, stride, tokenizer, weights; did you mean 'backbone'?"
+        "recipe.yaml:4: model.backbon: unknown key; known keys are aggregation, backbone, detector, dimensions, "
+        "fit, head, input_size, match, max_answer_length, max_length, max_unknown, normalize, pooling, preprocessing, "
+        "prompts, revision, shape, stride, tokenizer, weights; did you mean 'backbone'?"
     ]
 
 

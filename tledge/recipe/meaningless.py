@@ -64,9 +64,20 @@ _IN_BLOCKS: Mapping[KeyPath, str] = {
 }
 """Where a model has the head it comes with, and texts have no labels."""
 
+_DETECTION = "is for object_detection"
+_IN_DETECTION: Mapping[KeyPath, str] = {
+    ("model", "detector"): _DETECTION,
+    ("model", "input_size"): _DETECTION,
+    ("model", "fit"): _DETECTION,
+    ("export", "nms"): _DETECTION,
+    ("finetune", "augmentation", "mosaic"): _DETECTION,
+    ("finetune", "augmentation", "epochs_without_mosaic"): "",
+}
+
 MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
-    "text": {**_IN_IMAGES, **_IN_LANGUAGE_MODELS, **_IN_WORDS, **_IN_EMBEDDING},
+    "text": {**_IN_DETECTION, **_IN_IMAGES, **_IN_LANGUAGE_MODELS, **_IN_WORDS, **_IN_EMBEDDING},
     "embedding": {
+        **_IN_DETECTION,
         **_IN_IMAGES,
         **_IN_LANGUAGE_MODELS,
         **_IN_WORDS,
@@ -77,6 +88,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("distill",): "is for tasks with a head of their own",
     },
     "words": {
+        **_IN_DETECTION,
         ("model", "pooling"): "is for tasks that answer a whole text",
         ("data", "unlabelled"): "",
         ("data", "label_separator"): "",
@@ -85,6 +97,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         **_IN_LANGUAGE_MODELS,
     },
     "question": {
+        **_IN_DETECTION,
         ("model", "pooling"): "is for tasks that answer a whole text",
         ("model", "aggregation"): "is for tasks that answer words",
         ("data", "unlabelled"): "is for tasks with one answer a text",
@@ -101,6 +114,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         **_IN_EMBEDDING,
     },
     "masked": {
+        **_IN_DETECTION,
         **_IN_IMAGES,
         **_IN_LANGUAGE_MODELS,
         **_IN_WORDS,
@@ -110,6 +124,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("distill",): "has no students; distil the model that its encoder is for",
     },
     "image": {
+        **_IN_DETECTION,
         ("data", "unlabelled"): "",
         ("model", "pooling"): "",
         ("model", "max_length"): "",
@@ -130,6 +145,11 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("model", "max_length"): "",
         ("finetune", "lora"): "",
         ("finetune", "class_weights"): _BOXES,
+        ("finetune", "augmentation", "randaugment"): "moves images without their boxes",
+        ("finetune", "augmentation", "randaugment_magnitude"): "",
+        ("finetune", "augmentation", "views"): "",
+        ("model", "preprocessing", "size"): "is model.input_size for detectors",
+        ("model", "preprocessing", "resize"): "is model.input_size for detectors",
         ("finetune", "label_smoothing"): _BOXES,
         ("distill",): "is not there for detectors",
         ("bench", "length"): "is for texts",
@@ -138,6 +158,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         **_IN_EMBEDDING,
     },
     "language": {
+        **_IN_DETECTION,
         **_IN_IMAGES,
         **_IN_WORDS,
         **_IN_EMBEDDING,

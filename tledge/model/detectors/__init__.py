@@ -26,6 +26,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -127,14 +128,32 @@ def of_recipe(settings: Model, *, labels: Sequence[str], task: str, pretrained: 
 def _whole_detector(settings: Model, **of: Any) -> tuple[Any, Any]:
     """A detector by name."""
     of |= {"size": settings.input_size, "fit": lambda facts, size: whole(facts, size, settings.fit)}
-    if settings.backbone.startswith(torchvision.PREFIX):
-        return torchvision.of_name(settings.backbone, weights=settings.weights, **of)
     if settings.backbone.startswith("timm:"):
         raise ModelError(
             f"model.detector: missing key; {settings.backbone!r} is a classifier, which a detector is put on: set "
             "model.detector, such as fcos"
         )
-    return transformers.of_reference(settings.backbone, revision=settings.revision, **of)
+    detector: Any
+    saved: Any
+    if settings.backbone.startswith(torchvision.PREFIX):
+        detector, saved = torchvision.of_name(settings.backbone, weights=settings.weights, **of)
+    else:
+        detector, saved = transformers.of_reference(settings.backbone, revision=settings.revision, **of)
+    _check_size(detector, settings.backbone)
+    return detector, saved
+
+
+def _check_size(detector: Any, reference: str) -> None:
+    """Nothing, where a detector takes images of its input's size."""
+    try:
+        with torch.no_grad():
+            detector(**detector.example(1))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:150]
+        raise ModelError(
+            f"model.input_size: {reference} does not take images of {detector.size[0]} x {detector.size[1]} pixels "
+            f"({reason}); leave the key out for its own size, or give multiples of 32"
+        ) from error
 
 
 def whole(facts: Facts, size: Sequence[int] | None, fit: str) -> Facts:
