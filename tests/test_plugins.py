@@ -36,7 +36,7 @@ def test_unknown_kind_has_a_hint_and_is_one_line():
         plugins.load("tledge.tasks", "text_clasification")
     assert str(caught.value) == (
         "'text_clasification' is not among the tasks: known are causal_lm, image_classification, image_multilabel, "
-        "image_regression, masked_lm, question_answering, text_classification, text_embedding, text_multilabel, "
-        "text_pair_classification, text_pair_regression, text_regression, token_classification; "
+        "image_regression, masked_lm, object_detection, question_answering, text_classification, text_embedding, "
+        "text_multilabel, text_pair_classification, text_pair_regression, text_regression, token_classification; "
         "did you mean 'text_classification'?"
     )

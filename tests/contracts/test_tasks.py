@@ -71,7 +71,8 @@ def test_names_a_metric_losses_and_a_problem_type_that_exist(name):
     assert bool(task.LABEL_COLUMN) == bool(data_labels.load(task.LABELS).MISSING)
     assert task.METRIC in task.METRICS
     assert task.LOSS in task.LOSSES
-    assert set(task.LOSSES) <= {*plugins.names(losses.__name__), *plugins.names("tledge.losses.embedding")}
+    packages = (losses.__name__, "tledge.losses.embedding", "tledge.losses.detectors")
+    assert set(task.LOSSES) <= {loss for package in packages for loss in plugins.names(package)}
     assert task.ROWS in plugins.names("tledge.stages.rows")
     assert task.HEAD in plugins.names("tledge.stages.heads")
     assert task.RUN in plugins.names("tledge.stages.runs")

@@ -29,8 +29,12 @@ CELLS: tuple[tuple[Any, Any], ...] = (
     ("1.5", "2.5"),
     ([{"label": "lamp", "start": 0, "end": 4}], [{"label": "song", "start": 0, "end": 4}]),
     ("lamp", "song"),
+    (
+        [{"label": "lamp", "xmin": 2, "ymin": 2, "xmax": 30, "ymax": 40}],
+        [{"label": "song", "xmin": 5, "ymin": 5, "xmax": 45, "ymax": 30}],
+    ),
 )
-"""Two different cells of labels: names, numbers, spans of the texts above, and parts of them."""
+"""Two different cells of labels: names, numbers, spans of the texts above, parts of them, and boxes."""
 MODELS = {
     "text": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
     "words": {"backbone": "backbone", "max_length": 24, "max_unknown": 1.0},
@@ -39,6 +43,10 @@ MODELS = {
     "question": {"backbone": "backbone", "max_length": 48, "max_unknown": 1.0},
     "language": {"backbone": "backbone", "max_length": 32},
     "image": {"backbone": "torchvision:squeezenet1_1", "weights": "none", "preprocessing": {"size": 64}},
+    "boxed_image": {
+        **{"backbone": "torchvision:shufflenet_v2_x0_5", "weights": "none"},
+        **{"detector": "fcos", "input_size": [64, 64]},
+    },
 }
 ON_A_DEVICE = """
 import json, sys
@@ -70,7 +78,8 @@ def labels_of(task) -> tuple[Any, Any] | None:
     for cells in CELLS:
         try:
             for cell, text in zip(cells, TEXTS, strict=True):
-                task.parse_label(cell, "|", ".", [text] * len(task.INPUT_COLUMNS))
+                given = [] if task.INPUT_COLUMNS == ("image",) else [text] * len(task.INPUT_COLUMNS)
+                task.parse_label(cell, "|", ".", given)
         except ValueError:
             continue
         return cells

@@ -116,7 +116,7 @@ class BoxedImageInput(ImageInput):
     def examples(self) -> list[npt.NDArray[np.uint8]]:
         """Pictures for golden vectors: many things in a wide one, one in a tall one, and a square one without."""
         rng = np.random.default_rng(20)
-        return [_things(rng, 90, 160, 15, 8), _things(rng, 160, 90, 1, 1), super().examples()[0][:60, :60]]
+        return [_things(rng, 90, 160, 15, 8), _things(rng, 160, 90, 1, 1), ImageInput.examples(self)[0][:60, :60]]
 
     def told(self, outputs: Mapping[str, Array]) -> dict[str, Array]:
         """Detections in pixels of the input, suppressed here where the graph has not."""

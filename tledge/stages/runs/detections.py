@@ -40,8 +40,8 @@ def export(job: Job, path: Path) -> Exported:
         cases += [(f"made-up image {i}", encoder.encode([each]), False) for i, each in enumerate(encoder.examples(), 1)]
         raw = exporting.torch_run(exporting.Candidates(detector))
         found = exporting.check(
-            raw,
-            session_run(open_session(candidates)),
+            _in_shares(encoder, raw),
+            _in_shares(encoder, session_run(open_session(candidates))),
             cases,
             _no_predictions,
             atol=job.recipe.export.atol,
@@ -91,6 +91,17 @@ def _told(encoder: Any, run: Run) -> Run:
         return found
 
     return told
+
+
+def _in_shares(encoder: Any, run: Run) -> Run:
+    """A run that gives boxes in shares of the input's sides, for which tolerances hold as for scores."""
+    height, width = encoder.size
+
+    def shares(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        found = run(feeds)
+        return found | {"boxes": found["boxes"] / np.asarray([width, height] * 2, np.float32)}
+
+    return shares
 
 
 def _no_predictions(outputs: Mapping[str, Array]) -> None:
