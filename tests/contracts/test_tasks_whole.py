@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,17 @@ def write_recipe(name: str, folder: Path) -> Path:
     return folder / "recipe.yaml"
 
 
-@pytest.mark.parametrize("name", plugins.names("tledge.tasks"))
+def every_task() -> Iterator[Any]:
+    """Each task; those that are put together of what others have shown before are slow tests."""
+    seen: set[tuple[str, ...]] = set()
+    for name in plugins.names("tledge.tasks"):
+        task = tasks.load(name)
+        parts = {("input", task.INPUT, task.HEAD, task.RUN), ("labels", task.LABELS)}
+        yield pytest.param(name, marks=[pytest.mark.slow] if parts <= seen else [])
+        seen |= parts
+
+
+@pytest.mark.parametrize("name", every_task())
 def test_a_task_goes_all_the_way(name, backbones, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TLEDGE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
