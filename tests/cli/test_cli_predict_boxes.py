@@ -67,6 +67,15 @@ def test_boxes_are_printed_drawn_and_written(bundle, capfd):
     assert row.cells["objects"]["boxes"][0]["label"] == "dog"
 
 
+def test_a_picture_is_not_drawn_over(bundle, capfd):
+    before = (bundle / "one" / "a.png").read_bytes()
+    done = call(capfd, "predict", bundle, bundle / "one", "--draw", bundle / "one")
+    assert done.code == 15
+    assert "a.png is there, and would be drawn over; name another folder" in done.err
+    assert [path.name for path in (bundle / "one").iterdir()] == ["a.png"]
+    assert (bundle / "one" / "a.png").read_bytes() == before
+
+
 def test_numbers_of_a_file_of_coco_and_of_the_bundle_are_kept(bundle, capfd):
     told = {
         "images": [{"id": 70, "file_name": "one/a.png"}, {"id": 7, "file_name": "two/a.png"}],
@@ -92,6 +101,8 @@ def test_a_threshold_that_leaves_nothing(bundle, capfd):
     done = call(capfd, "predict", bundle, bundle / "one", "--score-threshold", "0.99", "--coco", bundle / "b.json")
     assert json.loads(done.out)["boxes"] == []
     assert json.loads((bundle / "b.json").read_text())["annotations"] == []
+    beyond = call(capfd, "predict", bundle, bundle / "one", "--score-threshold", "2")
+    assert (beyond.code, beyond.out) == (2, "")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +110,6 @@ def test_a_threshold_that_leaves_nothing(bundle, capfd):
     [
         (["--coco", "boxes.txt"], "expected a file that ends in .json"),
         (["--draw", __file__], "expected a folder"),
-        (["--score-threshold", "2"], "score_threshold must be 0 to 1"),
         (["--top-p", "0.5"], "only for language models"),
     ],
 )

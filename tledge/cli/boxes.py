@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,13 +32,15 @@ class Boxes:
     file: Path | None = None
     _images: list[dict[str, Any]] = field(default_factory=list)
     _annotations: list[dict[str, Any]] = field(default_factory=list)
-    _names: Counter[str] = field(default_factory=Counter)
+    _names: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if self.coco is not None and self.coco.suffix != ".json":
             raise InputError(f"--coco {self.coco}: expected a file that ends in .json")
         if self.draw is not None and self.draw.exists() and not self.draw.is_dir():
             raise InputError(f"--draw {self.draw}: expected a folder, which is made where there is none")
+        if self.coco is not None and self.file is not None and self.coco.resolve() == self.file.resolve():
+            raise InputError(f"--coco {self.coco}: that is the file that is read; name another one")
         self._categories = label_ids(self.bundle, self.predictor.labels)
         self._ids = image_ids(self.file)
 
@@ -73,14 +75,24 @@ class Boxes:
             for box in reversed(answer["boxes"])
         ]
         assert self.draw is not None
-        stem = Path(each.shown["image"]).stem
-        self._names[stem] += 1
-        path = self.draw / f"{stem}{f'-{self._names[stem]}' if self._names[stem] > 1 else ''}.jpg"
+        picture = Path(each.shown["image"])
+        if picture.parent.resolve() == self.draw.resolve():
+            raise StorageError(
+                f"--draw {self.draw}: {picture.name} is there, and would be drawn over; name another folder"
+            )
+        path = self.draw / f"{self._name(picture.stem)}.jpg"
         try:
             self.draw.mkdir(parents=True, exist_ok=True)
             draw(decode(each.value), boxes).save(path, quality=QUALITY)
         except OSError as error:
             raise StorageError(f"--draw {path} cannot be written: {error.strerror or error}") from error
+
+    def _name(self, stem: str) -> str:
+        """A name for a drawing that no other one has."""
+        numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+        name = next(f"{stem}{number}" for number in numbers if f"{stem}{number}" not in self._names)
+        self._names.add(name)
+        return name
 
     def _keep(self, each: Value, answer: dict[str, Any]) -> None:
         from tledge.inputs._image_decode import shape_of

@@ -140,7 +140,12 @@ def command(
     ] = None,
     score_threshold: Annotated[
         float | None,
-        typer.Option("--score-threshold", help="Boxes: give those of this score and above; by default the bundle's."),
+        typer.Option(
+            "--score-threshold",
+            min=0,
+            max=1,
+            help="Boxes: give those of this score and above; by default the bundle's.",
+        ),
     ] = None,
     coco: Annotated[
         Path | None,
