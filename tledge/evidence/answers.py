@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge import answers as stored_answers
+from tledge import significance
 from tledge.artifacts import read_json
 from tledge.errors import DataError
 from tledge.tasks import Task
@@ -58,6 +59,7 @@ def beside(answered: Answered, metric: str, folder: Path) -> dict[str, Any]:
     """The fields of `report.Facts` that hold a run's answers against simpler ones."""
     return {
         "baseline": _baseline(answered),
+        "bounds": _bounds(answered, metric),
         "transfer": _transfer(answered.task, metric, answered.targets, folder),
     }
 
@@ -71,6 +73,14 @@ def _records(folder: Path, variant: str) -> Outputs:
     if stored is None:
         raise DataError(f"{folder / 'quantize'} has no answers of {variant}; run the stage quantize again")
     return dict(stored.records)
+
+
+def _bounds(answered: Answered, metric: str) -> tuple[float, float] | None:
+    """The 95 % interval of the metric on the test rows; `None` where it is not defined on them."""
+    try:
+        return significance.interval(answered.task, metric, answered.records, answered.targets)
+    except DataError:
+        return None
 
 
 def _baseline(answered: Answered) -> dict[str, float]:

@@ -366,6 +366,7 @@ class Facts:
         marked: Test rows in which what the chosen variant found is marked.
         detections: What is found in images, where objects are.
         usage: What an example in Python prints of an answer, `each`.
+        bounds: The 95 % interval of the chosen variant's metric on the test rows, where their answers were at hand.
         always: What `baseline` always gives, in words.
         scope: What the model can be asked, and what it answers to anything else; one sentence or two.
         parity: The graph against torch.
@@ -393,6 +394,7 @@ class Facts:
     training: TrainingFacts = field(default_factory=TrainingFacts)
     variants: tuple[Variant, ...] = ()
     baseline: Mapping[str, float] = field(default_factory=dict)
+    bounds: tuple[float, float] | None = None
     transfer: Transfer | None = None
     distillation: Distillation | None = None
     samples: tuple[Sample, ...] = ()

@@ -80,6 +80,8 @@ def quality(facts: Facts, variant: Variant) -> Quality | None:
             rows = None if facts.language else facts.data.rows.get(split)  # a language model's rows are blocks
             if rows and facts.metric in _SHARES and 0 <= value <= 1:
                 return Quality(value, split, rows, *wilson(value, rows))
+            if split == "test" and variant.chosen and facts.bounds is not None:
+                return Quality(value, split, rows, *facts.bounds)
             return Quality(value, split, rows)
     return None
 
