@@ -22,11 +22,18 @@ print(json.dumps([answers, sorted(heavy)]))
 """
 
 
-@pytest.fixture(scope="module", params=["graph", "device"])
+RUNS = {
+    "graph": ["export.nms=graph", "export.preprocessing=normalize"],
+    "device": ["export.nms=device", "export.preprocessing=normalize"],
+    "two stages": ["model.detector=faster_rcnn", "model.head.hidden_size=32", "finetune.epochs=20"],
+}
+
+
+@pytest.fixture(scope="module", params=RUNS)
 def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("boxes")
     tiny_boxes.write_project(folder)
-    settings = [f"--set=export.nms={request.param}", "--set=export.preprocessing=normalize"]
+    settings = [f"--set={each}" for each in RUNS[request.param]]
     tledge("run", "recipe.yaml", *settings, cwd=folder, code=0, env={"TLEDGE_CACHE": str(folder / "cache")})
     return folder, folder / "runs" / "tiny"
 

@@ -24,6 +24,8 @@ class Head(nn.Module):
 class TinyDetector(nn.Module):
     """Two boxes at each place of a map of stride 8."""
 
+    stages = 1
+
     def __init__(self, suppression=None, seed=0):
         super().__init__()
         torch.manual_seed(seed)

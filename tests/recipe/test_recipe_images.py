@@ -90,6 +90,9 @@ def test_what_changes_images_is_known(load, setting: str) -> None:
          "strategy is 'probe'; remove the key (or set it to null), or change finetune.strategy"),
         (["finetune.strategy=gradual", "finetune.unfreeze=layer4"], "image_classification",
          "finetune.unfreeze: strategy 'gradual' takes a number of blocks, got 'layer4'"),
+        (["model.detector=faster_rcnn", "export.nms=device"], "object_detection", "export.nms: got device, but Faster "
+         "R-CNN has two stages, and the graph itself suppresses proposals between them; expected graph, or "
+         "model.detector: fcos"),
         (["model.weights=DEFAULT"], "text_classification", "model.weights: is for images, and the task is "
          "text_classification; remove the key"),
         (["finetune.augmentation.flip=both"], "text_classification", "finetune.augmentation.flip: is for images, "

@@ -1,9 +1,10 @@
 """A checkpoint to an ONNX graph, and the proof that both compute the same."""
 
+from tledge.export.candidates import compare_detector, export_candidates, require_one_stage
 from tledge.export.decoder import export_decoder
 from tledge.export.decoder_parity import check_decoder, last_logits
 from tledge.export.detection_parity import check_detections
-from tledge.export.detector import Candidates, export_candidates
+from tledge.export.detector import Answers, Candidates
 from tledge.export.library_pixels import LibraryPixels, compare_pixels
 from tledge.export.parity import cases, check, require
 from tledge.export.preprocessing import add_preprocessing, check_preprocessing
@@ -12,6 +13,7 @@ from tledge.export.suppression import suppress_in_graph
 from tledge.export.write import export
 
 __all__ = [
+    "Answers",
     "Candidates",
     "LibraryPixels",
     "add_preprocessing",
@@ -20,12 +22,14 @@ __all__ = [
     "check_decoder",
     "check_detections",
     "check_preprocessing",
+    "compare_detector",
     "compare_pixels",
     "export",
     "export_candidates",
     "export_decoder",
     "last_logits",
     "require",
+    "require_one_stage",
     "suppress_in_graph",
     "torch_generate",
     "torch_logits",

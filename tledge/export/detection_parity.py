@@ -2,14 +2,15 @@
 
 A detection is found again when the other side has one of the same label that it overlaps by at least 0.99, with a score
 within 1e-3. What is not found again is a near-tie where rounding can decide: its score is next to the threshold of
-suppression or to that of the last detection that is told; or it overlaps a detection of its label, on the other side,
-by nearly what suppresses it, or by more than that and with nearly its score, while torch has the very same candidate.
-Near-ties are counted in a case's name; anything else fails it.
+suppression, or to that of the last candidate that is considered or of the last detection that is told; or it overlaps
+a detection of its label, on the other side, by nearly what suppresses it, or by more than that and with nearly its
+score, while torch has the very same candidate. Behind a near-tie, what was suppressed on one side alone is one too, and
+what comes behind the last of a full list. Near-ties are counted in a case's name; anything else fails it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -39,7 +40,8 @@ def check_detections(
     Args:
         torch_run: the detector in torch eager.
         graph_run: the graph in onnxruntime, suppressed.
-        candidates: the detector in torch before suppression: `boxes (batch, n, 4)` and `scores (batch, labels, n)`.
+        candidates: the detector in torch before suppression: `boxes (batch, n, 4)`, or `(batch, labels, n, 4)` where
+            each label has boxes of its own, and `scores (batch, labels, n)`.
         inputs: names and tensors.
         settings: of suppression, which are the same on both sides.
         progress: shown by cases.
@@ -74,27 +76,51 @@ def _of_image(
     theirs: Mapping[str, Array], ours: Mapping[str, Array], raw: tuple[Array, Array], settings: Suppression
 ) -> tuple[int, int, int, float]:
     """How many are told, are near-ties and differ, and the largest difference of scores of those found again."""
+    sides = (theirs, ours)
     shared = overlaps(theirs["boxes"], ours["boxes"])
     off = np.abs(theirs["scores"][:, None] - ours["scores"][None])
     alike = theirs["labels"][:, None] == ours["labels"][None]
     same = alike & (shared >= OVERLAP) & (off <= SCORE)
     pairs = _matched(same, off)
-    ties = lost = 0
-    cut = _cuts(theirs, ours, settings)
-    decided = alike & _undecided(shared, off, settings.iou_threshold)
-    for side, found in enumerate((theirs, ours)):
-        by_rounding = decided.any(axis=1 - side)
-        for i in sorted(set(range(len(found["scores"]))) - {pair[side] for pair in pairs}):
-            at_the_end = any(abs(float(found["scores"][i]) - each) <= SCORE for each in cut)
-            is_tie = (at_the_end or bool(by_rounding[i])) and _is_candidate(found, i, raw)
-            ties, lost = ties + is_tie, lost + (not is_tie)
+    lonely = [sorted({*range(len(each["scores"]))} - {pair[i] for pair in pairs}) for i, each in enumerate(sides)]
+    ties = _near_ties(sides, lonely, (shared, off, alike), raw, settings)
+    lost = sum(map(len, lonely)) - ties
     worst = max((float(off[pair]) for pair in pairs), default=0.0)
     return len(theirs["scores"]), ties, lost, worst
 
 
+def _near_ties(
+    sides: Sequence[Mapping[str, Array]],
+    lonely: Sequence[Sequence[int]],
+    pairs: tuple[Array, Array, Array],
+    raw: tuple[Array, Array],
+    settings: Suppression,
+) -> int:
+    """How many of those that the other side lacks are near-ties, or follow from one."""
+    shared, off, alike = pairs
+    decided = alike & _undecided(shared, off, settings.iou_threshold)
+    suppresses = alike & (shared > (settings.iou_threshold or np.inf) - CLOSE)
+    explained: tuple[set[int], set[int]] = (set(), set())
+    for side in range(2):
+        by_rounding = np.atleast_1d(decided.any(axis=1 - side))
+        for i in lonely[side]:
+            at_the_end = _at_the_end(sides[side], i, sides[1 - side], raw[1], settings)
+            if (at_the_end or by_rounding[i]) and _is_candidate(sides[side], i, raw):
+                explained[side].add(i)
+    before = -1
+    while sum(map(len, explained)) > before:  # what one suppresses on one side alone may suppress others on the other
+        before = sum(map(len, explained))
+        for side in range(2):
+            others = sorted(explained[1 - side])
+            follows = np.any(suppresses[:, others] if side == 0 else suppresses[others].T, axis=1)
+            explained[side].update(i for i in lonely[side] if follows[i] and _is_candidate(sides[side], i, raw))
+    return sum(map(len, explained))
+
+
 def _is_candidate(found: Mapping[str, Array], i: int, raw: tuple[Array, Array]) -> bool:
-    """Whether a detection is among the candidates in torch, `(n, 4)` and `(labels, n)`."""
+    """Whether a detection is among the candidates in torch, `(n, 4)` or `(labels, n, 4)` and `(labels, n)`."""
     boxes, scores = raw
+    boxes = boxes[int(found["labels"][i])] if boxes.ndim == 3 else boxes
     near = np.abs(scores[int(found["labels"][i])] - found["scores"][i]) <= SCORE
     return bool((overlaps(found["boxes"][i : i + 1], boxes[near]) >= OVERLAP).any())
 
@@ -120,7 +146,20 @@ def _matched(same: Array, off: Array) -> list[tuple[int, int]]:
     return pairs
 
 
-def _cuts(theirs: Mapping[str, Array], ours: Mapping[str, Array], settings: Suppression) -> Iterable[float]:
-    """The scores at which detections end: the threshold, and the last one of a full list."""
-    full = [each["scores"][-1] for each in (theirs, ours) if len(each["scores"]) == settings.max_detections]
-    return [settings.score_threshold, *map(float, full)]
+def _at_the_end(found: Mapping[str, Array], i: int, other: Mapping[str, Array], raw: Array, how: Suppression) -> bool:
+    """Whether rounding, or another that came before, may have ended the other side's list before a detection.
+
+    A list ends at the threshold, at its last place, and with the last of the best candidates, be it of all labels or of
+    each. `raw` are the scores of all candidates in torch, `(labels, n)`.
+    """
+    score = float(found["scores"][i])
+    full = len(other["scores"]) == how.max_detections
+    below = max(how.score_threshold, float(other["scores"][-1]) if full else 0.0)
+    of_best = [_last_of(each, how.per_image) for each in (raw, raw[int(found["labels"][i])])]
+    return score <= below + SCORE or any(abs(score - each) <= SCORE for each in of_best)
+
+
+def _last_of(scores: Array, count: int) -> float:
+    """The last one of so many best scores; none ends a list that has no more."""
+    flat = scores.reshape(-1)
+    return float(np.partition(flat, -count)[-count]) if len(flat) > count else -np.inf

@@ -1,4 +1,4 @@
-"""A detector to one ONNX file: images of the one size to candidates, or to detections.
+"""A detector of one stage to one ONNX file: images of the one size to candidates, or to detections.
 
 The exporter cannot translate what torchvision does after a detector's layers, so that the graph is written in two
 steps: layers and decoding go through the exporter, with a constant grid of places, and suppression is appended
@@ -9,8 +9,9 @@ steps: layers and decoding go through the exporter, with a constant grid of plac
 from __future__ import annotations
 
 import ast
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ DECODE = "decode"
 """The region of what no module of the detector computes itself: candidates of its outputs."""
 
 
-def export_candidates(
+def one_stage(
     model: Any, sample: Mapping[str, npt.NDArray[Any]], path: Path, *, opset: int, external_data: bool
 ) -> Graph:
     """Write the graph of a detector before suppression, and tell what it takes and gives.
@@ -48,7 +49,7 @@ def export_candidates(
         ExportError: the exporter cannot translate the model, or one file would be too large.
     """
     program = translated(Candidates(model), sample, RAW, opset=opset)
-    _require_batch(model, program, len(next(iter(sample.values()))))
+    require_batch(model, program, len(next(iter(sample.values()))))
     return finish(program, path, opset=opset, external_data=external_data)
 
 
@@ -65,34 +66,70 @@ class Candidates(nn.Module):
         return {name: found[name] for name in RAW}
 
 
+class Answers(nn.Module):
+    """A detector whose forward is its `answers`, of the same shapes for all images."""
+
+    def __init__(self, detector: Any) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        """What it tells of all places."""
+        found: dict[str, Tensor] = self.detector.answers(pixel_values)
+        return found
+
+
 def translated(
-    module: nn.Module, sample: Mapping[str, npt.NDArray[Any]], outputs: tuple[str, ...], *, opset: int
+    module: nn.Module,
+    sample: Mapping[str, npt.NDArray[Any]],
+    outputs: Sequence[str],
+    *,
+    opset: int,
+    model: object | None = None,
 ) -> onnx_ir.Model:
-    """A module's graph with a dynamic batch, whose nodes are named after the modules of its `detector`.
+    """A module's graph with a dynamic first dimension, whose nodes are named after the modules of its `detector`.
+
+    Args:
+        module: takes the tensors of `sample` in their order, and has the detector as `detector`.
+        sample: tensors by the names of the graph's inputs, the first dimension of each at least 2.
+        outputs: the names of the graph's outputs.
+        opset: the ONNX operator set.
+        model: what an error tells of; by default the module.
 
     Raises:
         ExportError: the exporter cannot translate it.
     """
-    inputs = {name: torch.from_numpy(array) for name, array in sample.items()}
+    inputs = tuple(torch.from_numpy(array) for array in sample.values())
     try:
+        with torch.no_grad():
+            module.eval()(*inputs)  # makes what is the same for all images, and is kept then
         exported = torch.onnx.export(
-            module.eval(),
-            kwargs=inputs,
+            module,
+            inputs,
             dynamo=True,
-            dynamic_shapes={name: {0: torch.export.Dim.DYNAMIC} for name in inputs},
-            input_names=list(inputs),
+            dynamic_shapes=_dynamic(module, inputs),
+            input_names=list(sample),
             output_names=list(outputs),
             opset_version=opset,
             verbose=False,
         )
     except Exception as error:  # the exporter raises whatever its parts raise
-        raise not_translated(module, error) from error
+        raise not_translated(model or module, error) from error
     assert exported is not None  # only an export to a file gives none
     _name_by_region(exported.model)
     return exported.model
 
 
-def _require_batch(model: object, program: onnx_ir.Model, batch: int) -> None:
+def _dynamic(module: nn.Module, inputs: Sequence[Tensor]) -> Any:
+    """Which dimensions of a module's inputs are dynamic, in the exporter's words."""
+    each: list[Any] = [{0: torch.export.Dim.DYNAMIC} for _ in inputs]
+    named = list(inspect.signature(module.forward).parameters.values())
+    if named[-1].kind is inspect.Parameter.VAR_POSITIONAL:
+        return (*each[: len(named) - 1], tuple(each[len(named) - 1 :]))
+    return tuple(each)
+
+
+def require_batch(model: object, program: onnx_ir.Model, batch: int) -> None:
     fixed = [v.name for v in (*program.graph.inputs, *program.graph.outputs) if isinstance(v.shape[0], int)]
     if fixed:
         raise ExportError(

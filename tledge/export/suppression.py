@@ -8,6 +8,8 @@ begin with `nms/`, by which quantization knows what to leave alone.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +44,7 @@ def suppress_in_graph(source: Path, target: Path, settings: Suppression) -> Grap
     for node in graph.node:
         node.output[:] = [f"{PREFIX}raw_{name}" if name in RAW else name for name in node.output]
         node.input[:] = [f"{PREFIX}raw_{name}" if name in RAW else name for name in node.input]
-    writer = _Nodes()
+    writer = Nodes(PREFIX)
     _suppressed(writer, shapes, settings)
     graph.node.extend(writer.nodes)
     graph.initializer.extend(writer.constants)
@@ -60,7 +62,7 @@ def suppress_in_graph(source: Path, target: Path, settings: Suppression) -> Grap
     return describe(onnx_ir.load(target), target)
 
 
-def _suppressed(write: _Nodes, shapes: dict[str, list[int]], settings: Suppression) -> None:
+def _suppressed(write: Nodes, shapes: dict[str, list[int]], settings: Suppression) -> None:
     """The nodes from candidates to detections."""
     labels, places = shapes["scores"][1:]
     n_best = min(settings.per_image, labels * places)
@@ -70,23 +72,53 @@ def _suppressed(write: _Nodes, shapes: dict[str, list[int]], settings: Suppressi
     place = index if len(shapes["boxes"]) == 4 else write("Sub", index, write("Mul", label, places))
     by_place = write("Reshape", f"{PREFIX}raw_boxes", [0, -1, 4])
     boxes = write("GatherND", by_place, write("Unsqueeze", place, [2]), batch_dims=1)
-    kept = _kept(write, boxes, best, label, labels, settings)
-    told, at = write("TopK", kept, [min(settings.max_detections, n_best)], outputs=2)
-    there = write("Greater", told, np.float32(0))
+    told(write, boxes, best, label, Sizes(labels, n_best), settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How many labels there are, and how many candidates of an image are the best."""
+
+    labels: int
+    n_best: int
+
+
+def told(
+    write: Nodes,
+    boxes: str,
+    best: str,
+    label: str,
+    sizes: Sizes,
+    settings: Suppression,
+    names: Sequence[str] = ("boxes", "scores", "labels"),
+) -> None:
+    """Add the nodes from an image's best candidates to what is told of them, padded.
+
+    Args:
+        write: adds nodes.
+        boxes: the name of the best candidates' boxes, `(batch, n_best, 4)`.
+        best: of their scores, `(batch, n_best)`.
+        label: of their labels, `(batch, n_best) int64`, among which boxes suppress each other.
+        sizes: of these.
+        settings: which are told.
+        names: of what is told: boxes, scores and labels.
+    """
+    kept = _kept(write, boxes, best, label, sizes.labels, settings)
+    scores, at = write("TopK", kept, [min(settings.max_detections, sizes.n_best)], outputs=2)
+    there = write("Greater", scores, np.float32(0))
     chosen = write("GatherND", boxes, write("Unsqueeze", at, [2]), batch_dims=1)
-    found = {
-        "boxes": write("Where", write("Unsqueeze", there, [2]), chosen, np.float32(0)),
-        "scores": told,
-        "labels": write("Where", there, write("GatherElements", label, at, axis=1), -1),
-    }
-    spare = max(0, settings.max_detections - n_best)
-    for name, value in found.items():
-        behind = [0, 0, 0, 0, spare, 0] if name == "boxes" else [0, 0, 0, spare]
-        empty = -1 if name == "labels" else np.float32(0)
-        write("Pad", value, behind, empty, named=name)
+    found = (
+        write("Where", write("Unsqueeze", there, [2]), chosen, np.float32(0)),
+        scores,
+        write("Where", there, write("GatherElements", label, at, axis=1), -1),
+    )
+    spare = max(0, settings.max_detections - sizes.n_best)
+    for i, (name, value) in enumerate(zip(names, found, strict=True)):
+        behind = [0, 0, 0, 0, spare, 0] if i == 0 else [0, 0, 0, spare]
+        write("Pad", value, behind, -1 if i == 2 else np.float32(0), named=name)
 
 
-def _kept(write: _Nodes, boxes: str, best: str, label: str, labels: int, settings: Suppression) -> str:
+def _kept(write: Nodes, boxes: str, best: str, label: str, labels: int, settings: Suppression) -> str:
     """The scores of the best candidates, `(batch, best)`, and 0 for those that are not told."""
     floor = np.float32(settings.score_threshold)
     if settings.iou_threshold is None:
@@ -104,17 +136,18 @@ def _kept(write: _Nodes, boxes: str, best: str, label: str, labels: int, setting
     return write("Mul", best, write("ScatterND", none, where, ones))
 
 
-class _Nodes:
-    """Adds nodes and constants under names of the prefix; a call gives the name of the new node's output, or some."""
+class Nodes:
+    """Adds nodes and constants under names of a prefix; a call gives the name of the new node's output, or some."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
     def __call__(
         self, operator: str, *inputs: str | npt.ArrayLike, outputs: int = 1, named: str = "", **attributes: Any
     ) -> Any:
-        name = f"{PREFIX}{operator}_{len(self.nodes)}"
+        name = f"{self.prefix}{operator}_{len(self.nodes)}"
         names = [
             each if isinstance(each, str) else self._constant(each, f"{name}_{i}") for i, each in enumerate(inputs)
         ]

@@ -74,6 +74,12 @@ def _in_task(recipe: Recipe, task: tasks.Task) -> Iterator[str]:
             yield f"quantize.schemes: {scheme} {why}"
     yield from _meaningless(recipe, task)
     yield from _in_fresh_weights(recipe)
+    two_stages = recipe.model.detector == "faster_rcnn" or recipe.model.backbone.startswith("torchvision:fasterrcnn")
+    if recipe.export.nms == "device" and two_stages:
+        yield (
+            "export.nms: got device, but Faster R-CNN has two stages, and the graph itself suppresses proposals "
+            "between them; expected graph, or model.detector: fcos"
+        )
     cached = recipe.finetune.cache and strategy != "full"
     yield from _in_augmentation("finetune", recipe.finetune, task, cached=cached)
     if recipe.distill is not None:

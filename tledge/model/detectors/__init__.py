@@ -10,7 +10,9 @@ A detector is a torch module with these members beside those that training asks 
                  `(batch, labels, places)` from 0 to 1; without branches, for an input of the one size
 `proposals`      of two stages: `pixel_values` to feature maps, `boxes` `(batch, places, 4)`, `scores`
                  `(batch, 1, places)` and `levels` `(places,)`
+`chosen`         of two stages: which of those are looked into, by `proposal_suppression`
 `regions`        of two stages: those maps and `rois` `(n, 5)` to `boxes` `(n, labels, 4)` and `scores` `(n, labels)`
+`stages`         1, or 2 where what is in proposals is looked at anew
 `suppression`    which of the boxes are detections
 `size`           height and width of the input in pixels
 ===============  ======================================================================================================
@@ -56,6 +58,7 @@ class Detector(Protocol):
 
     suppression: Suppression
     size: tuple[int, int]
+    stages: int
 
     def __call__(self, pixel_values: Tensor) -> dict[str, Tensor]: ...
     def losses(self, pixel_values: Tensor, targets: Tensor) -> dict[str, Tensor]: ...

@@ -61,6 +61,7 @@ class Detector(nn.Module):
     pools = False
     learning_rate = 2e-4
     n_features = 0
+    stages = 1
 
     backbone: nn.Module
     classifier: nn.Module

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +21,9 @@ from tledge.model.detectors._suppress import suppressed
 from tledge.model.detectors._targets import Truth
 
 PROPOSALS = Suppression(score_threshold=0.0, iou_threshold=0.7, max_detections=300, per_image=1000)
-"""Which boxes are looked into: where two of the same level overlap, the better one."""
+"""Which boxes are looked into: of each level the best, and where two of the same level overlap, the better one."""
+SMALLEST = 1e-3
+"""Pixels that a proposal is wide and high at least, as torchvision has it; others lie outside of the image."""
 
 
 class TwoStage(Detector):
@@ -31,6 +34,7 @@ class TwoStage(Detector):
 
     rpn: RegionProposalNetwork
     roi_heads: RoIHeads
+    stages = 2
     proposal_suppression = PROPOSALS
 
     def maps_of_image(self, pixel_values: Tensor) -> list[Tensor]:
@@ -45,7 +49,8 @@ class TwoStage(Detector):
 
         Returns:
             `maps` as `maps_of_image` gives them; `boxes` `(batch, places, 4)` in pixels of the input; `scores`
-            `(batch, 1, places)` from 0 to 1; and `levels` `(places,) int64`, the map that each place is of.
+            `(batch, 1, places)` from 0 to 1, and 0 of a box without area; and `levels` `(places,) int64`, the map that
+            each place is of, those of a map together.
         """
         maps = self.maps_of_image(pixel_values)
         logits, deltas = self.rpn.head(maps)
@@ -53,7 +58,22 @@ class TwoStage(Detector):
         flat_deltas = torch.cat([_by_place(each, 4) for each in deltas], 1)
         scores = torch.cat([_by_place(each, 1) for each in logits], 1)[..., 0].sigmoid()
         boxes = decoded(flat_deltas, anchors, self.size, self.rpn.box_coder.weights)
-        return {"maps": maps, "boxes": boxes, "scores": scores[:, None], "levels": levels}
+        there = ((boxes[..., 2:] - boxes[..., :2]) >= SMALLEST).all(-1)
+        return {"maps": maps, "boxes": boxes, "scores": (scores * there)[:, None], "levels": levels}
+
+    def chosen(self, found: Mapping[str, Any]) -> list[dict[str, Tensor]]:
+        """What is looked into of each image.
+
+        Args:
+            found: what `proposals` gives.
+
+        Returns:
+            For each image `boxes` `(n, 4)`, `scores` `(n,)` and `labels` `(n,) int64`, the levels, best first.
+        """
+        return [
+            self._chosen(boxes, scores[0], found["levels"])
+            for boxes, scores in zip(found["boxes"], found["scores"], strict=True)
+        ]
 
     def regions(self, maps: Sequence[Tensor], rois: Tensor) -> dict[str, Tensor]:
         """What is in some boxes.
@@ -67,20 +87,25 @@ class TwoStage(Detector):
         """
         pooled = self._pooled(maps, rois)
         logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
-        parted = deltas.reshape(len(rois), logits.shape[1], 4)
+        parted = deltas.unflatten(1, (-1, 4))
         boxes = decoded(parted, rois[:, None, 1:], self.size, self.roi_heads.box_coder.weights)
         return {"boxes": boxes[:, 1:], "scores": logits.softmax(-1)[:, 1:]}  # the first is for nothing
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """See `Detector.forward`."""
         found = self.proposals(pixel_values)
-        rois = [
-            self._chosen(boxes, scores[0], found["levels"])
-            for boxes, scores in zip(found["boxes"], found["scores"], strict=True)
-        ]
-        numbered = torch.cat([torch.cat([torch.full_like(each[:, :1], i), each], 1) for i, each in enumerate(rois)])
-        inside = self.regions(found["maps"], numbered)
-        counts = [len(each) for each in rois]
+        return self.looked(found["maps"], [each["boxes"] for each in self.chosen(found)])
+
+    def looked(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> dict[str, Tensor]:
+        """The detections of each image, as `forward` gives them.
+
+        Args:
+            maps: as `proposals` gives them.
+            boxes: what is looked into of each image, `(n, 4)`.
+        """
+        numbered = torch.cat([torch.cat([torch.full_like(each[:, :1], i), each], 1) for i, each in enumerate(boxes)])
+        inside = self.regions(maps, numbered)
+        counts = [len(each) for each in boxes]
         parts = zip(torch.split(inside["boxes"], counts), torch.split(inside["scores"], counts), strict=True)
         each_image = [suppressed(boxes[None], scores.T[None], self.suppression) for boxes, scores in parts]
         return {name: torch.cat([each[name] for each in each_image]) for name in each_image[0]}
@@ -110,13 +135,15 @@ class TwoStage(Detector):
             "inside_scores": inside["scores"].flatten().expand(len(pixel_values), -1),
         }
 
-    def _chosen(self, boxes: Tensor, scores: Tensor, levels: Tensor) -> Tensor:
-        """The proposals of an image that are looked into, `(n, 4)`."""
+    def _chosen(self, boxes: Tensor, scores: Tensor, levels: Tensor) -> dict[str, Tensor]:
+        """What is looked into of one image, as `chosen` has it."""
         how = self.proposal_suppression
-        best = scores.argsort(descending=True, stable=True)[: how.per_image]
+        best = torch.cat([_best(scores, levels == level, how.per_image) for level in range(int(levels.max()) + 1)])
+        best = best[scores[best] > how.score_threshold]
         assert how.iou_threshold is not None
         kept = batched_nms(boxes[best].float(), scores[best].float(), levels[best], how.iou_threshold)
-        return boxes[best][kept[: how.max_detections]]
+        told = best[kept[: how.max_detections]]
+        return {"boxes": boxes[told], "scores": scores[told], "labels": levels[told]}
 
     def _anchors(self, pixel_values: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """The anchors of all places, `(places, 4)`, and the level of each, which an input's one size decides."""
@@ -142,14 +169,20 @@ class TwoStage(Detector):
         used = maps[: len(pool.featmap_names)]
         scales = [each.shape[2] / self.size[0] for each in used]
         sides = (rois[:, 3:] - rois[:, 1:3]).clamp(min=0).prod(-1).sqrt()
-        lowest = -torch.log2(torch.tensor(scales[0])).round()
+        lowest = -round(math.log2(scales[0]))
         level = (pool.canonical_level + torch.log2(sides / pool.canonical_scale + 1e-6)).floor() - lowest
         level = level.clamp(0, len(used) - 1)
         found = rois.new_zeros(())
         for i, (each, scale) in enumerate(zip(used, scales, strict=True)):
-            part = roi_align(each, rois, pool.output_size, 2.0 ** round(float(torch.log2(torch.tensor(scale)))), 2)
+            part = roi_align(each, rois, pool.output_size, 2.0 ** round(math.log2(scale)), 2)
             found = found + part * (level == i)[:, None, None, None]
         return found
+
+
+def _best(scores: Tensor, of: Tensor, most: int) -> Tensor:
+    """The places of the best of some scores, best first."""
+    places = torch.nonzero(of)[:, 0]
+    return places[scores[places].argsort(descending=True, stable=True)[:most]]
 
 
 def _by_place(features: Tensor, parts: int) -> Tensor:

@@ -119,7 +119,17 @@ class _OfName(Detector):
 
 
 class TwoStageOfName(_OfName, TwoStage):
-    """Faster R-CNN."""
+    """Faster R-CNN, with its own choice of proposals."""
+
+    def __init__(self, name: str, network: Any, **of: Any) -> None:
+        super().__init__(name, network, **of)
+        rpn = network.rpn.eval()  # its numbers of proposals are those of its mode
+        self.proposal_suppression = Suppression(
+            score_threshold=float(rpn.score_thresh),
+            iou_threshold=float(rpn.nms_thresh),
+            max_detections=int(rpn.post_nms_top_n()),
+            per_image=int(rpn.pre_nms_top_n()),
+        )
 
     @property
     def rpn(self) -> Any:
@@ -269,7 +279,8 @@ def _take(network: nn.Module, state: Mapping[str, Tensor], source: str) -> str:
     """
     own = network.state_dict()
     fitting = {name: each for name, each in state.items() if name in own and each.shape == own[name].shape}
-    new = [name for name in own if name not in fitting]
+    # Frozen batch norms, which torchvision's own weights have, count no batches.
+    new = [name for name in own if name not in fitting and not name.endswith("num_batches_tracked")]
     wrong = [name for name in new if not any(part in name for part in LASTS)]
     if wrong:
         raise ModelError(

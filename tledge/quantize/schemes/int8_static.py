@@ -292,7 +292,7 @@ def _means(folder: Path, prepared: Path, calibration: Callable[[], Iterator[Feed
 
 def operators(model: onnx.ModelProto) -> list[str]:
     """The operators of a graph that are quantized: see the module's first lines."""
-    present = {node.op_type for node in model.graph.node}
+    present = {node.op_type for node in model.graph.node if not node.name.startswith(IN_FLOAT)}
     transformer = bool(present & {"LayerNormalization", "Softmax"})
     return sorted(present & {*LAYERS, *(() if transformer else BETWEEN)})
 

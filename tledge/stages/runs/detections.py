@@ -38,25 +38,17 @@ def export(job: Job, path: Path) -> Exported:
             advance(1)
         cases = list(exporting.cases(encoder, values))
         cases += [(f"made-up image {i}", encoder.encode([each]), False) for i, each in enumerate(encoder.examples(), 1)]
-        raw = exporting.torch_run(exporting.Candidates(detector))
-        found = exporting.check(
-            _in_shares(encoder, raw),
-            _in_shares(encoder, session_run(open_session(candidates))),
+        found = exporting.compare_detector(
+            detector,
+            session_run(open_session(candidates)),
+            _told(encoder, session_run(open_session(path))),
             cases,
-            _no_predictions,
             atol=job.recipe.export.atol,
             rtol=job.recipe.export.rtol,
             progress=job.progress,
         )
-    found += exporting.check_detections(
-        exporting.torch_run(detector),
-        _told(encoder, session_run(open_session(path))),
-        raw,
-        [(name, feeds) for name, feeds, _ in cases],
-        detector.suppression,
-        progress=job.progress,
-    )
-    scores = [raw(encoder.encode([value]))["scores"] for value in values]
+    answers = exporting.torch_run(exporting.Answers(detector))
+    scores = [answers(encoder.encode([value]))["scores"] for value in values]
 
     def finish(folder: Path) -> Graph:
         return stage_inputs.load(job.task.INPUT).finish(job, encoder, graph, values[:N_VALUES], folder)
@@ -70,6 +62,8 @@ def _graphs(job: Job, detector: Any, encoder: Input, candidates: Path, path: Pat
     from tledge.model.detectors import folded
 
     settings = job.recipe.export
+    if settings.nms == "device":
+        exporting.require_one_stage(detector)
     graph = exporting.export_candidates(
         folded(detector),
         encoder.for_export(),
@@ -91,18 +85,3 @@ def _told(encoder: Any, run: Run) -> Run:
         return found
 
     return told
-
-
-def _in_shares(encoder: Any, run: Run) -> Run:
-    """A run that gives boxes in shares of the input's sides, for which tolerances hold as for scores."""
-    height, width = encoder.size
-
-    def shares(feeds: Mapping[str, Array]) -> dict[str, Array]:
-        found = run(feeds)
-        return found | {"boxes": found["boxes"] / np.asarray([width, height] * 2, np.float32)}
-
-    return shares
-
-
-def _no_predictions(outputs: Mapping[str, Array]) -> None:
-    """None: candidates decide nothing."""
