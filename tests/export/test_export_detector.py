@@ -84,6 +84,7 @@ def detections(*rows):
 
 
 ONE, NEXT, FAR, MORE = (0, 0, 100, 100), (8, 0, 108, 100), (300, 300, 400, 400), (25, 0, 125, 100)
+BEHIND = (28, 0, 128, 100)  # suppressed by NEXT, not by ONE
 SET = Suppression(score_threshold=0.05, iou_threshold=0.6, max_detections=6)
 
 
@@ -100,14 +101,16 @@ SET = Suppression(score_threshold=0.05, iou_threshold=0.6, max_detections=6)
         ([(0, 0.9, ONE)], [(0, 0.9004, NEXT)], True, "1 detections, 2 near-ties"),
         ([(0, 0.9, ONE)], [(0, 0.88, NEXT)], False, "1 detections, 2 differ"),
         ([(0, 0.9, ONE)], [(0, 0.9, ONE), (0, 0.4, MORE)], True, "1 detections, 1 near-ties"),
+        ([(0, 0.9, ONE), (0, 0.5, BEHIND)], [(0, 0.9004, NEXT)], True, "2 detections, 3 near-ties"),
+        ([(0, 0.9, ONE), (0, 0.5, BEHIND)], [(0, 0.9, ONE)], False, "2 detections, 1 differ"),
         ([], [], True, "0 detections"),
         ([(0, 0.9, ONE)], [], False, "1 detections, 1 differ"),
     ],
 )
 def test_parity_of_sets(theirs, ours, passed, told):
     runs = [lambda _, rows=rows: detections(*rows) for rows in (theirs, ours)]
-    raw = {"boxes": np.asarray([[ONE, NEXT, FAR, MORE]], np.float32), "scores": np.zeros((1, 2, 4), np.float32)}
-    raw["scores"][0, 0] = 0.9, 0.9, 0.05, 0.4
+    raw = {"boxes": np.asarray([[ONE, NEXT, FAR, MORE, BEHIND]], np.float32), "scores": np.zeros((1, 2, 5), np.float32)}
+    raw["scores"][0, 0] = 0.9, 0.9, 0.05, 0.4, 0.5
     (case,) = export.check_detections(*runs, lambda _: raw, [("an image", {})], SET)
     assert (case.passed, case.name) == (passed, f"an image: {told}")
     assert case.same_decision == ("," not in told)

@@ -189,7 +189,7 @@ class Export(Section):
     tools expect), or it takes uint8 images, channels last: already resized and cut, or of any size."""
     nms: Literal["graph", "device"] = "graph"
     """For `object_detection`: whether overlapping boxes are sorted out in the graph (the operator NonMaxSuppression),
-    or in numpy after it (`device`), for accelerators that lack the operator."""
+    or in numpy after it (`device`), for accelerators that lack the operator; detectors of two stages always need it."""
     external_data: bool = False
     """Keep the weights in a file of their own beside the graph (needed at 2 GB and above)."""
 
