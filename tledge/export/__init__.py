@@ -27,6 +27,7 @@ __all__ = [
     "export",
     "export_candidates",
     "export_decoder",
+    "in_order_of",
     "last_logits",
     "require",
     "require_one_stage",

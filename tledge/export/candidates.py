@@ -13,7 +13,7 @@ import torch
 from tledge.artifacts import Graph, ParityCase
 from tledge.errors import ExportError
 from tledge.evaluate import Run
-from tledge.export.detection_parity import check_detections
+from tledge.export.detection_parity import check_detections, in_order_of
 from tledge.export.detector import Candidates, one_stage
 from tledge.export.parity import check
 from tledge.export.reference import torch_run
@@ -73,6 +73,8 @@ def compare_detector(
 
     def tensors(torch_side: Run, graph_side: Run) -> tuple[ParityCase, ...]:
         ours, theirs = (_in_shares(run, sides) for run in (graph_side, torch_side))
+        if model.suppression.iou_threshold is None:
+            ours = in_order_of(theirs, ours)
         return check(theirs, ours, cases, _no_predictions, atol=atol, rtol=rtol, progress=progress)
 
     return compare(model, candidates, graph_run, cases, tensors, progress)

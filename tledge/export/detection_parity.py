@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from tledge.artifacts import ParityCase
 from tledge.evaluate import Array, Run
@@ -52,6 +53,33 @@ def check_detections(
             found.append(_compare(name, torch_run(feeds), graph_run(feeds), candidates(feeds), settings))
             advance(1)
     return tuple(found)
+
+
+def in_order_of(theirs: Run, ours: Run) -> Run:
+    """A run that gives what `ours` does, with candidates in the order of those of `theirs` that they are nearest to.
+
+    Detectors that answer with sets look into the places of an image that they score best. Rounding may change the order
+    of these, and with it that of all that comes of them.
+
+    Args:
+        theirs: gives `boxes (batch, candidates, 4)` in shares of the input's sides, and `scores (batch, labels,
+            candidates)`.
+        ours: gives the same, in another order.
+    """
+
+    def ordered(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        expected, got = _candidates(theirs(feeds)), _candidates(ours(feeds))
+        for i, (each, other) in enumerate(zip(expected, got, strict=True)):
+            apart = np.abs(each[:, None] - other[None]).max(-1)
+            got[i] = other[linear_sum_assignment(apart)[1]]
+        return {"boxes": got[..., :4], "scores": got[..., 4:].swapaxes(1, 2)}
+
+    return ordered
+
+
+def _candidates(found: Mapping[str, Array]) -> Array:
+    """Boxes and scores of each candidate, `(batch, candidates, 4 + labels)`."""
+    return np.concatenate([found["boxes"], found["scores"].swapaxes(1, 2)], axis=2)
 
 
 def _compare(

@@ -9,9 +9,11 @@ steps: layers and decoding go through the exporter, with a constant grid of plac
 from __future__ import annotations
 
 import ast
+import contextlib
 import inspect
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ from tledge.errors import ExportError
 from tledge.export.graph import finish, not_translated
 from tledge.export.suppression import RAW
 
+UNCHECKED = "TRANSFORMERS_DISABLE_TORCH_CHECK"
+"""What stops transformers from looking at values as it computes, which no graph can do."""
 DECODE = "decode"
 """The region of what no module of the detector computes itself: candidates of its outputs."""
 
@@ -103,16 +107,17 @@ def translated(
     try:
         with torch.no_grad():
             module.eval()(*inputs)  # makes what is the same for all images, and is kept then
-        exported = torch.onnx.export(
-            module,
-            inputs,
-            dynamo=True,
-            dynamic_shapes=_dynamic(module, inputs),
-            input_names=list(sample),
-            output_names=list(outputs),
-            opset_version=opset,
-            verbose=False,
-        )
+        with _unchecked():
+            exported = torch.onnx.export(
+                module,
+                inputs,
+                dynamo=True,
+                dynamic_shapes=_dynamic(module, inputs),
+                input_names=list(sample),
+                output_names=list(outputs),
+                opset_version=opset,
+                verbose=False,
+            )
     except Exception as error:  # the exporter raises whatever its parts raise
         raise not_translated(model or module, error) from error
     assert exported is not None  # only an export to a file gives none
@@ -127,6 +132,20 @@ def _dynamic(module: nn.Module, inputs: Sequence[Tensor]) -> Any:
     if named[-1].kind is inspect.Parameter.VAR_POSITIONAL:
         return (*each[: len(named) - 1], tuple(each[len(named) - 1 :]))
     return tuple(each)
+
+
+@contextlib.contextmanager
+def _unchecked() -> Iterator[None]:
+    """Networks of transformers do not look at their values meanwhile."""
+    before = os.environ.get(UNCHECKED)
+    os.environ[UNCHECKED] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[UNCHECKED]
+        else:
+            os.environ[UNCHECKED] = before
 
 
 def require_batch(model: object, program: onnx_ir.Model, batch: int) -> None:

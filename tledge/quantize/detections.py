@@ -16,10 +16,12 @@ PREFIX = "nms/"
 """How the names of the nodes of suppression begin."""
 DECODE = "decode/"
 """How those begin that make boxes of a detector's outputs."""
+CHOOSING = "enc_"
+"""How modules of transformers begin that choose the places which queries start from."""
 
 
 def behind_layers(model: onnx.ModelProto, layers: Collection[str]) -> list[str]:
-    """The names of a detector's nodes behind its last layers, through which no other layer is reached.
+    """The names of a detector's nodes behind its last layers, through which no layer is reached, and of its queries'.
 
     There the levels of a pyramid become one tensor. Their outputs differ by orders of magnitude, such as the distances
     to the sides of small and of large objects, so that one scale for all takes most of the steps from some.
@@ -31,13 +33,30 @@ def behind_layers(model: onnx.ModelProto, layers: Collection[str]) -> list[str]:
     if not any(node.name.startswith(DECODE) for node in model.graph.node):
         return []
     before: set[str] = set()
-    behind = []
+    behind = [*_queries(model)]
     for node in reversed(model.graph.node):
         if node.op_type in layers or before.intersection(node.output):
             before.update(node.input)
         else:
             behind.append(node.name)
     return behind
+
+
+def _queries(model: onnx.ModelProto) -> list[str]:
+    """The names of the nodes that choose, refine and answer queries, where a detector has a decoder of such.
+
+    They are few, their boxes are refined from layer to layer, and a rounded score chooses other places to look into.
+    """
+    reached: set[str] = set()
+    found = []
+    for node in model.graph.node:
+        modules = node.name.rpartition("/")[0].split(".")
+        if "decoder" in modules or reached.intersection(node.input):
+            reached.update(node.output)
+            found.append(node.name)
+        elif any(each.startswith(CHOOSING) for each in modules):
+            found.append(node.name)
+    return found
 
 
 def take_off(model: onnx.ModelProto) -> None:

@@ -1,0 +1,78 @@
+"""Detectors that answer with a set: candidates, in whatever order rounding gives them, and detections without NMS."""
+
+import numpy as np
+import onnx
+import pytest
+import tiny_set_detectors
+from tiny_set_detectors import N_LABELS, SIZE
+
+from tledge import export
+from tledge.quantize.schemes import int8_static
+from tledge.runtime import open_session, session_run
+
+N_QUERIES = 10
+
+
+def images(n, seed=1):
+    return np.random.default_rng(seed).standard_normal((n, 3, *SIZE)).astype(np.float32)
+
+
+@pytest.fixture(
+    scope="module",
+    params=["yolos", *(pytest.param(f, marks=pytest.mark.slow) for f in tiny_set_detectors.FAMILIES if f != "yolos")],
+)
+def exported(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sets")
+    detector = tiny_set_detectors.made(request.param)
+    sample = {"pixel_values": images(2)}
+    graph = export.export_candidates(detector, sample, folder / "raw.onnx", opset=20, external_data=False)
+    export.suppress_in_graph(folder / "raw.onnx", folder / "model.onnx", detector.suppression)
+    return detector, folder, graph
+
+
+def in_shares(run):
+    return lambda feeds: (found := run(feeds)) | {"boxes": found["boxes"] / np.float32([*SIZE[::-1]] * 2)}
+
+
+def test_sets_are_torchs_at_any_batch(exported):
+    detector, folder, graph = exported
+    told = [(each.name, each.shape) for each in graph.outputs]
+    assert told == [("boxes", ("batch_size", N_QUERIES, 4)), ("scores", ("batch_size", N_LABELS, N_QUERIES))]
+    raw = export.torch_run(export.Candidates(detector))
+    theirs, ours = in_shares(raw), in_shares(session_run(open_session(folder / "raw.onnx")))
+    cases = [(f"batch {n}", {"pixel_values": images(n, seed=n)}) for n in (1, 3)]
+    for _, feeds in cases:
+        expected, got = theirs(feeds), export.in_order_of(theirs, ours)(feeds)
+        for name in expected:
+            np.testing.assert_allclose(got[name], expected[name], atol=1e-4)
+        assert np.ptp(expected["scores"]) > 0.1
+    run = session_run(open_session(folder / "model.onnx"))
+    found = export.check_detections(export.torch_run(detector), run, raw, cases, detector.suppression)
+    assert all(case.passed for case in found), found
+    assert {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}.isdisjoint({"NonMaxSuppression"})
+
+
+def test_queries_stay_in_float(exported, tmp_path):
+    _, folder, _ = exported
+    target = tmp_path / "model_quantized.onnx"
+    rows = [{"pixel_values": images(1, seed=i)} for i in range(3)]
+    int8_static.apply(folder / "model.onnx", target, calibration=lambda: iter(rows))
+    made = onnx.load(target)
+    rounded = {node.output[0] for node in made.graph.node if node.op_type == "DequantizeLinear"}
+    layers = {node.name: set(node.input) & rounded for node in made.graph.node if node.op_type in int8_static.LAYERS}
+    assert any(layers.values())
+    assert not any(found for name, found in layers.items() if ".decoder." in name or ".enc_" in name)
+    found = session_run(open_session(target))(rows[0])
+    assert np.isfinite(found["scores"]).all()
+
+
+def test_an_order_of_its_own_is_undone():
+    rng = np.random.default_rng(0)
+    one = {
+        "boxes": rng.random((2, 5, 4)).astype(np.float32),
+        "scores": rng.random((2, 3, 5)).astype(np.float32),
+    }
+    other = {"boxes": one["boxes"][:, [3, 0, 1, 4, 2]], "scores": one["scores"][..., [3, 0, 1, 4, 2]]}
+    found = export.in_order_of(lambda _: one, lambda _: other)({})
+    for name in one:
+        np.testing.assert_array_equal(found[name], one[name])
