@@ -3,7 +3,7 @@
 from tledge.export.candidates import compare_detector, export_candidates, require_one_stage
 from tledge.export.decoder import export_decoder
 from tledge.export.decoder_parity import check_decoder, last_logits
-from tledge.export.detection_parity import check_detections
+from tledge.export.detection_parity import check_detections, in_order_of
 from tledge.export.detector import Answers, Candidates
 from tledge.export.library_pixels import LibraryPixels, compare_pixels
 from tledge.export.parity import cases, check, require
