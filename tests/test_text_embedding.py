@@ -315,7 +315,7 @@ def test_documents_of_a_file_make_the_right_one_harder_to_find(project):
         ("scored", {"data": {"columns": {"text_pair": "other"}}}, DataError, "has no column 'other'"),
         ("scored", {"data": {"columns": {"texts": "text"}}}, DataError, "'texts' is no column of the task"),
         ("scored", {"data": {"documents": "rows.jsonl"}}, DataError, "in pairs with a score nothing is looked for"),
-        ("pairs", {"data": {"documents": "recipe.yaml"}}, DataError, "data.documents"),
+        ("pairs", {"data": {"documents": "nothing.jsonl"}}, DataError, "data.documents"),
     ],
 )
 def test_what_does_not_fit_the_rows_is_refused(form, changed, error, told, project):
