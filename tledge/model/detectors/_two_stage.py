@@ -22,8 +22,8 @@ from tledge.model.detectors._targets import Truth
 
 PROPOSALS = Suppression(score_threshold=0.0, iou_threshold=0.7, max_detections=300, per_image=1000)
 """Which boxes are looked into: of each level the best, and where two of the same level overlap, the better one."""
-SMALLEST = 1e-3
-"""Pixels that a proposal is wide and high at least, as torchvision has it; others lie outside of the image."""
+SMALLEST = 1e-3, 1e-2
+"""Pixels that a proposal and a detection are wide and high at least, as torchvision has it; others lie outside."""
 
 
 class TwoStage(Detector):
@@ -58,7 +58,7 @@ class TwoStage(Detector):
         flat_deltas = torch.cat([_by_place(each, 4) for each in deltas], 1)
         scores = torch.cat([_by_place(each, 1) for each in logits], 1)[..., 0].sigmoid()
         boxes = decoded(flat_deltas, anchors, self.size, self.rpn.box_coder.weights)
-        there = ((boxes[..., 2:] - boxes[..., :2]) >= SMALLEST).all(-1)
+        there = _wide_as(boxes, SMALLEST[0])
         return {"maps": maps, "boxes": boxes, "scores": (scores * there)[:, None], "levels": levels}
 
     def chosen(self, found: Mapping[str, Any]) -> list[dict[str, Tensor]]:
@@ -83,13 +83,14 @@ class TwoStage(Detector):
             rois: `(n, 5) float32`: the number of the image in the batch, and the box in pixels of the input.
 
         Returns:
-            `boxes` `(n, labels, 4)`, one for each label, and `scores` `(n, labels)` from 0 to 1.
+            `boxes` `(n, labels, 4)`, one for each label, and `scores` `(n, labels)` from 0 to 1, 0 without area.
         """
         pooled = self._pooled(maps, rois)
         logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
         parted = deltas.unflatten(1, (-1, 4))
         boxes = decoded(parted, rois[:, None, 1:], self.size, self.roi_heads.box_coder.weights)
-        return {"boxes": boxes[:, 1:], "scores": logits.softmax(-1)[:, 1:]}  # the first is for nothing
+        boxes, scores = boxes[:, 1:], logits.softmax(-1)[:, 1:]  # the first is for nothing
+        return {"boxes": boxes, "scores": scores * _wide_as(boxes, SMALLEST[1])}
 
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
         """See `Detector.forward`."""
@@ -177,6 +178,11 @@ class TwoStage(Detector):
             part = roi_align(each, rois, pool.output_size, 2.0 ** round(math.log2(scale)), 2)
             found = found + part * (level == i)[:, None, None, None]
         return found
+
+
+def _wide_as(boxes: Tensor, side: float) -> Tensor:
+    """Which boxes, `(..., 4)`, are so wide and high at least."""
+    return ((boxes[..., 2:] - boxes[..., :2]) >= side).all(-1)
 
 
 def _best(scores: Tensor, of: Tensor, most: int) -> Tensor:
