@@ -34,7 +34,8 @@ def finished(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("boxes")
     tiny_boxes.write_project(folder)
     settings = [f"--set={each}" for each in RUNS[request.param]]
-    tledge("run", "recipe.yaml", *settings, cwd=folder, code=0, env={"TLEDGE_CACHE": str(folder / "cache")})
+    environment = {"TLEDGE_CACHE": str(folder / "cache")}
+    tledge("run", "recipe.yaml", *settings, cwd=folder, code=0, env=environment, timeout=900)
     return folder, folder / "runs" / "tiny"
 
 

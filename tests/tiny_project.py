@@ -97,11 +97,11 @@ def write_project(folder, backbone, task="text_classification"):
     return folder / "recipe.yaml"
 
 
-def tledge(*arguments, env=None, code=None, **options):
+def tledge(*arguments, env=None, code=None, timeout=120, **options):
     """`python -m tledge` in a fresh process, its output as text; fails unless it exits with `code`."""
     done = subprocess.run(
         [sys.executable, "-m", "tledge", *map(str, arguments)],
-        check=False, capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=120,
+        check=False, capture_output=True, encoding="utf-8", errors="surrogateescape", timeout=timeout,
         env={**os.environ, **ENV, **(env or {})}, **options,
     )  # fmt: skip
     if code is not None:
