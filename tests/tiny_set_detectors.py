@@ -84,13 +84,20 @@ def made(family):
     """A detector of a family, in eval mode; fresh layers give all places the same score, which is no answer."""
     torch.manual_seed(0)
     network = transformers.AutoModelForObjectDetection.from_config(FAMILIES[family]()).float()
-    answering(network)
+    answering(network.eval())
     return SetDetector(network, size=SIZE, suppression=HOW).eval()
 
 
-def answering(network):
-    """Random weights in place of those of fresh layers."""
+def answering(network, size=SIZE):
+    """Random weights in place of those of fresh layers, and batch norms that keep what they see."""
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, torch.nn.Linear):
                 module.weight.normal_(std=module.in_features**-0.5)
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+            norm.train()
+        network(torch.randn(8, 3, *size))
+    network.eval()

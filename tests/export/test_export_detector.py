@@ -3,10 +3,13 @@
 import numpy as np
 import onnx
 import pytest
+import tiny_set_detectors
 from tiny_detector import N_LABELS, SIZE, TinyDetector
 
 from tledge import export
 from tledge.inputs._suppression import Suppression, suppress
+from tledge.model import detectors
+from tledge.recipe.schema import Model
 from tledge.runtime import open_session, session_run
 
 PLACES = (SIZE[0] // 8) * (SIZE[1] // 8) * 2
@@ -132,3 +135,27 @@ def test_a_graph_that_is_off_fails_parity_of_sets(candidates, tmp_path):
 
     (case,) = export.check_detections(torch_run, shifted, raw, cases, detector.suppression)
     assert not case.passed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("ssdlite320_mobilenet_v3_large", (128, 160)),
+        ("fcos_resnet50_fpn", (64, 96)),
+        ("retinanet_resnet50_fpn", (64, 96)),
+        ("ssd300_vgg16", (300, 300)),
+    ],
+)
+def test_detectors_of_torchvision_by_name(name, size, tmp_path):
+    settings = Model(backbone=f"torchvision:{name}", weights="none", input_size=list(size))
+    detector, _ = detectors.of_recipe(settings, labels=("a", "b", "c"), task="object_detection")
+    tiny_set_detectors.answering(detector, size)
+    feeds = [np.random.default_rng(n).standard_normal((n, 3, *size)).astype(np.float32) for n in (1, 2, 3)]
+    raw, told = tmp_path / "raw.onnx", tmp_path / "model.onnx"
+    export.export_candidates(detector, {"pixel_values": feeds[1]}, raw, opset=20, external_data=False)
+    export.suppress_in_graph(raw, told, detector.suppression)
+    before, after = (session_run(open_session(path)) for path in (raw, told))
+    cases = [(f"batch {len(each)}", {"pixel_values": each}, False) for each in feeds]
+    found = export.compare_detector(detector, before, after, cases, atol=1e-3, rtol=1e-3)
+    assert all(case.passed for case in found), found
