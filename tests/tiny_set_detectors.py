@@ -93,8 +93,9 @@ def answering(network, size=SIZE):
     norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     with torch.no_grad():
         for module in network.modules():
-            if isinstance(module, torch.nn.Linear):
-                module.weight.normal_(std=module.in_features**-0.5)
+            fan_in = module.weight[0].numel() if isinstance(module, torch.nn.Linear | torch.nn.Conv2d) else 0
+            if fan_in and (isinstance(module, torch.nn.Linear) or module.weight.std() < 0.5 * fan_in**-0.5):
+                module.weight.normal_(std=fan_in**-0.5)
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None

@@ -107,6 +107,7 @@ SET = Suppression(score_threshold=0.05, iou_threshold=0.6, max_detections=6)
         ([(0, 0.9, ONE), (0, 0.5, BEHIND)], [(0, 0.9004, NEXT)], True, "2 detections, 3 near-ties"),
         ([(0, 0.9, ONE), (0, 0.5, BEHIND)], [(0, 0.9, ONE)], False, "2 detections, 1 differ"),
         ([(0, 0.9, (0, 0, 100, 0.05))], [(0, 0.9, (0, 0, 100, 0.06))], True, "1 detections"),  # a sliver
+        ([(0, 0.9, (5, 5, 5, 9))], [(0, 0.9, (5, 5, 5, 9))], True, "1 detections"),  # of no area
         ([], [], True, "0 detections"),
         ([(0, 0.9, ONE)], [], False, "1 detections, 1 differ"),
     ],
