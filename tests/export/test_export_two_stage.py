@@ -12,6 +12,7 @@ from tledge import export
 from tledge.errors import ExportError
 from tledge.inputs._suppression import Suppression
 from tledge.model import detectors
+from tledge.model.detectors._two_stage import sureness
 from tledge.quantize.schemes import int8_static
 from tledge.runtime import open_session, session_run
 
@@ -117,6 +118,13 @@ def test_of_each_level_the_best_are_looked_into():
     for level in (0, 1):
         best = found["scores"][0, 0][found["levels"] == level].topk(10).values
         assert torch.equal(chosen["scores"][chosen["labels"] == level], best)
+
+
+def test_sure_proposals_keep_their_order():
+    logits = torch.tensor([-200.0, -100, -30, -20, -1, 0, 1, 20, 30, 100, 200])
+    scores = sureness(logits)
+    assert (scores.diff() > 0).all() and scores[0] > 0 and scores[-1] < 1
+    assert sureness(torch.logit(torch.tensor(0.0))) == 0  # a threshold that lets all pass
 
 
 def test_layers_become_int8_and_what_joins_them_stays_in_float(written, tmp_path):

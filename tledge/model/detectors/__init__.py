@@ -9,7 +9,7 @@ A detector is a torch module with these members beside those that training asks 
 `raw`            of one stage: `pixel_values` to all `boxes` `(batch, places, 4)` in pixels of the input, and `scores`
                  `(batch, labels, places)` from 0 to 1; without branches, for an input of the one size
 `proposals`      of two stages: `pixel_values` to feature maps, `boxes` `(batch, places, 4)`, `scores`
-                 `(batch, 1, places)` and `levels` `(places,)`
+                 `(batch, 1, places)` from 0 to 1, in their order, and `levels` `(places,)`
 `chosen`         of two stages: which of those are looked into, by `proposal_suppression`
 `regions`        of two stages: those maps and `rois` `(n, 5)` to `boxes` `(n, labels, 4)` and `scores` `(n, labels)`
 `stages`         1, or 2 where what is in proposals is looked at anew

@@ -21,7 +21,8 @@ from tledge.model.detectors._suppress import suppressed
 from tledge.model.detectors._targets import Truth
 
 PROPOSALS = Suppression(score_threshold=0.0, iou_threshold=0.7, max_detections=300, per_image=1000)
-"""Which boxes are looked into: of each level the best, and where two of the same level overlap, the better one."""
+"""Which boxes are looked into: of each level the best, and where two of the same level overlap, the better one. Scores
+are what `sureness` gives."""
 SMALLEST = 1e-3, 1e-2
 """Pixels that a proposal and a detection are wide and high at least, as torchvision has it; others lie outside."""
 
@@ -49,17 +50,17 @@ class TwoStage(Detector):
 
         Returns:
             `maps` as `maps_of_image` gives them; `boxes` `(batch, places, 4)` in pixels of the input; `scores`
-            `(batch, 1, places)` from 0 to 1, and 0 of a box without area; and `levels` `(places,) int64`, the map that
-            each place is of, those of a map together.
+            `(batch, 1, places)` as `sureness` has them, and 0 of a box without area; and `levels` `(places,) int64`,
+            the map that each place is of, those of a map together.
         """
         maps = self.maps_of_image(pixel_values)
         logits, deltas = self.rpn.head(maps)
         anchors, levels = self._anchors(pixel_values, maps)
         flat_deltas = torch.cat([_by_place(each, 4) for each in deltas], 1)
-        scores = torch.cat([_by_place(each, 1) for each in logits], 1)[..., 0].sigmoid()
+        scores = torch.cat([_by_place(each, 1) for each in logits], 1)[..., 0]
         boxes = decoded(flat_deltas, anchors, self.size, self.rpn.box_coder.weights)
         there = _wide_as(boxes, SMALLEST[0])
-        return {"maps": maps, "boxes": boxes, "scores": (scores * there)[:, None], "levels": levels}
+        return {"maps": maps, "boxes": boxes, "scores": (sureness(scores) * there)[:, None], "levels": levels}
 
     def chosen(self, found: Mapping[str, Any]) -> list[dict[str, Tensor]]:
         """What is looked into of each image.
@@ -178,6 +179,16 @@ class TwoStage(Detector):
             part = roi_align(each, rois, pool.output_size, 2.0 ** round(math.log2(scale)), 2)
             found = found + part * (level == i)[:, None, None, None]
         return found
+
+
+def sureness(logits: Tensor) -> Tensor:
+    """Numbers from 0 to 1 in the order of logits, which no large logits make equal.
+
+    Of probabilities near 0 and 1 rounding leaves no order, and onnxruntime's `Sigmoid` none beyond logits of 18: then
+    of many a proposal it would be left to chance which are looked into.
+    """
+    rest = 0.5 / (1 + logits.abs())
+    return torch.where(logits > 0, 1 - rest, rest)
 
 
 def _wide_as(boxes: Tensor, side: float) -> Tensor:

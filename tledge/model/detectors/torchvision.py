@@ -30,7 +30,7 @@ from tledge.model.backbones.loading import check_finite
 from tledge.model.detectors._anchors import decoded
 from tledge.model.detectors._detector import Detector
 from tledge.model.detectors._targets import Truth
-from tledge.model.detectors._two_stage import TwoStage
+from tledge.model.detectors._two_stage import TwoStage, sureness
 
 PREFIX = "torchvision:"
 LASTS = ("box_predictor.", "cls_logits.", "classification_head.")
@@ -125,7 +125,7 @@ class TwoStageOfName(_OfName, TwoStage):
         super().__init__(name, network, **of)
         rpn = network.rpn.eval()  # its numbers of proposals are those of its mode
         self.proposal_suppression = Suppression(
-            score_threshold=float(rpn.score_thresh),
+            score_threshold=float(sureness(torch.logit(torch.tensor(float(rpn.score_thresh))))),
             iou_threshold=float(rpn.nms_thresh),
             max_detections=int(rpn.post_nms_top_n()),
             per_image=int(rpn.pre_nms_top_n()),
