@@ -119,7 +119,9 @@ def main() -> int:
                 print(row(name, Path(folder), options.seconds), flush=True)
             except (TledgeError, NotImplementedError) as error:
                 failed += 1
-                print(f"| {name} | no: {str(error) or type(error).__name__} |", flush=True)
+                print(
+                    f"| {name} | no: {(str(error) or type(error).__name__).partition(' (the whole')[0]} |", flush=True
+                )
     return 1 if failed else 0
 
 
