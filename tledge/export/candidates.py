@@ -18,8 +18,11 @@ from tledge.export.detector import Candidates, one_stage
 from tledge.export.parity import check
 from tledge.export.reference import torch_run
 from tledge.export.two_stage import CHOSEN, PROPOSED, two_stage
+from tledge.inputs._suppression import Suppression
 from tledge.progress import Progress, silent
 
+LEAST = 0.5
+"""The share of the threshold of suppression below which a candidate's score does not matter."""
 Array = npt.NDArray[Any]
 Case = tuple[str, dict[str, Array], bool]
 _WRITE = {1: one_stage, 2: two_stage}
@@ -56,8 +59,9 @@ def compare_detector(
     """Hold a detector's graph to torch before and after suppression; nothing is raised, `require` judges.
 
     What a stage computes is compared as tensors, boxes in shares of the input's sides, for which tolerances hold as for
-    scores; what suppression chooses is compared as sets. The second stage of two is compared in the boxes that the
-    graph chose, whose own choice is compared before, so that a near-tie among proposals fails nothing that follows.
+    scores, and scores from half of suppression's threshold on; what suppression chooses is compared as sets. The second
+    stage of two is compared in the boxes that the graph chose, whose own choice is compared before, so that a near-tie
+    among proposals fails nothing that follows.
 
     Args:
         model: the detector.
@@ -72,7 +76,7 @@ def compare_detector(
     sides = np.asarray([*model.size[::-1]] * 2, np.float32)
 
     def tensors(torch_side: Run, graph_side: Run) -> tuple[ParityCase, ...]:
-        ours, theirs = (_in_shares(run, sides) for run in (graph_side, torch_side))
+        ours, theirs = (_comparable(run, sides, model.suppression) for run in (graph_side, torch_side))
         if model.suppression.iou_threshold is None:
             ours = in_order_of(theirs, ours)
         return check(theirs, ours, cases, _no_predictions, atol=atol, rtol=rtol, progress=progress)
@@ -195,13 +199,20 @@ def _padded(rows: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, Array]:
     }
 
 
-def _in_shares(run: Run, sides: Array) -> Run:
-    """A run whose boxes are in shares of the input's sides."""
+def _comparable(run: Run, sides: Array, suppression: Suppression) -> Run:
+    """A run whose boxes are in shares of the input's sides, and whose scores are not below what may be told.
 
-    def shares(feeds: Mapping[str, Array]) -> dict[str, Array]:
-        return {name: each / sides if name.endswith("boxes") else each for name, each in run(feeds).items()}
+    Far below the threshold of suppression scores are the root of what rounding decides, and nobody sees them: below
+    half of it all count as that.
+    """
+    least = np.float32(suppression.score_threshold * LEAST)
 
-    return shares
+    def comparable(feeds: Mapping[str, Array]) -> dict[str, Array]:
+        found = run(feeds)
+        boxes = {name: each / sides for name, each in found.items() if name.endswith("boxes")}
+        return {**found, **boxes, "scores": np.maximum(found["scores"], least)}
+
+    return comparable
 
 
 def _no_predictions(outputs: Mapping[str, Array]) -> None:
