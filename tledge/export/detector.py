@@ -149,6 +149,11 @@ def _unchecked() -> Iterator[None]:
 
 
 def require_batch(model: object, program: onnx_ir.Model, batch: int) -> None:
+    """Nothing, where a graph takes any number of images.
+
+    Raises:
+        ExportError: the batch that it was traced with, `batch`, is fixed in an input or output.
+    """
     fixed = [v.name for v in (*program.graph.inputs, *program.graph.outputs) if isinstance(v.shape[0], int)]
     if fixed:
         raise ExportError(

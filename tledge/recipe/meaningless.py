@@ -95,6 +95,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("model", "max_answer_length"): _QUESTIONS,
         **_IN_IMAGES,
         **_IN_LANGUAGE_MODELS,
+        **_IN_EMBEDDING,
     },
     "question": {
         **_IN_DETECTION,
@@ -118,6 +119,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         **_IN_IMAGES,
         **_IN_LANGUAGE_MODELS,
         **_IN_WORDS,
+        **_IN_EMBEDDING,
         **_IN_BLOCKS,
         ("model", "pooling"): "is for tasks that answer a whole text",
         ("model", "head"): "is for tasks with a new head",

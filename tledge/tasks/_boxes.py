@@ -18,9 +18,8 @@ import numpy.typing as npt
 from tledge import metrics
 from tledge.errors import InputError
 from tledge.inputs._image_decode import shape_of
-from tledge.tasks import HIGHER, Outputs, _average_precision
+from tledge.tasks import HIGHER, Outputs, _average_precision, _cells
 from tledge.tasks._box_cells import CORNERS, Box, Boxes, Shape, boxes_in
-from tledge.tasks._cells import places_of
 
 __all__ = [
     "LABELS",
@@ -109,11 +108,9 @@ def numbered(label: Sequence[Box], names: Iterable[str]) -> list[float]:
     Raises:
         ValueError: a label is not among them; the message is its name.
     """
-    places = places_of(names)
-    unknown = next((box.label for box in label if box.label not in places), None)
-    if unknown is not None:
-        raise ValueError(unknown)
-    return [float(number) for box in label for number in (places[box.label], *box[1:5], box.ignored)]
+    places = _cells.numbered([box.label for box in label], names)
+    pairs = zip(places, label, strict=True)
+    return [float(number) for place, box in pairs for number in (place, *box[1:5], box.ignored)]
 
 
 def targets(labels: Sequence[Sequence[float]], n_labels: int) -> Numbers:

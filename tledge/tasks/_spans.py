@@ -20,8 +20,7 @@ import numpy.typing as npt
 
 from tledge import metrics
 from tledge.inputs._windows import Cut, stacked
-from tledge.tasks import HIGHER, Outputs
-from tledge.tasks._cells import places_of
+from tledge.tasks import HIGHER, Outputs, _cells
 from tledge.tasks._span_cells import Span, spans_in
 
 __all__ = [
@@ -101,11 +100,8 @@ def numbered(label: Sequence[Span], names: Iterable[str]) -> list[int]:
     Raises:
         ValueError: a label is not among them; the message is its name.
     """
-    places = places_of(names)
-    unknown = next((span.label for span in label if span.label not in places), None)
-    if unknown is not None:
-        raise ValueError(unknown)
-    return [number for span in label for number in (places[span.label], span.start, span.end)]
+    places = _cells.numbered([span.label for span in label], names)
+    return [number for place, span in zip(places, label, strict=True) for number in (place, span.start, span.end)]
 
 
 def targets(labels: Sequence[Sequence[int]], n_labels: int) -> Numbers:
