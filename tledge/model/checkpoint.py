@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
+from transformers.initialization import no_init_weights
 
 from tledge.errors import ModelError
 from tledge.model import classifier as texts
@@ -94,11 +95,12 @@ def load(folder: Path) -> Any:
     config = _config(folder)
     if "hidden_words" in config["tledge"]:
         return load_masked(str(folder)).module
-    if "embedding" in config["tledge"]:
-        return load_embedder(folder)
-    if "detector" in config["tledge"]:
-        return detectors.load(folder, config)
-    return images.load_image(folder, config) if "backbone" in config["tledge"] else texts.load_text(folder)
+    with no_init_weights():  # each is read from the folder
+        if "embedding" in config["tledge"]:
+            return load_embedder(folder)
+        if "detector" in config["tledge"]:
+            return detectors.load(folder, config)
+        return images.load_image(folder, config) if "backbone" in config["tledge"] else texts.load_text(folder)
 
 
 def _config(folder: Path) -> dict[str, Any]:

@@ -1,24 +1,27 @@
-"""Forward and backward passes of training steps as CUDA graphs: Python's own time is spent once for each shape."""
+"""Training steps as CUDA graphs: Python's own time is spent once for each shape, not for every kernel."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Batch = dict[str, Tensor]
-Step = Callable[[Batch, int], Tensor]
-"""A batch and its number of labels to the loss, whose gradients were added to those of the parameters."""
+Step = Callable[[Batch, int, bool, bool], Tensor]
+"""A batch, its number of labels, and whether it is the first and the last one of an optimizer step, to the loss.
 
-WARM_UP = 3
-"""Batches of a shape that run step by step before it is captured."""
+The first one forgets the gradients from before, and with the last one the optimizer moves the weights.
+"""
+
+WARM_UP = 1
+"""Batches of a shape that run kernel by kernel before it is captured."""
 MOST = 64
 """Shapes that are captured."""
 TOLERANCE = {"fp32": 1e-3, "bf16": 2e-2, "fp16": 2e-2}
-"""By how much the loss of a captured step may differ from the same one run step by step, relatively."""
+"""By how much the loss of a captured step may differ from the same one run kernel by kernel, relatively."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +31,32 @@ class _Graph:
     loss: Tensor
 
 
+def can_capture(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer can move weights inside a CUDA graph."""
+    return all("capturable" in group for group in optimizer.param_groups)
+
+
+def set_capturable(optimizer: torch.optim.Optimizer, on: bool) -> None:
+    """Make such an optimizer ready for CUDA graphs, with learning rates on the device, or for plain steps."""
+    for group in optimizer.param_groups:
+        group["capturable"] = on
+        device = group["params"][0].device
+        group["lr"] = torch.tensor(float(group["lr"]), device=device) if on else float(group["lr"])
+    for parameter, kept in optimizer.state.items():
+        if on and "step" in kept:
+            kept["step"] = kept["step"].to(parameter.device)
+
+
 class Captured:
-    """Runs a step, from a CUDA graph where its shape has occurred often enough.
+    """Runs steps, from a CUDA graph where their shape has occurred often enough.
 
     The first replay of each shape is compared with the step itself, on the same batch with the same random numbers.
     Where a step cannot be captured, or differs, all go on as they are, and `note` says why.
     """
 
-    def __init__(self, step: Step, parameters: Iterable[Tensor], precision: str) -> None:
-        self._step, self._parameters, self._tolerance = step, list(parameters), TOLERANCE[precision]
+    def __init__(self, step: Step, module: nn.Module, optimizer: torch.optim.Optimizer, precision: str) -> None:
+        self._step, self._module, self._optimizer = step, module, optimizer
+        self._tolerance = TOLERANCE[precision]
         self._graphs: dict[object, _Graph] = {}
         self._seen: Counter[object] = Counter()
         self._pool = torch.cuda.graph_pool_handle()
@@ -49,32 +69,32 @@ class Captured:
             return f"steps run one kernel at a time, since they could not be captured: {self._failure}"
         return f"steps of {len(self._graphs)} shapes run as CUDA graphs" if self._graphs else ""
 
-    def __call__(self, batch: Batch, n_items: int) -> Tensor:
-        """The loss, `()`; gradients are added to those of the parameters."""
-        key = (n_items, *((name, each.shape, each.dtype) for name, each in batch.items()))
+    def __call__(self, batch: Batch, n_items: int, first: bool, last: bool) -> Tensor:
+        """The loss, `()`, of a step that is done."""
+        key = (n_items, first, last, *((name, each.shape, each.dtype) for name, each in batch.items()))
         found = self._graphs.get(key)
         if found is None:
             self._seen[key] += 1
             if self._failure or self._seen[key] <= WARM_UP or len(self._graphs) >= MOST:
-                return self._step(batch, n_items)
-            return self._first(key, batch, n_items)
+                return self._step(batch, n_items, first, last)
+            return self._first(key, batch, n_items, first, last)
         for name, each in batch.items():
             found.batch[name].copy_(each)
         found.graph.replay()
         return found.loss
 
-    def _first(self, key: object, batch: Batch, n_items: int) -> Tensor:
-        before, state = self._gradients(), torch.cuda.get_rng_state()
-        expected = self._step(batch, n_items).clone()
-        norm = self._norm()
-        after = torch.cuda.get_rng_state()
-        stepped = self._gradients()
-        self._set(before)
+    def _first(self, key: object, batch: Batch, n_items: int, first: bool, last: bool) -> Tensor:
+        tensors = self._changing()
+        before, state = [each.clone() for each in tensors], torch.cuda.get_rng_state()
+        expected = self._step(batch, n_items, first, last).clone()
+        gradients = [each.clone() for each in self._gradients()]
+        stepped, after = [each.clone() for each in tensors], torch.cuda.get_rng_state()
+        _put(tensors, before)
         try:
-            found = self._capture(batch, n_items)
+            found = self._capture(batch, n_items, first, last)
             torch.cuda.set_rng_state(state)
             found.graph.replay()
-            differs = _apart(found.loss, expected), _apart(self._norm(), norm)
+            differs = _apart([found.loss], [expected]), _apart(self._gradients(), gradients)
         except RuntimeError as error:
             self._failure = str(error).strip().partition("\n")[0]
         else:
@@ -83,30 +103,36 @@ class Captured:
                 return found.loss
             self._failure = f"the loss or its gradients differ by {max(differs):.2g} of their size"
         torch.cuda.synchronize()
-        self._set(stepped)
+        _put(tensors, stepped)
         torch.cuda.set_rng_state(after)
         return expected
 
-    def _capture(self, batch: Batch, n_items: int) -> _Graph:
+    def _capture(self, batch: Batch, n_items: int, first: bool, last: bool) -> _Graph:
         static = {name: each.clone() for name, each in batch.items()}
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
         # Threads that make batches ahead go on meanwhile.
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            loss = self._step(static, n_items)
+            loss = self._step(static, n_items, first, last)
         return _Graph(graph, static, loss)
 
-    def _gradients(self) -> list[Tensor | None]:
-        return [None if each.grad is None else each.grad.clone() for each in self._parameters]
+    def _changing(self) -> list[Tensor]:
+        """All that a step changes in place: weights and their gradients, buffers, and the optimizer's own."""
+        trained = [each.detach() for each in self._module.parameters() if each.requires_grad]
+        moments = [each for kept in self._optimizer.state.values() for each in kept.values() if torch.is_tensor(each)]
+        return [*trained, *self._gradients(), *self._module.buffers(), *moments]
 
-    def _set(self, gradients: list[Tensor | None]) -> None:
-        for parameter, gradient in zip(self._parameters, gradients, strict=True):
-            if parameter.grad is not None and gradient is not None:
-                parameter.grad.copy_(gradient)
-
-    def _norm(self) -> Tensor:
-        return torch.nn.utils.get_total_norm([each.grad for each in self._parameters if each.grad is not None])
+    def _gradients(self) -> list[Tensor]:
+        return [each.grad for each in self._module.parameters() if each.grad is not None]
 
 
-def _apart(ours: Tensor, theirs: Tensor) -> float:
-    return float(((ours - theirs).abs() / theirs.abs().clamp(min=1e-6)).item())
+def _put(tensors: list[Tensor], values: list[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
+
+
+def _apart(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """How large the difference of all values is, by the size of theirs."""
+    size = nn.utils.get_total_norm(theirs).clamp(min=1e-6)
+    differences = [mine - their for mine, their in zip(ours, theirs, strict=True)]
+    return float(nn.utils.get_total_norm(differences) / size)

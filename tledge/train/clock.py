@@ -33,14 +33,12 @@ class Clock:
 
     def lap(self, part: str) -> None:
         """A part of a step has ended, and the next one begins."""
-        if self._on_gpu and part != "data":
-            self._record(part)
-            return
         now = time.perf_counter()
-        self.seconds[part] += now - self._last
-        self._last = now
+        if not self._on_gpu or part == "data":
+            self.seconds[part] += now - self._last
         if self._on_gpu:
-            self._record("")
+            self._record("" if part == "data" else part)
+        self._last = now
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:

@@ -21,7 +21,7 @@ from tledge.precision import autocast, resolved
 from tledge.progress import Advance, Progress
 from tledge.recipe.schema import Training
 from tledge.train import settings as names
-from tledge.train.captured import Captured
+from tledge.train.captured import Captured, can_capture, set_capturable
 from tledge.train.clock import Clock
 from tledge.train.feed import Batch, feed, worth_ahead
 from tledge.train.mix import Mixed
@@ -87,15 +87,24 @@ class Loop:
         self._best: dict[str, Tensor] = {}
         self._loss_sum = torch.zeros((), device=self.device)
         self._began = 0.0
-        self._step = self._one_batch
-        self._captured: Captured | None = None
-        if settings.compile == "auto" and self.device.type == "cuda" and self._scaler is None and not self._several:
-            self._captured = self._step = Captured(self._one_batch, self._parameters, self.precision)
+        self._note = ""
+        self._captured = self._capture() if settings.compile == "auto" else None
+        self._step = self._captured or self._one_batch
+
+    def _capture(self) -> Captured | None:
+        """What runs the steps as CUDA graphs, where they can."""
+        if self.device.type != "cuda" or self._scaler is not None or self._several:
+            return None
+        if not can_capture(self._optimizer):
+            self._note = f"steps run one kernel at a time: {self.settings.optimizer} cannot move weights in CUDA graphs"
+            return None
+        set_capturable(self._optimizer, True)
+        return Captured(self._one_batch, self.module, self._optimizer, self.precision)
 
     @property
     def note(self) -> str:
         """How the steps ran, for the report, where there is something to say."""
-        return "" if self._captured is None else self._captured.note
+        return self._note if self._captured is None else self._captured.note
 
     @property
     def rows_per_second(self) -> float:
@@ -163,25 +172,16 @@ class Loop:
         world = self.accelerator.num_processes
         rows = sum(-(-len(part) // world) * world for part in parts)
         counted = self._counted(parts)
-        self._optimizer.zero_grad(set_to_none=self._captured is None)
         for i in range(len(parts)):
             batch = next(batches)
             self.clock.lap("data")
             labels = batch["labels"]
             n_items = counted or rows * (labels.numel() // len(labels))
-            waits = self._several and i + 1 < len(parts)
-            with self.accelerator.no_sync(self._model) if waits else nullcontext():
-                self._loss_sum += self._step(batch, n_items)
+            first, last = i == 0, i + 1 == len(parts)
+            with self.accelerator.no_sync(self._model) if self._several and not last else nullcontext():
+                self._loss_sum += self._step(batch, n_items, first, last)
             if self._captured is not None:
                 self.clock.lap("captured")
-        if self._scaler is not None:
-            self._scaler.unscale_(self._optimizer)
-        nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
-        if self._scaler is None:
-            self._optimizer.step()
-        else:
-            self._scaler.step(self._optimizer)
-            self._scaler.update()
         if not isinstance(self._schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
             self._schedule.step()
         self.clock.lap("optimizer")
@@ -194,19 +194,34 @@ class Loop:
         world = self.accelerator.num_processes
         return max(1, sum(int(of[share_of(part, i, world)].sum()) for part in parts for i in range(world)))
 
-    def _one_batch(self, batch: Batch, n_items: int) -> Tensor:
-        """The loss of one batch, whose gradients are added."""
+    def _one_batch(self, batch: Batch, n_items: int, first: bool, last: bool) -> Tensor:
+        """The loss of one batch of an optimizer step; the last one's clipped gradients move the weights."""
+        lap = self.clock.lap if self._captured is None else _untold
+        if first:
+            self._optimizer.zero_grad(set_to_none=self._captured is None)
         inputs = {name: each for name, each in batch.items() if name != "labels"}
         with autocast(self.precision, self.device):
             loss = self.objective(self._model(**inputs), batch["labels"], n_items)
         if self._several:
             loss = loss * self.accelerator.num_processes  # whose gradients are averaged over the processes
-        if self._captured is None:
-            self.clock.lap("forward")
+        lap("forward")
         torch.autograd.backward(loss if self._scaler is None else self._scaler.scale(loss))
-        if self._captured is None:
-            self.clock.lap("backward")
+        lap("backward")
+        if last:
+            self._move()
+            lap("optimizer")
         return loss.detach()
+
+    def _move(self) -> None:
+        """Clip the gradients and move the weights."""
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
+        nn.utils.clip_grad_norm_(self._parameters, self.settings.max_grad_norm)
+        if self._scaler is None:
+            self._optimizer.step()
+        else:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
 
     def _order(self, epoch: int) -> list[Numbers]:
         size = self.settings.batch_size * self.accelerator.num_processes
@@ -247,10 +262,11 @@ class Loop:
         with self.clock.part("files"):
             if better:
                 self._best = {name: each.clone() for name, each in changing(self.module).items()}
-            logs = {"train/loss": train_loss, "eval/loss": loss, "learning_rate": max(self._schedule.get_last_lr())}
+            rate = max(map(float, self._schedule.get_last_lr()))
+            logs = {"train/loss": train_loss, "eval/loss": loss, "learning_rate": rate}
             logs |= {f"eval/{name}": each for name, each in metrics.items()}
             self.accelerator.log(logs, step=done.step)
-            if self._due(better):
+            if done.step < self.n_steps and self._due(better):
                 self._keep()
 
     def _validated(self) -> tuple[float, dict[str, float]]:
@@ -296,6 +312,8 @@ class Loop:
         put_back(self.module, found["weights"])
         self._best = {name: each.to(self.device) for name, each in found["best"].items()}
         self._optimizer.load_state_dict(found["optimizer"])
+        if can_capture(self._optimizer):  # it may have been kept on another device
+            set_capturable(self._optimizer, self._captured is not None)
         self._schedule.load_state_dict(found["schedule"])
         if self._scaler is not None:
             self._scaler.load_state_dict(found["scaler"])
@@ -356,3 +374,7 @@ def _numpy(parts: list[Tensor]) -> Any:
 
 def _nothing(count: int) -> None:
     """Only the first of several processes shows progress."""
+
+
+def _untold(part: str) -> None:
+    """A graph is one part."""
