@@ -66,7 +66,7 @@ def main() -> int:
         try:
             for name in options.case or cases:
                 case = cases[name]
-                if why := left_out_since(case, home):
+                if why := left_out_since(case):
                     left_out.append(f"{name} is left out: {why}")
                     continue
                 make(case, home)
@@ -96,22 +96,9 @@ def header() -> str:
     )
 
 
-def left_out_since(case: Case, home: Path) -> str:
+def left_out_since(case: Case) -> str:
     """Why a case is left out, in a few words; empty where it is not."""
-    if case.precision == "bf16" and not GPU:
-        return "without a GPU bf16 can take minutes a step"
-    if "compile" not in case.settings:
-        return ""
-    from tledge.errors import RecipeError
-    from tledge.recipe import load_recipe
-
-    try:
-        load_recipe(written(case, 1, home, home / "asked.yaml"))
-    except RecipeError as error:
-        if "compile" not in str(error):
-            raise
-        return "the recipe has no key finetune.compile"
-    return ""
+    return "without a GPU bf16 can take minutes a step" if case.precision == "bf16" and not GPU else ""
 
 
 def compared(name: str, case: Case, rounds: int, children: Children) -> list[str]:
@@ -181,7 +168,7 @@ class Children:
     def ask(self, who: str, case: Case) -> list[Run]:
         """What a training of each of the case's numbers of epochs gave."""
         kind = who if who == "tledge" else "plain"
-        alone = not GPU or (kind == "tledge" and "compile" in case.settings)  # what is compiled would be kept
+        alone = not GPU
         child = None if alone else self._kept.get(kind)
         if child is None:
             child = self._started(kind, threads=1 if case.data == "texts-short" and not GPU else None)

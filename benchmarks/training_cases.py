@@ -69,7 +69,8 @@ def all_cases() -> dict[str, Case]:
     batch, half = (64, "bf16") if GPU else (16, "fp32")
     length, block = (256, 256) if GPU else (96, 64)
     later = (1, 2) if GPU else (1, 3)
-    texts = Case("texts-long", "mini", batch, (3,), {"strategy": "full"}, plain={"full": (3,)}, length=length)
+    plainly = {"strategy": "full", "compile": "off"}
+    texts = Case("texts-long", "mini", batch, (3,), plainly, plain={"full": (3,)}, length=length)
     photos = Case("photos", "resnet50" if GPU else "resnet18", batch, (2, 4), {"strategy": "full"}, half)
     short = Case("texts-short", "tiny", 8, (1, 3), {"strategy": "full"}, length=32)
     book = Case("book", "writer", 16 if GPU else 4, later, {"strategy": "full"}, half, length=block)

@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional as F
 
 from tledge import losses, plugins
-from tledge.artifacts import read_json
 from tledge.batches import Columns
 from tledge.errors import TrainError
 from tledge.recipe.schema import Augmentation

@@ -1,5 +1,7 @@
 """Training with a label for each token: what is counted, and that windows, teachers and features fit together."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,8 @@ from torch.nn import functional as F
 
 from tledge import inputs, losses, model, plugins, tasks
 from tledge import train as training
-from tledge.batches import Beside, TokenLabels, Values
+from tledge.batches import Beside, TokenLabels, Tokens, Values
+from tledge.batches.texts import padded_width
 from tledge.errors import ModelError
 from tledge.progress import silent
 from tledge.recipe.schema import Finetune
@@ -187,3 +190,16 @@ def test_outputs_and_labels_of_tokens_go_one_below_the_other():
     assert flat["logits"].shape == (6, 4)
     assert below.tolist() == [1, -100, 2, 0, 0, -100]
     assert int(count) == 4
+
+
+def test_on_a_gpu_texts_are_padded_to_few_lengths():
+    ids = torch.arange(300, dtype=torch.int32)
+    tokens = Tokens({"input_ids": ids}, np.array([0, 40, 42, 172]), ("input_ids", "attention_mask"), {"input_ids": 7})
+    batch = replace(tokens, buckets=True).take(torch.tensor([0, 1]), 0)
+    assert batch["input_ids"].shape == (2, 48)
+    assert batch["input_ids"][1].tolist() == [40, 41, *[7] * 46]
+    assert batch["attention_mask"].sum(1).tolist() == [40, 2]
+    assert tokens.take(torch.tensor([0, 1]), 0)["input_ids"].shape == (2, 40)
+    widths = {padded_width(longest, True) for longest in range(1, 513)}
+    assert sorted(widths) == [16, 32, 48, 64, 96, 128, 160, 192, 224, 256, 320, 384, 448, 512]
+    assert all(padded_width(longest, True) >= longest for longest in range(1, 513))

@@ -17,9 +17,8 @@ from tledge.progress import Progress
 
 CHUNK = 4096
 """Texts that are tokenized at once."""
-MULTIPLE = {"cuda": 16}
-"""On such a device texts are padded to a multiple of so many tokens, so that few shapes occur; elsewhere to 1."""
-
+BUCKETS = ((64, 16), (256, 32), (None, 64))
+"""On a GPU texts of up to so many tokens are padded to a multiple of so many, so that few shapes occur."""
 
 IGNORED = -100
 """The label of what no loss counts."""
@@ -52,7 +51,7 @@ class Tokens(Columns):
     padding: Mapping[str, int]
     pads_left: bool = False
     prefix: str = ""
-    multiple: int = 1
+    buckets: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -64,7 +63,7 @@ class Tokens(Columns):
 
     def take(self, rows: Tensor, seed: int) -> dict[str, Tensor]:  # noqa: ARG002
         """The tokens of each row and their mask."""
-        at, inside = places(self.offsets, rows, self.pads_left, self.multiple)
+        at, inside = places(self.offsets, rows, self.pads_left, self.buckets)
         device = next(iter(self.flat.values())).device
         at, inside = at.to(device, non_blocking=True), inside.to(device, non_blocking=True)
         result = {}
@@ -78,11 +77,11 @@ class Tokens(Columns):
 
     def on(self, device: torch.device) -> Tokens:
         """On the device, if they fit."""
-        multiple = MULTIPLE.get(device.type, 1)
+        buckets = device.type == "cuda"
         if not fits(sum(tensor.nbytes for tensor in self.flat.values()), device):
-            return replace(self, multiple=multiple)
+            return replace(self, buckets=buckets)
         flat = {name: tensor.to(device) for name, tensor in self.flat.items()}
-        return replace(self, flat=flat, multiple=multiple)
+        return replace(self, flat=flat, buckets=buckets)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +95,7 @@ class TokenVectors(Columns):
     vectors: Tensor
     offsets: npt.NDArray[np.int64]
     pads_left: bool = False
-    multiple: int = 1
+    buckets: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -108,7 +107,7 @@ class TokenVectors(Columns):
 
     def take(self, rows: Tensor, seed: int) -> dict[str, Tensor]:  # noqa: ARG002
         """The vectors of each row's tokens."""
-        at, inside = places(self.offsets, rows, self.pads_left, self.multiple)
+        at, inside = places(self.offsets, rows, self.pads_left, self.buckets)
         device = self.vectors.device
         at, inside = at.to(device, non_blocking=True), inside.to(device, non_blocking=True)
         result = self.vectors.new_zeros((*at.shape, self.vectors.shape[1]), dtype=torch.float32)
@@ -117,9 +116,8 @@ class TokenVectors(Columns):
 
     def on(self, device: torch.device) -> TokenVectors:
         """On the device, if they fit."""
-        multiple = MULTIPLE.get(device.type, 1)
         here = self.vectors.to(device) if fits(self.vectors.nbytes, device) else self.vectors
-        return replace(self, vectors=here, multiple=multiple)
+        return replace(self, vectors=here, buckets=device.type == "cuda")
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +130,7 @@ class TokenLabels(Columns):
     flat: Tensor
     offsets: npt.NDArray[np.int64]
     pads_left: bool = False
-    multiple: int = 1
+    buckets: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -145,22 +143,30 @@ class TokenLabels(Columns):
 
     def take(self, rows: Tensor, seed: int) -> dict[str, Tensor]:  # noqa: ARG002
         """The labels of each row's tokens."""
-        at, inside = places(self.offsets, rows, self.pads_left, self.multiple)
+        at, inside = places(self.offsets, rows, self.pads_left, self.buckets)
         at, inside = (each.to(self.flat.device, non_blocking=True) for each in (at, inside))
         return {"labels": self.flat[at].masked_fill_(~inside, IGNORED)}
 
     def on(self, device: torch.device) -> TokenLabels:
         """On the device, if they fit."""
         here = self.flat.to(device) if fits(self.flat.nbytes, device) else self.flat
-        return replace(self, flat=here, multiple=MULTIPLE.get(device.type, 1))
+        return replace(self, flat=here, buckets=device.type == "cuda")
 
 
-def places(offsets: npt.NDArray[np.int64], rows: Tensor, pads_left: bool, multiple: int = 1) -> tuple[Tensor, Tensor]:
+def padded_width(longest: int, buckets: bool) -> int:
+    """To how many tokens the rows of a batch are padded, of which the longest has so many."""
+    multiple = next(each for most, each in BUCKETS if most is None or longest <= most) if buckets else 1
+    return -(-longest // multiple) * multiple
+
+
+def places(
+    offsets: npt.NDArray[np.int64], rows: Tensor, pads_left: bool, buckets: bool = False
+) -> tuple[Tensor, Tensor]:
     """Where the tokens of some rows lie end to end, and which places of their batch hold one: `(batch, sequence)`."""
     numbers = rows.numpy()
     starts = offsets[numbers]
     lengths = offsets[numbers + 1] - starts
-    width = -(-int(lengths.max(initial=1)) // multiple) * multiple
+    width = padded_width(int(lengths.max(initial=1)), buckets)
     columns = np.arange(width)
     at = (columns - (width - lengths)[:, None]) if pads_left else np.broadcast_to(columns, (len(numbers), width))
     inside = (at >= 0) & (at < lengths[:, None])

@@ -228,10 +228,7 @@ class TextInput(OnePass):
             InputError: a value is not a text.
         """
         n_unknown = n_tokens = 0
-        for value in values:
-            self.check(value)
-            with _told(_NOT_READ):
-                encoding = self._tokenizer.encode(*_parts(value))  # type: ignore[arg-type]
+        for encoding in self._encode_batch(values, self._tokenizer):
             n_unknown += encoding.ids.count(self._unknown_id) if self._unknown_id is not None else 0
             n_tokens += encoding.special_tokens_mask.count(0)
         return n_unknown / n_tokens if n_tokens else 0.0
@@ -243,10 +240,7 @@ class TextInput(OnePass):
             InputError: a value is not a text.
         """
         found: Counter[str] = Counter()
-        for value in values:
-            self.check(value)
-            with _told(_NOT_READ):
-                encoding = self._tokenizer.encode(*_parts(value))  # type: ignore[arg-type]
+        for value, encoding in zip(values, self._encode_batch(values, self._tokenizer), strict=True):
             for token, (start, end), part in zip(encoding.ids, encoding.offsets, encoding.sequence_ids, strict=True):
                 if part is not None and token == self._unknown_id:
                     found.update(_parts(value)[part][start:end])
@@ -318,14 +312,18 @@ class TextInput(OnePass):
         return encoding
 
     def _encode_all(self, values: Sequence[Any], tokenizer: Tokenizer) -> list[Any]:
+        encodings = self._encode_batch(values, tokenizer)
+        for value, encoding in zip(values, encodings, strict=True):
+            _require_tokens(value, encoding)
+        return encodings
+
+    def _encode_batch(self, values: Sequence[Any], tokenizer: Tokenizer) -> list[Any]:
+        """The encodings of many texts, on all cores, be they empty or not."""
         for value in values:
             self.check(value)
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # else the library complains about later forks
         with _told(_NOT_READ):
-            encodings = tokenizer.encode_batch([value if isinstance(value, str) else tuple(value) for value in values])
-        for value, encoding in zip(values, encodings, strict=True):
-            _require_tokens(value, encoding)
-        return list(encodings)
+            return list(tokenizer.encode_batch([each if isinstance(each, str) else tuple(each) for each in values]))
 
     def _padded(self, rows: Sequence[Any], length: int, padding: int) -> Ids:
         if self.pads_left:

@@ -168,7 +168,7 @@ def _compute(
                         f"the blocks of this backbone give {tuple(result.shape[:2])} for {tuple(mask.shape)} (texts, "
                         "tokens), so that their activations cannot be cached: set finetune.cache: false"
                     )
-                at, inside = places(offsets, rows, tokens.pads_left, here.multiple)
+                at, inside = places(offsets, rows, tokens.pads_left, here.buckets)
                 vectors[at[inside].numpy()] = float16(result[mask].cpu())
             else:
                 vectors[rows.numpy()] = result.cpu().numpy()

@@ -89,9 +89,10 @@ class Training(Section):
     elsewhere."""
     tf32: bool = False
     """Let a GPU round the factors of float32 products to TF32's 10 bits, which is faster; without effect elsewhere."""
-    compile: Literal["auto", "off"] = "off"
+    compile: Literal["auto", "off"] = "auto"
     """`auto` runs a GPU's steps as CUDA graphs, one for each shape of batch that occurs often, so that Python's own
-    time is not spent on every kernel; each is first compared with the step itself. Without effect on a CPU."""
+    time is not spent on every kernel; each is first compared with the step itself. It takes more of the GPU's memory.
+    Without effect on a CPU."""
     report_to: list[str] = ["tensorboard"]
     """Where training curves go: names of loggers that accelerate knows (`tensorboard`, `wandb`, `mlflow`, ...)."""
 

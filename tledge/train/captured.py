@@ -103,6 +103,7 @@ class Captured:
                 return found.loss
             self._failure = f"the loss or its gradients differ by {max(differs):.2g} of their size"
         torch.cuda.synchronize()
+        self._graphs.clear()
         _put(tensors, stepped)
         torch.cuda.set_rng_state(after)
         return expected

@@ -169,14 +169,21 @@ def _scale(groups: list[dict[str, Any]], base_rate: float | None, finder: RateFi
 
 @contextmanager
 def _arithmetic(settings: Training) -> Iterator[None]:
-    """TF32 in a GPU's products of float32 as the recipe says, and what it was before after the block."""
+    """A GPU's arithmetic for the block, and what it was before after it.
+
+    Products of float32 are rounded to TF32 as the recipe says. cuDNN's attention is off: it makes a plan for each
+    shape of batch, which takes a tenth of a second.
+    """
     products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    planned = torch.backends.cuda.cudnn_sdp_enabled()  # type: ignore[no-untyped-call]
     before = products.allow_tf32, convolutions.allow_tf32
     products.allow_tf32 = convolutions.allow_tf32 = settings.tf32
+    torch.backends.cuda.enable_cudnn_sdp(False)
     try:
         yield
     finally:
         products.allow_tf32, convolutions.allow_tf32 = before
+        torch.backends.cuda.enable_cudnn_sdp(planned)
 
 
 @contextmanager
