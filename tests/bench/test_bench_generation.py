@@ -8,10 +8,11 @@ import tiny_language
 import torch
 
 from tledge.artifacts import BenchResult, Footprint, from_dict, to_dict
-from tledge.bench import bundled, generation, memory
+from tledge.bench import bundled, generation
 from tledge.bench.generation import Pace
 from tledge.errors import InputError, RecipeError
 from tledge.export import torch_generate
+from tledge.footprint import memory
 from tledge.runtime.decoder import Decoder
 
 PROMPTS = generation.random_prompts(50, 2, 5)

@@ -52,7 +52,7 @@ def test_the_quota_is_the_runtimes(monkeypatch):
 
 
 def test_the_bench_room_imports_nothing_heavy():
-    code = "import sys, tledge.bench, tledge.bench.child, tledge.bench.table; tledge.bench.machine.describe(); "
+    code = "import sys, tledge.bench, tledge.footprint.child, tledge.bench.table; tledge.bench.machine.describe(); "
     code += "heavy = ('torch', 'transformers', 'onnx', 'pydantic', 'yaml', 'psutil', 'scipy'); "
     code += "print([name for name in heavy if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tledge.artifacts import BenchResult, Footprint, Generation, Latency, ServerLoad, Throughput
-from tledge.bench import compare, generation, latency, machine, memory, offline, server, targets
+from tledge.bench import compare, generation, latency, machine, offline, server, targets
 from tledge.bench.compare import Setting
 from tledge.bench.generation import Generate
 from tledge.bench.latency import setting
 from tledge.bench.notes import notes
 from tledge.bench.targets import Feeds, Target
 from tledge.evaluate import Array, Run
+from tledge.footprint import memory
 from tledge.progress import Progress, silent
 from tledge.runtime.decoder import Decoder
 from tledge.runtime.session import bound_run, open_session, session_run

@@ -18,7 +18,7 @@ def command(
     as_json: screen.JsonOption = False,
 ) -> None:
     """Check a bundle: files against their hashes, format, operator sets, and golden vectors run again."""
-    from tledge.runtime.verify import verify
+    from tledge.runtime.verification import verify
 
     result = verify(bundle_of(bundle))
     if as_json:

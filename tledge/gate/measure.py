@@ -11,12 +11,13 @@ from typing import Any, Protocol, TypeVar
 
 from tledge import graph_file, overflow, processor, tasks
 from tledge.artifacts import BenchResult, Comparison, Footprint, Latency, Machine
-from tledge.bench import latency, machine, memory, stats
+from tledge.bench import latency, machine, stats
 from tledge.bench.compare import DURATION_S, Setting, compare
 from tledge.bench.notes import notes
 from tledge.bench.targets import Target
 from tledge.bundle import Manifest, golden, golden_language
 from tledge.errors import InputError, RecipeError, did_you_mean
+from tledge.footprint import memory
 from tledge.gate import rows as rows_
 from tledge.gate.budget import Budget, RowsFile, Scope, percentile_of
 from tledge.gate.measurements import Measured, Measurements, Parity, Quality

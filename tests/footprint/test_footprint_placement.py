@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tledge.artifacts import OperatorTime
-from tledge.bench import placement, profile
 from tledge.errors import BundleError
+from tledge.footprint import placement, profile
 
 CPU = "CPUExecutionProvider"
 

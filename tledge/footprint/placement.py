@@ -13,9 +13,9 @@ from pathlib import Path
 import onnxruntime as ort
 
 from tledge.artifacts import OperatorTime
-from tledge.bench import profile
 from tledge.errors import BundleError
 from tledge.evaluate import Array, Run
+from tledge.footprint import profile
 from tledge.runtime.assignment import assigned_nodes
 from tledge.runtime.session import PROVIDERS, left_to_the_cpu, open_session, session_run
 

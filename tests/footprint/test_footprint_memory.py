@@ -5,8 +5,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from tledge.bench import child, memory
 from tledge.errors import BundleError, InputError
+from tledge.footprint import child, memory
 
 
 def test_footprint_of_a_graph(tiny_graph, feeds):

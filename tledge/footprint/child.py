@@ -1,6 +1,6 @@
 """The fresh process that `memory.footprint` starts.
 
-`python -m tledge.bench.child REQUEST`, where REQUEST is the JSON of a `Request`, prints one line of JSON; when it
+`python -m tledge.footprint.child REQUEST`, where REQUEST is the JSON of a `Request`, prints one line of JSON; when it
 fails, one line of reason goes to the error stream and it exits with the error's exit code.
 """
 
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from tledge.artifacts import from_dict, to_dict
-from tledge.bench import memory, placement
 from tledge.errors import TledgeError
+from tledge.footprint import memory, placement
 from tledge.runtime.session import open_session, session_run
 
 BUSY_SECONDS = 0.2

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from tledge import graph_file
 from tledge.artifacts import Footprint, from_dict
-from tledge.bench.placement import Placement
 from tledge.errors import BundleError, InputError
+from tledge.footprint.placement import Placement
 
 REPEATS = 3
 TIMEOUT_SECONDS = 600
@@ -123,7 +123,7 @@ def _child(request: Mapping[str, Any], candidate: str) -> dict[str, Any]:
     try:
         done = subprocess.run(
             # -P: no module of the user's folder
-            (sys.executable, "-P", "-m", "tledge.bench.child", json.dumps(request)),
+            (sys.executable, "-P", "-m", "tledge.footprint.child", json.dumps(request)),
             capture_output=True,
             text=True,
             check=False,
