@@ -71,7 +71,10 @@ def test_captured_steps_give_what_steps_give(run, monkeypatch):
 
 @pytest.mark.parametrize(
     ("change", "why"),
-    [("refuse", r"captured: operation not permitted when stream is capturing$"), (lambda _: 1.5, r"differ by 0\.5 of")],
+    [
+        ("refuse", r"captured: operation not permitted when stream is capturing$"),
+        (lambda _: 1.5, r"^steps of 2 shapes run one kernel at a time, .* differ by up to 0\.5 of"),
+    ],
 )
 def test_a_step_that_cannot_be_captured_or_differs_runs_as_it_is(change, why, run, monkeypatch):
     net, steps, losses, calls = run(change)
@@ -82,3 +85,9 @@ def test_a_step_that_cannot_be_captured_or_differs_runs_as_it_is(change, why, ru
     assert losses == expected
     for ours, theirs in zip(net.parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_a_shape_that_differed_once_is_captured_from_another_batch(run):
+    _, steps, _, calls = run(lambda number: 1.5 if number == 3 else 1.0)
+    assert steps.note == "steps of 2 shapes run as CUDA graphs"
+    assert len(calls) == 5  # one more than where the first replay of each shape agrees

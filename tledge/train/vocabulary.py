@@ -36,19 +36,24 @@ class LanguageHead:
 
 
 def language_head(model: Any, sample: Mapping[str, Tensor]) -> LanguageHead:
-    """The halves of a model of transformers, made sure of on a batch; the model is left in eval mode."""
+    """The halves of a model of transformers, made sure of on a batch; the model is left in eval mode.
+
+    Blocks have no padding, and the model is not given their mask of ones: into one transformers looks before each
+    step, which a GPU has to wait for, and not while a CUDA graph is captured, which then has another attention.
+    """
     head, body = model.get_output_embeddings(), model.base_model
 
     def hidden(batch: Mapping[str, Tensor]) -> Tensor:
-        return body(**batch, **_no_cache(model)).last_hidden_state
+        return body(**_unmasked(batch), **_no_cache(model)).last_hidden_state
 
     def whole(batch: Mapping[str, Tensor]) -> Tensor:
-        return model(**batch, **_no_cache(model)).logits
+        return model(**_unmasked(batch), **_no_cache(model)).logits
 
     if isinstance(head, nn.Linear) and body is not model:
         model.eval()
         with torch.no_grad():
-            if torch.allclose(head(hidden(sample)), whole(sample), rtol=1e-4, atol=1e-5):
+            expected = model(**sample, **_no_cache(model)).logits
+            if torch.allclose(head(hidden(sample)), expected, rtol=1e-4, atol=1e-5):
                 return LanguageHead(hidden, head)
     return LanguageHead(whole, None)
 
@@ -154,6 +159,10 @@ def _add(grads: list[Tensor | None], part: slice, states: Tensor, weight: Tensor
 def _width(hidden: Tensor, head: nn.Linear | None) -> int:
     """The size of the vocabulary."""
     return hidden.shape[1] if head is None else head.out_features
+
+
+def _unmasked(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: each for name, each in batch.items() if name != "attention_mask"}
 
 
 def _no_cache(model: Any) -> dict[str, Any]:
