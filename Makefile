@@ -8,6 +8,8 @@
 # bench    the benchmarks (they take their time; run nothing else meanwhile)
 
 PYTHON ?= python3
+# Of what is installed most is never imported, and what is gets compiled then.
+PIP_INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 DEVICE := .venv-device
@@ -19,7 +21,7 @@ install: $(VENV)/installed
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,demo,dev]'
+	$(BIN)/python $(PIP_INSTALL) --editable '.[train,demo,dev]'
 	touch $@
 
 demo: install
@@ -44,7 +46,7 @@ slow: install
 
 device:
 	$(PYTHON) -m venv $(DEVICE)
-	$(DEVICE)/bin/python -m pip install --quiet --constraint constraints.txt .
+	$(DEVICE)/bin/python $(PIP_INSTALL) .
 	$(DEVICE)/bin/tledge verify runs/quickstart
 	$(DEVICE)/bin/tledge predict runs/quickstart/bundle "turn the lights off in the kitchen"
 	$(DEVICE)/bin/tledge bench runs/quickstart/bundle --for 50

@@ -49,6 +49,12 @@ def command(
 def _side_by_side(paths: list[Path], *, as_json: bool, markdown: bool) -> None:
     from tledge.report.results import read
 
+    for path in paths:
+        if path.is_dir():
+            raise InputError(
+                f"{path} is a folder, expected a file that bench --json or gate --json wrote; the report of a run is "
+                "RUN/report/report.html, which tledge run RUN makes anew where it is not there"
+            )
     found = read(paths)
     if not any(each.verdict for each in found):
         side_by_side.benches(found, as_json=as_json, markdown=markdown)
