@@ -95,6 +95,11 @@ def test_what_changes_images_is_known(load, setting: str) -> None:
          "model.detector: fcos"),
         (["model.weights=DEFAULT"], "text_classification", "model.weights: is for images, and the task is "
          "text_classification; remove the key"),
+        (["data.shots=8"], "text_regression", "data.shots: counts rows by their one label, which text_regression does "
+         "not have; remove the key"),
+        (["data.shots=8", "data.unlabelled=more.csv", "distill.student.layers=every_second"], "text_classification",
+         "data.unlabelled: with data.shots the other training rows are the ones without a label; remove one of the two "
+         "keys"),
         (["finetune.augmentation.flip=both"], "text_classification", "finetune.augmentation.flip: is for images, "
          "and the task is text_classification; remove the key"),
     ],

@@ -85,6 +85,7 @@ def load(
             partition.assert_disjoint(apart, groups, f"entry of {train.group}")
         stored.write(tables, parts, task.INPUT_COLUMNS, folder)
         n_unlabelled = _unlabelled(settings, task, tables, folder, base, progress)
+        n_unlabelled += int((parts["train"] == stored.UNLABELLED).sum())
         rows_by_split, label_counts = _counted(tables, parts)
         sizes = _quantiles(train.sizes[parts["train"] == SPLITS.index("train")], int)
         skipped = sum((Counter(table.skipped) for table in tables.values()), Counter[str]())

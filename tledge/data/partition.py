@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tledge.data import splits
 from tledge.data.labels import Numbers
-from tledge.data.stored import SPLITS
+from tledge.data.stored import SPLITS, UNLABELLED
 from tledge.data.table import Table
 from tledge.errors import DataError
 from tledge.recipe.schema import Data
@@ -64,7 +64,7 @@ def _overlap(
 def parts(
     settings: Data, left: Mapping[str, Numbers], tables: Mapping[str, Table], *, seed: int, calibration: int | None
 ) -> Parts:
-    """For each row of each table the number of its split, -1 for one that is left out.
+    """For each row of each table the number of its split, `UNLABELLED` for one beyond `data.shots`, -1 if left out.
 
     Args:
         settings: the recipe's `data`.
@@ -101,6 +101,9 @@ def parts(
     else:
         cut = pool[:0]
     numbers["train"][cut] = SPLITS.index("calibration")
+    if settings.shots is not None:
+        pool, rest = splits.shots(pool, groups, settings.shots, names=train.names, seed=seed)
+        numbers["train"][rest] = UNLABELLED
     numbers["train"][pool] = SPLITS.index("train")
     for name in tables.keys() - {"train"}:
         if not len(left[name]):

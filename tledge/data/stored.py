@@ -22,6 +22,9 @@ from tledge.data.table import Table
 from tledge.tasks import Task
 
 SPLITS = ("train", "validation", "calibration", "test")
+UNLABELLED = len(SPLITS)
+"""The number of the rows that are kept without their label."""
+UNLABELLED_FILE = "unlabelled.arrow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +147,8 @@ def write(
 
     Args:
         tables: by name; `parts` has the same names.
-        parts: for every row of a table the number of its split in `SPLITS`, or -1 for a row that is left out.
+        parts: for every row of a table the number of its split in `SPLITS`, `UNLABELLED` for a row that is kept
+            without its label, or -1 for one that is left out.
         columns: the task's input columns.
         folder: takes `train.arrow` and so on.
     """
@@ -154,8 +158,10 @@ def write(
     schema = pa.schema([*types, ("label", of_labels), ("row", pa.string())])
     with ExitStack() as stack:
         streams = []
-        for name in SPLITS:
-            path = folder / f"{name}.arrow"
+        kept = [f"{name}.arrow" for name in SPLITS]
+        kept += [UNLABELLED_FILE] if (parts["train"] == UNLABELLED).any() else []
+        for name in kept:
+            path = folder / name
             path.unlink(missing_ok=True)  # splits that are open map the file: they keep it, and a new one is made
             file = stack.enter_context(pa.OSFile(str(path), "wb"))
             streams.append(stack.enter_context(pa.ipc.new_stream(file, schema)))
@@ -166,7 +172,10 @@ def write(
                 for split in np.unique(places[places >= 0]):
                     chosen = np.flatnonzero(places == split)
                     *stored, names = (batch.column(c).take(pa.array(chosen)) for c in (*columns, "row"))
-                    arrays = [*stored, _label_column(table.labels.take(chosen + start), of_labels), names]
+                    labels = _label_column(table.labels.take(chosen + start), of_labels)
+                    if split == UNLABELLED:
+                        labels = pa.array([[]] * len(chosen), of_labels)
+                    arrays = [*stored, labels, names]
                     streams[split].write_batch(pa.record_batch(arrays, schema=schema))
                 start += len(batch)
 

@@ -9,13 +9,14 @@ import datasets
 
 from tledge.data import inputs
 from tledge.data.sources import Problem, Source
+from tledge.data.stored import UNLABELLED_FILE
 from tledge.data.table import Writer, shown, values
 from tledge.errors import DataError, did_you_mean
 from tledge.progress import Progress
 from tledge.recipe.schema import Data
 from tledge.tasks import Task
 
-FILE = "unlabelled.arrow"
+FILE = UNLABELLED_FILE
 DOCUMENTS = "documents.arrow"
 DOCUMENT_COLUMNS = ("text_pair", "text")
 """The columns of the training rows that documents may stand in, the likelier one first."""

@@ -51,6 +51,11 @@ def _in_data(recipe: Recipe) -> Iterator[str]:
             several = [name for name, each in known.items() if each.TAKES_FLAGS and inputs == each.INPUT]
             cure = f"set task: {several[0]}" if several and known[recipe.task].LABEL_COLUMN else "remove the key"
             yield f"data.label_columns: is for several labels a row, and the task is {recipe.task}; {cure}"
+    if recipe.data.shots is not None and recipe.data.unlabelled is not None:
+        yield (
+            "data.unlabelled: with data.shots the other training rows are the ones without a label; remove one of the "
+            "two keys"
+        )
     if recipe.data.unlabelled is not None and recipe.distill is None:
         yield "data.unlabelled: only a teacher gives rows without labels a target; add distill, or remove the key"
 
@@ -69,6 +74,8 @@ def _in_task(recipe: Recipe, task: tasks.Task) -> Iterator[str]:
         yield (
             f"finetune.strategy: got {strategy!r}, but {recipe.task} is trained by one of {', '.join(task.STRATEGIES)}"
         )
+    if recipe.data.shots is not None and not tasks.has_one_label(task):
+        yield f"data.shots: counts rows by their one label, which {recipe.task} does not have; remove the key"
     for scheme, why in task.NO_SCHEMES.items():
         if scheme in recipe.schemes:
             yield f"quantize.schemes: {scheme} {why}"

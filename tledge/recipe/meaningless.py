@@ -49,6 +49,7 @@ _IN_WORDS: Mapping[KeyPath, str] = {
 
 _IN_BLOCKS: Mapping[KeyPath, str] = {
     ("data", "group"): "is for rows that belong together",
+    ("data", "shots"): "",
     ("data", "labels"): "",
     ("data", "label_names"): "",
     ("data", "label_separator"): "",
@@ -82,6 +83,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         **_IN_LANGUAGE_MODELS,
         **_IN_WORDS,
         ("data", "labels"): _VECTORS,
+        ("data", "shots"): "",
         ("data", "unlabelled"): "",
         ("finetune", "class_weights"): _VECTORS,
         ("finetune", "label_smoothing"): _VECTORS,
@@ -90,6 +92,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
     "words": {
         **_IN_DETECTION,
         ("model", "pooling"): "is for tasks that answer a whole text",
+        ("data", "shots"): "",
         ("data", "unlabelled"): "",
         ("data", "label_separator"): "",
         ("model", "max_answer_length"): _QUESTIONS,
@@ -103,6 +106,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("model", "aggregation"): "is for tasks that answer words",
         ("data", "unlabelled"): "is for tasks with one answer a text",
         ("data", "labels"): _ANSWERS,
+        ("data", "shots"): "",
         ("data", "label_columns"): _ANSWERS,
         ("data", "label_names"): _ANSWERS,
         ("data", "label_separator"): "",
@@ -140,6 +144,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
     },
     "boxed_image": {
         ("data", "unlabelled"): "is for tasks with a label for each image",
+        ("data", "shots"): "",
         ("data", "label_columns"): _BOXES,
         ("data", "label_separator"): "",
         ("data", "decimal"): "",

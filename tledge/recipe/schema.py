@@ -54,6 +54,9 @@ class Data(Section):
     calibration: Annotated[int, Field(ge=0)] | None = None
     """Rows kept aside for schemes that calibrate, taken from the training rows; by default none for texts, and for
     images 100, or a tenth of the training rows where that is fewer."""
+    shots: Annotated[int, Field(ge=1)] | None = None
+    """For tasks with one label a row: how many rows of each label train, drawn by `seed` from the training rows; the
+    others are rows without a label, which only a student of `distill` learns from. By default all rows train."""
     unlabelled: str | None = None
     """For `distill`: a source like `train` of rows that need no label; the teacher's answers serve instead."""
     documents: str | None = None

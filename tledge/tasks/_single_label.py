@@ -23,6 +23,7 @@ __all__ = [
     "MIXES",
     "NEEDS_LABEL",
     "N_LABELS",
+    "ONE_LABEL",
     "PROBLEM_TYPE",
     "TAKES_FLAGS",
     "agree",
@@ -40,6 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 LABELS = "one_label"
+ONE_LABEL = True
 LABEL_COLUMN = "label"
 TAKES_FLAGS = False
 MIXES = True
