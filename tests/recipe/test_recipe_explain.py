@@ -8,7 +8,7 @@ from tledge.errors import RecipeError
 from tledge.recipe import keys, load_recipe
 
 FINETUNE_KEYS = (
-    "augmentation, batch_size, cache, class_weights, compile, early_stopping_patience, epochs, freeze, "
+    "augmentation, batch_size, cache, class_weights, compile, early_stopping_patience, epochs, few_shot, freeze, "
     "gradient_accumulation_steps, head_learning_rate, label_smoothing, layer_decay, learning_rate, lora, loss, "
     "max_grad_norm, optimizer, precision, probe_epochs, report_to, schedule, score_range, strategy, tagged_tokens, "
     "tf32, unfreeze, warmup_ratio, weight_decay, workers"
@@ -61,8 +61,8 @@ def complaint(path: str, *overrides: str) -> str:
         ("finetune:\n  optimizer:", "8: finetune.optimizer: expected text, got null"),
         (
             "finetune:\n  strategy: Probe",
-            "8: finetune.strategy: expected one of probe, partial, full, probe_then_full, gradual, lora, none, got "
-            "'Probe' (text); "
+            "8: finetune.strategy: expected one of probe, partial, full, probe_then_full, gradual, lora, few_shot, "
+            "none, got 'Probe' (text); "
             "did you mean 'probe'?",
         ),
         ("finetune: 3", f"7: finetune: expected a section of keys ({FINETUNE_KEYS}), got 3"),

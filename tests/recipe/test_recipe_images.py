@@ -95,6 +95,13 @@ def test_what_changes_images_is_known(load, setting: str) -> None:
          "model.detector: fcos"),
         (["model.weights=DEFAULT"], "text_classification", "model.weights: is for images, and the task is "
          "text_classification; remove the key"),
+        (["finetune.few_shot.tune=none"], "text_classification", "finetune.few_shot: only for strategy few_shot, but "
+         "the strategy is 'probe'; remove it"),
+        (["finetune.strategy=few_shot", "model.head.hidden_size=8"], "text_classification", "model.head.hidden_size: "
+         "strategy few_shot solves a head of one linear layer; remove the key"),
+        (["finetune.strategy=few_shot", "finetune.augmentation.mixup=0.2", "finetune.cache=false"],
+         "image_classification", "finetune.augmentation: strategy few_shot learns from pairs of whole images; set "
+         "mixup and cutmix to 0"),
         (["data.shots=8"], "text_regression", "data.shots: counts rows by their one label, which text_regression does "
          "not have; remove the key"),
         (["data.shots=8", "data.unlabelled=more.csv", "distill.student.layers=every_second"], "text_classification",

@@ -12,7 +12,9 @@ from tledge.model.checkpoint import build, load, save_beside, whole
 from tledge.model.classifier import TextClassifier
 from tledge.model.distillation_sets import DistillationSets, distillation_sets, with_teacher_logits
 from tledge.model.embedder import TextEmbedder, build_embedder
+from tledge.model.few_shot import Twins, draw_pairs, features_of, paired
 from tledge.model.freeze import Freeze, Part, describe, freeze
+from tledge.model.head import new_head, set_linear
 from tledge.model.image_classifier import ImageClassifier
 from tledge.model.language import Language, check_length, context_length, load_language, save_language
 from tledge.model.language_phase import LanguagePhase, language_phase
@@ -26,7 +28,7 @@ from tledge.model.masked import (
     save_masked,
     save_masked_tokenizer,
 )
-from tledge.model.parameter_groups import groups_of
+from tledge.model.parameter_groups import groups_by_block, groups_of
 from tledge.model.pictures import contact_sheet
 from tledge.model.rows import Rows, read
 from tledge.model.saved import check_saved, check_saved_detector, check_saved_language, check_saved_masked
@@ -53,6 +55,7 @@ __all__ = [
     "Rows",
     "TextClassifier",
     "TextEmbedder",
+    "Twins",
     "Windows",
     "block_list",
     "boxed",
@@ -70,8 +73,11 @@ __all__ = [
     "describe",
     "detectors",
     "distillation_sets",
+    "draw_pairs",
+    "features_of",
     "freeze",
     "from_layers",
+    "groups_by_block",
     "groups_of",
     "kind_of",
     "language_phase",
@@ -84,13 +90,16 @@ __all__ = [
     "load_tokenizer",
     "masked_tokenizer",
     "merged",
+    "new_head",
     "of_shape",
+    "paired",
     "phases",
     "read",
     "save_beside",
     "save_language",
     "save_masked",
     "save_masked_tokenizer",
+    "set_linear",
     "student",
     "update_batch_norms",
     "vocabulary_size",

@@ -58,6 +58,7 @@ class TextClassifier(PreTrainedModel):
         dropout_prob: float = 0.1,
         head_hidden_size: int | None = None,
         target_scale: tuple[float, float] | None = None,
+        head_normalize: bool = False,
     ) -> None:
         """Put a fresh head on a backbone.
 
@@ -70,6 +71,7 @@ class TextClassifier(PreTrainedModel):
             dropout_prob: dropout on the pooled features, in training.
             head_hidden_size: width of one hidden tanh layer; `None` for a linear head.
             target_scale: mean and standard deviation of a regression's targets.
+            head_normalize: whether the head takes features of length 1.
 
         Raises:
             ModelError: the pooling is `pooler` and the backbone has none.
@@ -92,6 +94,7 @@ class TextClassifier(PreTrainedModel):
             dropout_prob=dropout_prob,
             hidden_size=head_hidden_size,
             target_scale=target_scale,
+            normalize=head_normalize,
         )
 
     @property
@@ -163,6 +166,7 @@ class TextClassifier(PreTrainedModel):
             windows=facts.get("windows"),
             dropout_prob=facts["head"]["dropout_prob"],
             head_hidden_size=facts["head"]["hidden_size"],
+            head_normalize=facts["head"].get("normalize", False),
         )
 
     def remade(self, config: Any, target_scale: tuple[float, float] | None) -> TextClassifier:
@@ -175,6 +179,7 @@ class TextClassifier(PreTrainedModel):
             dropout_prob=config.tledge["head"]["dropout_prob"],
             head_hidden_size=config.tledge["head"]["hidden_size"],
             target_scale=target_scale,
+            head_normalize=config.tledge["head"].get("normalize", False),
         )
 
     def save(self, folder: Path, backbone: Any) -> None:
@@ -245,6 +250,7 @@ def build_text(
     optimum_task: str = "text-classification",
     target_scale: tuple[float, float] | None = None,
     windows: Mapping[str, Any] | None = None,
+    head_normalize: bool = False,
 ) -> TextClassifier:
     """A classifier on a pretrained backbone, its config filled with the labels in the ecosystem's words.
 
@@ -278,6 +284,7 @@ def build_text(
         "max_length": max_length,
         "head": {"dropout_prob": dropout_prob, "hidden_size": head_hidden_size},
     }
+    config.tledge["head"] |= {"normalize": True} if head_normalize else {}
     config.tledge |= {} if is_known else {"problem_type": problem_type}
     config.tledge |= {} if windows is None else {"windows": dict(windows)}
     return _from_config(config, backbone.module, target_scale)
@@ -386,4 +393,5 @@ def _from_config(config: Any, backbone: nn.Module, target_scale: tuple[float, fl
         dropout_prob=facts["head"]["dropout_prob"],
         head_hidden_size=facts["head"]["hidden_size"],
         target_scale=target_scale,
+        head_normalize=facts["head"].get("normalize", False),
     ).eval()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class Rescale(nn.Module):
@@ -28,6 +31,14 @@ class Rescale(nn.Module):
         return x * self.std + self.mean
 
 
+class UnitLength(nn.Module):
+    """Feature vectors divided by their length, so that a linear layer on them compares directions."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Vectors of the same shape, `(..., n_features)`, of length 1."""
+        return functional.normalize(features, dim=-1)
+
+
 def new_head(
     n_features: int,
     n_labels: int,
@@ -35,6 +46,7 @@ def new_head(
     dropout_prob: float,
     hidden_size: int | None,
     target_scale: tuple[float, float] | None = None,
+    normalize: bool = False,
 ) -> nn.Module:
     """A fresh head, `(batch, n_features)` to `(batch, n_labels)`; the dropout on its input is not part of it.
 
@@ -44,6 +56,7 @@ def new_head(
         dropout_prob: dropout after the hidden layer, in training.
         hidden_size: width of one hidden tanh layer; `None` for a linear head.
         target_scale: mean and standard deviation of the numbers to estimate; `None` for logits.
+        normalize: whether features are made vectors of length 1 first.
     """
     if hidden_size is None:
         layers: list[nn.Module] = [nn.Linear(n_features, n_labels)]
@@ -54,9 +67,25 @@ def new_head(
         if isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
+    if normalize:
+        layers.insert(0, UnitLength())
     if target_scale is not None:
         layers.append(Rescale(*target_scale))
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def set_linear(head: nn.Module, weight: npt.NDArray[Any], bias: npt.NDArray[Any]) -> None:
+    """Give the one linear layer of a head its weights.
+
+    Args:
+        head: of `new_head` without a hidden layer.
+        weight: `(labels, n_features) float32`.
+        bias: `(labels,) float32`.
+    """
+    [layer] = [each for each in head.modules() if isinstance(each, nn.Linear)]
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(weight))
+        layer.bias.copy_(torch.from_numpy(bias))
 
 
 def folded(head: nn.Module) -> nn.Module:

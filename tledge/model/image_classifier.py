@@ -66,6 +66,7 @@ class ImageClassifier(nn.Module):
         dropout_prob: float = 0.1,
         head_hidden_size: int | None = None,
         target_scale: tuple[float, float] | None = None,
+        head_normalize: bool = False,
     ) -> None:
         """Put a fresh head on a backbone, whose module becomes a part of this one.
 
@@ -77,6 +78,7 @@ class ImageClassifier(nn.Module):
             dropout_prob: dropout on the features, in training.
             head_hidden_size: width of one hidden tanh layer; `None` for a linear head.
             target_scale: mean and standard deviation of a regression's targets.
+            head_normalize: whether the head takes features of length 1.
         """
         super().__init__()
         self.backbone = backbone.module
@@ -84,6 +86,7 @@ class ImageClassifier(nn.Module):
         self.n_features = backbone.n_features
         # Not `config`: libraries take an attribute of that name for one of transformers' own objects.
         self.checkpoint_config = _config(backbone, labels, task, problem_type, dropout_prob, head_hidden_size)
+        self.checkpoint_config["tledge"]["head"] |= {"normalize": True} if head_normalize else {}
         self.dropout = nn.Dropout(dropout_prob)
         self.classifier = new_head(
             self.n_features,
@@ -91,6 +94,7 @@ class ImageClassifier(nn.Module):
             dropout_prob=dropout_prob,
             hidden_size=head_hidden_size,
             target_scale=target_scale,
+            normalize=head_normalize,
         )
         self.second = backbone.aux
         if self.second is not None:
@@ -193,6 +197,7 @@ class ImageClassifier(nn.Module):
             labels=tuple(facts["label2id"]),
             dropout_prob=facts["tledge"]["head"]["dropout_prob"],
             head_hidden_size=facts["tledge"]["head"]["hidden_size"],
+            head_normalize=facts["tledge"]["head"].get("normalize", False),
         )
         made.drop_second()
         update_batch_norms(made.backbone, [made.example(_BATCH_NORM_IMAGES)])  # numbers near zero would be slow
@@ -223,6 +228,7 @@ def build_image(
     dropout_prob: float,
     head_hidden_size: int | None,
     target_scale: tuple[float, float] | None = None,
+    head_normalize: bool = False,
 ) -> ImageClassifier:
     """A classifier, in eval mode, on a pretrained backbone, which becomes a part of it."""
     return ImageClassifier(
@@ -233,6 +239,7 @@ def build_image(
         dropout_prob=dropout_prob,
         head_hidden_size=head_hidden_size,
         target_scale=target_scale,
+        head_normalize=head_normalize,
     ).eval()
 
 
@@ -272,6 +279,7 @@ def load_image(folder: Path, config: Mapping[str, Any]) -> ImageClassifier:
         problem_type=config["problem_type"],
         dropout_prob=facts["head"]["dropout_prob"],
         head_hidden_size=facts["head"]["hidden_size"],
+        head_normalize=facts["head"].get("normalize", False),
     )
     model.drop_second()
     head = f"{backbone.last_layer.name}."

@@ -81,6 +81,7 @@ def _in_task(recipe: Recipe, task: tasks.Task) -> Iterator[str]:
             yield f"quantize.schemes: {scheme} {why}"
     yield from _meaningless(recipe, task)
     yield from _in_fresh_weights(recipe)
+    yield from _in_few_shot(recipe)
     two_stages = recipe.model.detector == "faster_rcnn" or recipe.model.backbone.startswith("torchvision:fasterrcnn")
     if recipe.export.nms == "device" and two_stages:
         yield (
@@ -156,6 +157,19 @@ def _in_strategy(settings: Finetune) -> Iterator[str]:
             f"finetune.freeze: only for strategy 'partial', but the strategy is {strategy!r}; "
             "remove the key (or set it to null), or change finetune.strategy"
         )
+
+
+def _in_few_shot(recipe: Recipe) -> Iterator[str]:
+    """What strategy `few_shot` cannot have, and what it alone may have."""
+    settings = recipe.finetune
+    if settings.strategy != "few_shot":
+        if settings.few_shot != type(settings.few_shot)():
+            yield f"finetune.few_shot: only for strategy few_shot, but the strategy is {settings.strategy!r}; remove it"
+        return
+    if recipe.model.head.hidden_size is not None:
+        yield "model.head.hidden_size: strategy few_shot solves a head of one linear layer; remove the key"
+    if settings.augmentation.mixes_images:
+        yield "finetune.augmentation: strategy few_shot learns from pairs of whole images; set mixup and cutmix to 0"
 
 
 def _in_augmentation(section: str, settings: Training, task: tasks.Task, *, cached: bool) -> Iterator[str]:

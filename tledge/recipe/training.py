@@ -111,14 +111,32 @@ class Lora(Section):
     blocks."""
 
 
+class FewShot(Section):
+    """How strategy `few_shot` learns from a few labelled rows."""
+
+    tune: Literal["contrastive", "none"] = "contrastive"
+    """`contrastive` trains the whole encoder on pairs of the labelled rows, so that the vectors of rows with one label
+    point the same way (SetFit, Tunstall et al. 2022); `none` leaves it as it is."""
+    head: Literal["logistic", "prototypes"] = "logistic"
+    """The linear head, which is solved and not trained: logistic regression, or the nearest of the labels' mean vectors
+    (Snell et al. 2017)."""
+    pairs: Annotated[int, Field(ge=1)] = 20
+    """Pairs with a row of the same label, and as many with one of another label, that are drawn for each row."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Pairs in one step; a row that is in several of them is run once."""
+    strength: Annotated[float, Field(gt=0)] = 1.0
+    """For `logistic`: how freely weights may grow, the inverse of their penalty (scikit-learn's `C`)."""
+
+
 class _Strategy(Section):
     """What trains."""
 
-    strategy: Literal["probe", "partial", "full", "probe_then_full", "gradual", "lora", "none"] = "probe"
+    strategy: Literal["probe", "partial", "full", "probe_then_full", "gradual", "lora", "few_shot", "none"] = "probe"
     """`probe` trains the head on cached features of the frozen backbone; `partial` also the last blocks
     (`unfreeze` or `freeze`); `full` everything; `probe_then_full` the head first and then everything (LP-FT, Kumar
     et al. 2022); `gradual` the head first and then one block more at a time, from the top down (ULMFiT, Howard and
-    Ruder 2018); `lora` the head and small adapters (`lora`), for texts; `none` takes a checkpoint as it is, its head
+    Ruder 2018); `lora` the head and small adapters (`lora`), for texts; `few_shot` learns from a few rows of each
+    label (`few_shot`), and chooses nothing by validation rows; `none` takes a checkpoint as it is, its head
     included. A language model has its head already: for `causal_lm` it is `full`, `partial`, `lora` or `none`."""
     unfreeze: Annotated[int, Field(ge=1)] | str | None = None
     """For `partial`: how many of the last blocks train, the name of the first block that trains (`layer4`: it and all
@@ -128,6 +146,7 @@ class _Strategy(Section):
     """For `partial`, instead of `unfreeze`: how many of the first blocks stay frozen, or the name of the last one that
     does."""
     lora: Lora = Lora()
+    few_shot: FewShot = FewShot()
     cache: bool = True
     """Keep features (`probe`), activations at the freeze boundary (`partial` with a number) and decoded images on disk
     and reuse them."""
@@ -154,8 +173,8 @@ class Finetune(Training, _Strategy):
     """How the head and, as the strategy says, the backbone are trained."""
 
     epochs: Annotated[float, Field(gt=0)] | None = None
-    """Passes over the training rows; by default 40 for `probe` and 3 otherwise (for `probe_then_full` those
-    of its second phase)."""
+    """Passes over the training rows; by default 40 for `probe`, 1 for `few_shot` (over its pairs) and 3 otherwise (for
+    `probe_then_full` those of its second phase)."""
     learning_rate: Annotated[float, Field(gt=0)] | Literal["auto"] | None = None
     """Peak learning rate; by default 3e-3 when only the head trains, and when blocks do 5e-5 for texts and 1e-4 for
     images, 3e-4 for `lora`, and 1e-3 for a language model with random weights; `auto` tries rising rates on a copy of

@@ -2,3 +2,6 @@
 
 from tledge.tasks._single_label import *
 from tledge.tasks._text_pair import *
+from tledge.tasks._text_pair import STRATEGIES as _STRATEGIES
+
+STRATEGIES = (*_STRATEGIES, "few_shot")

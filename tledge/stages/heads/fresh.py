@@ -13,12 +13,12 @@ from tledge.errors import StorageError
 from tledge.inputs import Input
 from tledge.stages import inputs as stage_inputs
 from tledge.stages import vocabulary
-from tledge.stages.heads import Trained
+from tledge.stages.heads import Trained, _few_shot
 from tledge.stages.job import Job
 from tledge.tasks import Outputs, Task
 
 if TYPE_CHECKING:
-    from tledge.model import Phase
+    from tledge.model import Phase, Rows
     from tledge.stages.heads._classifier_students import ClassifierStudents
     from tledge.train import Fitted, Objective, Scoring
 
@@ -26,6 +26,8 @@ BATCH_NORM_IMAGES = 256
 """Training images from which a random network's normalisation statistics are taken."""
 SAMPLE_ROWS = 4
 """Training rows on which a checkpoint is compared with the model that it was saved from."""
+COMPARES_DIRECTIONS = ("few_shot", "zero_shot")
+"""Strategies whose head takes feature vectors of length 1."""
 KEPT = "features"
 """The folder of the cache that holds features and decoded images."""
 
@@ -108,31 +110,8 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     if augment is not None and pretrained and processes.is_main():
         sheet = model.contact_sheet(list(train_rows.values[:6]), encoder, augment)
         sheet.save(folder / "contact_sheet.jpg", quality=85)
-    weights = training.label_weights(
-        recipe.finetune.class_weights,
-        train_rows.counted,
-        task.output_names(splits.labels),
-        task.target_scale(train_targets),
-    )
-    objective = training.supervised(
-        plugins.load(losses.__name__, recipe.finetune.loss or task.LOSS).loss,
-        label_weights=weights,
-        label_smoothing=recipe.finetune.label_smoothing,
-        mixed=augmentation.mixes_images,
-    )
-    mix = training.Mix(augmentation, len(splits.labels)) if augmentation.mixes_images else None
-    phases = model.phases(
-        classifier,
-        encoder,
-        train_rows,
-        validation_rows,
-        recipe.finetune,
-        seed=recipe.seed,
-        cache=kept_in(job, folder),
-        progress=job.progress,
-    )
-    score = training.Scoring(scoring(task, validation_rows), job.metric, job.lower_is_better)
-    fitted, trained = fit_phases(job, phases, objective, score, folder, model=classifier, mix=mix)
+    learn = _few_shot.learn if recipe.finetune.strategy == "few_shot" else _in_phases
+    fitted, trained = learn(job, classifier, encoder, train_rows, validation_rows, folder, kept_in(job, folder))
 
     def save(checkpoint: Path) -> None:
         classifier.save(checkpoint, backbone)
@@ -151,6 +130,42 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
         pooling=getattr(classifier, "pooling", ""),
         input=stage_inputs.load(job.task.INPUT).facts(encoder),
     )
+
+
+def _in_phases(
+    job: Job, classifier: Any, encoder: Input, train: Rows, validation: Rows, folder: Path, cache: Path
+) -> tuple[list[Fitted], int]:
+    """Train a classifier in place, step by step, through the phases of the strategy; as `_few_shot.learn`."""
+    from tledge import data, model
+    from tledge import train as training
+
+    recipe, task = job.recipe, job.task
+    labels, augmentation = data.open_splits(job.stage("data")).labels, recipe.finetune.augmentation
+    weights = training.label_weights(
+        recipe.finetune.class_weights,
+        train.counted,
+        task.output_names(labels),
+        task.target_scale(train.targets),
+    )
+    objective = training.supervised(
+        plugins.load(losses.__name__, recipe.finetune.loss or task.LOSS).loss,
+        label_weights=weights,
+        label_smoothing=recipe.finetune.label_smoothing,
+        mixed=augmentation.mixes_images,
+    )
+    mix = training.Mix(augmentation, len(labels)) if augmentation.mixes_images else None
+    phases = model.phases(
+        classifier,
+        encoder,
+        train,
+        validation,
+        recipe.finetune,
+        seed=recipe.seed,
+        cache=cache,
+        progress=job.progress,
+    )
+    score = training.Scoring(scoring(task, validation), job.metric, job.lower_is_better)
+    return fit_phases(job, phases, objective, score, folder, model=classifier, mix=mix)
 
 
 def rows_of(job: Job, split: Any, encoder: Input) -> Any:
@@ -260,6 +275,7 @@ def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: 
         dropout_prob=recipe.model.head.dropout_prob,
         head_hidden_size=recipe.model.head.hidden_size,
         target_scale=task.target_scale(targets),
+        head_normalize=recipe.finetune.strategy in COMPARES_DIRECTIONS,
     )
 
 
