@@ -450,6 +450,46 @@ class Gain:
 
 
 @dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """The metric of the test rows after trainings on so many rows of each label, by seed.
+
+    `low` and `high` bound the 95 % interval of the mean (Student's t over seeds), `None` with fewer than two. `gain` is
+    by how much it is better than the point before, the mean over seeds, whose rows are a part of this one's, and
+    `gain_low` and `gain_high` bound the interval of that mean.
+    """
+
+    shots: int
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    gain: float | None = None
+    gain_low: float | None = None
+    gain_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelCurve:
+    """A metric over the number of labelled rows of each label, `points` by rising number.
+
+    `n_test` are the test rows and `most` the training rows of the rarest label. `key` is the hash of what a value
+    depends on beside its rows.
+    """
+
+    name: str
+    backbone: str
+    strategy: str
+    metric: str
+    lower_is_better: bool
+    n_labels: int
+    n_test: int
+    most: int
+    points: tuple[CurvePoint, ...]
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class StudentCandidate:
     """One step of the ladder: a student that a budget allows or not, measured with random or copied weights.
 

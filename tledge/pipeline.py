@@ -16,7 +16,7 @@ import platform
 import shutil
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from typing import Any, TextIO
 
 import tledge
 from tledge import captured, hub, processes, run_folder, stages, tasks
-from tledge.artifacts import read_json, write_json
+from tledge.artifacts import LabelCurve, read_json, write_json
 from tledge.errors import InputError, MissingExtraError, RecipeError, TledgeError
 from tledge.progress import Progress, silent
 from tledge.recipe import Recipe, load_recipe, save_recipe
@@ -52,6 +52,8 @@ _AFTER: Mapping[str, tuple[str, ...]] = {
 # What a stage reads of those after it, where an earlier run left them.
 _AHEAD: Mapping[str, tuple[str, ...]] = {"bundle": ("bench", "baseline")}
 STAGES = tuple(_SECTIONS)
+CURVE = "curve"
+"""The folder inside a run that has its metric over labelled rows."""
 _TOGETHER = ("data", "train")  # what several processes go through; the later stages are the main one's alone
 _HOLDERS_WORD_S = 0.5  # how long to wait for a run: by then the process that holds it has written down who it is
 _TIMES = ("distill", "quantize", "bench")  # stages that time graphs; of students where they have a budget
@@ -101,6 +103,42 @@ def run(
                 _require_provider(job, until)
             _run_stages(job, until)
     return folder
+
+
+def curve(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    shots: Sequence[int],
+    seeds: int,
+    progress: Progress = silent,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[LabelCurve, Path]:
+    """The metric over the rows of each label that train, and the folder that it is kept in; goes on where it was.
+
+    The rows are read once into that folder, which is a run of its own inside the run folder: the test rows are the same
+    for all trainings.
+
+    Args:
+        recipe: its `data.shots` is left out.
+        out: the run folder; `runs/NAME` by default.
+        shots: rows of each label, rising.
+        seeds: trainings of each.
+        progress: shows bars.
+        say: takes one line for each stage.
+
+    Raises:
+        TledgeError: the one that names what the user can mend.
+    """
+    from tledge.stages import curve as of_labels
+
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"shots": None})})
+    folder = (Path(out) if out is not None else Path("runs") / recipe.name) / CURVE
+    job = Job(recipe, folder, progress, say)
+    of_labels.require(job)
+    run(recipe, folder, until="data", progress=progress, say=say)
+    with _held(folder), _log(job, CURVE) as log, captured.to(log):
+        return of_labels.measure(job, shots, seeds), folder
 
 
 def _require_provider(job: Job, until: str) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from tledge.cli import (
     bench,
+    curve,
     distill,
     export,
     finetune,
@@ -37,7 +38,22 @@ app = typer.Typer(
     "folder that cannot be written, 130 Ctrl-C.",
 )
 
-for verb in (run, finetune, distill, export, quantize, bench, gate, report, predict, verify, inspect, init, schema):
+for verb in (
+    run,
+    finetune,
+    distill,
+    curve,
+    export,
+    quantize,
+    bench,
+    gate,
+    report,
+    predict,
+    verify,
+    inspect,
+    init,
+    schema,
+):
     _name = verb.__name__.rpartition(".")[2]
     app.command(_name, short_help=(verb.__doc__ or "").partition(": ")[2])(verb.command)
 

@@ -4,6 +4,7 @@ from tledge.data.language import Blocks, open_blocks, pack, tokenizer_digest
 from tledge.data.load import columns_of, documents, load
 from tledge.data.preview import Preview, preview
 from tledge.data.sources import split_places
+from tledge.data.splits import draw
 from tledge.data.stored import DataReport, Splits, inputs_of, named_files, open_splits
 from tledge.data.unlabelled import open_documents, open_unlabelled
 
@@ -14,6 +15,7 @@ __all__ = [
     "Splits",
     "columns_of",
     "documents",
+    "draw",
     "inputs_of",
     "load",
     "named_files",

@@ -102,8 +102,8 @@ def parts(
         cut = pool[:0]
     numbers["train"][cut] = SPLITS.index("calibration")
     if settings.shots is not None:
-        pool, rest = splits.shots(pool, groups, settings.shots, names=train.names, seed=seed)
-        numbers["train"][rest] = UNLABELLED
+        numbers["train"][pool] = UNLABELLED
+        pool = splits.draw(groups, settings.shots, names=train.names, seed=seed, key="data.shots", rows=pool)
     numbers["train"][pool] = SPLITS.index("train")
     for name in tables.keys() - {"train"}:
         if not len(left[name]):

@@ -136,34 +136,37 @@ def cut_whole(
     return rows[~taken], rows[taken]
 
 
-def shots(rows: Numbers, groups: Numbers, count: int, *, names: Sequence[str], seed: int) -> tuple[Numbers, Numbers]:
-    """The rows that stay, so many of each label, and those left over.
+def draw(
+    groups: Numbers, count: int, *, names: Sequence[str], seed: int, key: str, rows: Numbers | None = None
+) -> Numbers:
+    """So many rows of each label, ascending.
 
     Each label's rows are put into a random order of its own, of which the first ones stay: fewer rows are a part of
     those that more rows would be, and other labels change nothing.
 
     Args:
-        rows: row numbers.
         groups: the label of every row number.
         count: rows of each label.
         names: of the labels.
         seed: the same seed gives the same rows.
+        key: what asks for so many, for messages.
+        rows: row numbers to draw from; by default all.
 
     Raises:
         DataError: a label has fewer rows.
     """
+    rows = np.arange(len(groups)) if rows is None else rows
     kept = []
     for number, name in enumerate(names):
         own = rows[groups[rows] == number]
         if len(own) < count:
             there = np.bincount(groups[rows], minlength=len(names)).min()
             raise DataError(
-                f"data.shots: asks for {count} rows of each label, but {name!r} has {len(own)} that may train, after "
+                f"{key}: asks for {count} rows of each label, but {name!r} has {len(own)} that may train, after "
                 f"validation, test and calibration rows are taken; ask for {there} or fewer, or give more rows of it"
             )
         kept.append(np.random.default_rng([seed, number]).permutation(own)[:count])
-    chosen = np.sort(np.concatenate(kept))
-    return chosen, np.setdiff1d(rows, chosen)
+    return np.sort(np.concatenate(kept))
 
 
 def cut_calibration(rows: Numbers, groups: Numbers, count: int, *, seed: int) -> tuple[Numbers, Numbers]:

@@ -12,7 +12,7 @@ from tledge.model.checkpoint import build, load, save_beside, whole
 from tledge.model.classifier import TextClassifier
 from tledge.model.distillation_sets import DistillationSets, distillation_sets, with_teacher_logits
 from tledge.model.embedder import TextEmbedder, build_embedder
-from tledge.model.few_shot import Twins, draw_pairs, features_of, paired
+from tledge.model.few_shot import KnownFeatures, Twins, draw_pairs, features_of, logits_of, paired
 from tledge.model.freeze import Freeze, Part, describe, freeze
 from tledge.model.head import new_head, set_linear
 from tledge.model.image_classifier import ImageClassifier
@@ -30,7 +30,7 @@ from tledge.model.masked import (
 )
 from tledge.model.parameter_groups import groups_by_block, groups_of
 from tledge.model.pictures import contact_sheet
-from tledge.model.rows import Rows, read
+from tledge.model.rows import Rows, Source, read
 from tledge.model.saved import check_saved, check_saved_detector, check_saved_language, check_saved_masked
 from tledge.model.several_texts import EachText
 from tledge.model.strategies import Phase, phases
@@ -46,6 +46,7 @@ __all__ = [
     "Freeze",
     "ImageBackbone",
     "ImageClassifier",
+    "KnownFeatures",
     "Language",
     "LanguagePhase",
     "Learner",
@@ -53,6 +54,7 @@ __all__ = [
     "Part",
     "Phase",
     "Rows",
+    "Source",
     "TextClassifier",
     "TextEmbedder",
     "Twins",
@@ -88,6 +90,7 @@ __all__ = [
     "load_language",
     "load_masked",
     "load_tokenizer",
+    "logits_of",
     "masked_tokenizer",
     "merged",
     "new_head",

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from tledge.batches import Columns
+from tledge.batches import Beside, Columns, Values
 from tledge.model.backbones.transformers import weights_digest
+from tledge.model.features import Compute
 from tledge.model.protocol import Classifier
 from tledge.model.rows import Rows, Sets
 from tledge.precision import training_device
@@ -153,3 +154,35 @@ def features_of(
     identity = f"{weights_digest(model.backbone)} {getattr(model, 'pooling', '')}"
     found = source.pooled(lambda x: model.features(**x), identity, device).validation
     return np.asarray(found.batch(range(len(found)))["features"].numpy())
+
+
+@dataclass(frozen=True)
+class KnownFeatures:
+    """Rows whose feature vectors, `(rows, n_features) float32`, were computed before: a `Source` of those alone."""
+
+    train: Rows
+    validation: Rows
+    train_vectors: npt.NDArray[Any]
+    validation_vectors: npt.NDArray[Any]
+
+    def pooled(self, compute: Compute, identity: str, device: torch.device) -> Sets:  # noqa: ARG002
+        """The vectors, with the labels."""
+        train, validation = (
+            Beside(Values({"features": torch.from_numpy(vectors)}), rows.labels())
+            for rows, vectors in ((self.train, self.train_vectors), (self.validation, self.validation_vectors))
+        )
+        return Sets(train, validation, "features kept in the cache")
+
+    def whole(self) -> Sets:
+        """Not there: whoever knows vectors alone asks for nothing else."""
+        raise AssertionError("only vectors are known")
+
+    activated = pooled
+
+
+def logits_of(model: Classifier, features: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """What a classifier's head says of feature vectors `(rows, n_features)`: `(rows, labels) float32`."""
+    head = model.classifier.eval()
+    device = next(head.parameters()).device
+    with torch.no_grad():
+        return np.asarray(head(torch.from_numpy(np.ascontiguousarray(features)).to(device)).cpu().numpy())

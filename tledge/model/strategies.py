@@ -71,6 +71,7 @@ def phases(
     cache: Path,
     progress: Progress,
     seed: int = 0,
+    source: Source | None = None,
 ) -> Iterator[Phase]:
     """The phases of a strategy, each prepared when the one before it has been trained.
 
@@ -83,11 +84,12 @@ def phases(
         cache: folder of cached features.
         progress: shown while the backbone runs over the rows.
         seed: of the changed copies of images that the cache holds, and of adapters.
+        source: where batches come from; by default the model's own.
 
     Raises:
         ModelError: the freeze setting names nothing in this backbone.
     """
-    source = model.source(
+    source = source or model.source(
         train=train,
         validation=validation,
         encoder=encoder,

@@ -223,7 +223,7 @@ def cosine_shares(facts: Facts) -> Lines | None:
     x_scale = Scale(min(x for x, _ in every), max(x for x, _ in every), _LEFT, LINES_RIGHT)
     y_scale = Scale(0.0, max(y for _, y in every) * 1.08 or 1.0, _BOTTOM, _TOP)
     tops = [max(points, key=lambda point: point[1]) for points in shares.values()]
-    label_ys = _apart([y_scale(points[-1][1]) for points in shares.values()])
+    label_ys = apart([y_scale(points[-1][1]) for points in shares.values()])
     return Lines(
         title="Share of pairs by cosine",
         description="; ".join(
@@ -247,7 +247,7 @@ def precision_recall(facts: Facts) -> Lines | None:
     weakest = sorted(found.scores, key=lambda each: each.map_50)[:_MOST_CURVES]
     curves = {each.label: list(zip(found.recalls, found.curves[each.label], strict=True)) for each in weakest}
     x_scale, y_scale = Scale(0.0, 1.0, _LEFT, LINES_RIGHT), Scale(0.0, 1.0, _BOTTOM, _TOP)
-    label_ys = _apart([y_scale(points[-1][1]) for points in curves.values()])
+    label_ys = apart([y_scale(points[-1][1]) for points in curves.values()])
     return Lines(
         title="Precision by recall at IoU 0.5",
         description="; ".join(f"{each.label}: average {fmt.metric(each.map_50)}" for each in weakest),
@@ -403,7 +403,7 @@ def _lines(
     margin = (high - low) * 0.08 or 0.05
     x_scale = Scale(min(x for x, _ in every), max(x for x, _ in every), _LEFT, LINES_RIGHT)
     y_scale = Scale(max(0.0, low - margin) if low >= 0 else low - margin, high + margin, _BOTTOM, _TOP)
-    label_ys = _apart([y_scale(points[-1][1]) for points in drawn.values()])
+    label_ys = apart([y_scale(points[-1][1]) for points in drawn.values()])
     marked = None if best is None else best(next(iter(drawn.values())))
     told = [
         f"{name} from {number(points[0][1])} at epoch {points[0][0]:g} to {number(points[-1][1])} at {points[-1][0]:g}"
@@ -431,7 +431,7 @@ def _mark(x: float, y: float, text: str) -> Mark:
     return Mark(x, y, text, x - 4 if left else x + 4, y + 22, "start" if left else "end")
 
 
-def _apart(heights: Sequence[float]) -> list[float]:
+def apart(heights: Sequence[float]) -> list[float]:
     """Heights of labels, moved down where they would touch the one above and up again at the bottom."""
     order = sorted(range(len(heights)), key=lambda i: heights[i])
     placed = list(heights)

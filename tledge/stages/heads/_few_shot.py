@@ -15,7 +15,7 @@ from tledge.evaluate import Array
 from tledge.stages.job import Job
 
 if TYPE_CHECKING:
-    from tledge.model import Rows
+    from tledge.model import KnownFeatures, Rows
     from tledge.train import Fitted
     from tledge.train.closed import Linear
 
@@ -29,7 +29,15 @@ LEARNT = "squared_error"
 
 
 def learn(
-    job: Job, classifier: Any, encoder: Any, train: Rows, validation: Rows, folder: Path, cache: Path
+    job: Job,
+    classifier: Any,
+    encoder: Any,
+    train: Rows,
+    validation: Rows,
+    folder: Path,
+    cache: Path,
+    *,
+    source: KnownFeatures | None = None,
 ) -> tuple[list[Fitted], int]:
     """Train a classifier in place from a few rows of each label; gives what each phase gave, and what trained.
 
@@ -41,17 +49,21 @@ def learn(
         validation: rows that are scored; nothing is chosen by them.
         folder: takes what tuning resumes from.
         cache: keeps the features of an encoder that is not tuned.
+        source: those features, where they are known.
     """
     from tledge import model
+    from tledge.train.closed import unit
 
     tunes = job.recipe.finetune.few_shot.tune == CONTRASTIVE
     fitted = [_tuned(job, classifier, encoder, train, validation, folder, cache)] if tunes else []
     trained = sum(p.numel() for p in classifier.backbone.parameters()) if tunes else 0
     trained += sum(p.numel() for p in classifier.classifier.parameters())
     kept = folder / "features" if tunes else cache  # nobody needs those of a tuned encoder again
-    features = [features_of(job, classifier, encoder, rows, kept) for rows in (train, validation)]
-    weights = label_weights(job, train)
-    head, solved = head_of(job, features[0], train.targets, features[1], validation.targets, weights)
+    if source is None:
+        vectors = [features_of(job, classifier, encoder, rows, kept) for rows in (train, validation)]
+        source = model.KnownFeatures(train, validation, *vectors)
+    features, scored = unit(source.train_vectors), unit(source.validation_vectors)
+    head, solved = head_of(job, features, train.targets, scored, validation.targets, label_weights(job, train))
     model.set_linear(classifier.classifier, head.weight, head.bias)
     classifier.cpu().eval()
     return [*fitted, solved], trained
@@ -113,15 +125,12 @@ def _squared_error(outputs: Any, same: npt.NDArray[Any]) -> dict[str, float]:
 
 
 def features_of(job: Job, classifier: Any, encoder: Any, rows: Rows, cache: Path) -> Array:
-    """Feature vectors of length 1 of some rows, `(rows, n_features) float32`, kept by weights and rows in a cache."""
+    """The feature vectors of some rows, `(rows, n_features) float32`, kept by weights and rows in a cache."""
     from tledge import model
-    from tledge.train.closed import unit
 
     recipe = job.recipe
-    return unit(
-        model.features_of(
-            classifier, encoder, rows, cache=cache, progress=job.progress, settings=recipe.finetune, seed=recipe.seed
-        )
+    return model.features_of(
+        classifier, encoder, rows, cache=cache, progress=job.progress, settings=recipe.finetune, seed=recipe.seed
     )
 
 

@@ -18,7 +18,8 @@ from tledge.stages.job import Job
 from tledge.tasks import Outputs, Task
 
 if TYPE_CHECKING:
-    from tledge.model import Phase, Rows
+    from tledge.data import Splits
+    from tledge.model import Phase, Rows, Source
     from tledge.stages.heads._classifier_students import ClassifierStudents
     from tledge.train import Fitted, Objective, Scoring
 
@@ -79,27 +80,11 @@ def _copy(source: Path, checkpoint: Path) -> None:
 
 def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     from tledge import batches, data, model
-    from tledge import train as training
     from tledge.precision import training_device
 
-    recipe, task = job.recipe, job.task
+    recipe = job.recipe
     splits = data.open_splits(job.stage("data"))
-    training.seed(recipe.seed)
-    backbone = model.load_backbone(
-        recipe.model.backbone,
-        kind=task.BACKBONES,
-        revision=recipe.model.revision,
-        weights=recipe.model.weights,
-        match=recipe.model.match,
-        preprocessing=recipe.model.preprocessing,
-        pretrained=pretrained,
-    )
-    train_targets = task.targets(splits.train["label"], len(splits.labels))
-    classifier = fresh_classifier(job, backbone, splits.labels, train_targets)
-    with training.main_first():
-        if processes.is_main():
-            classifier.save_inputs(folder / "inputs", backbone)
-        encoder = inputs.load(task.INPUT, folder / "inputs")
+    backbone, classifier, encoder = begun(job, splits, folder, pretrained=pretrained)
     train_rows, validation_rows = (rows_of(job, split, encoder) for split in (splits.train, splits.validation))
     unknown_tokens = vocabulary.unknown_share(job, encoder, train_rows.values) if pretrained else None
     if not pretrained or recipe.model.weights == "none":
@@ -110,8 +95,7 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     if augment is not None and pretrained and processes.is_main():
         sheet = model.contact_sheet(list(train_rows.values[:6]), encoder, augment)
         sheet.save(folder / "contact_sheet.jpg", quality=85)
-    learn = _few_shot.learn if recipe.finetune.strategy == "few_shot" else _in_phases
-    fitted, trained = learn(job, classifier, encoder, train_rows, validation_rows, folder, kept_in(job, folder))
+    fitted, trained = learning(job)(job, classifier, encoder, train_rows, validation_rows, folder, kept_in(job, folder))
 
     def save(checkpoint: Path) -> None:
         classifier.save(checkpoint, backbone)
@@ -132,10 +116,66 @@ def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
     )
 
 
+def begun(job: Job, splits: Splits, folder: Path, *, pretrained: bool = True) -> tuple[Any, Any, Input]:
+    """The backbone that a recipe names, the classifier on it before any training, and the encoder of its inputs.
+
+    Args:
+        job: the run.
+        splits: its rows.
+        folder: takes what the preprocessing is read from, in `inputs`.
+        pretrained: `False` for the same architecture with random weights.
+    """
+    from tledge import model
+    from tledge import train as training
+
+    recipe, task = job.recipe, job.task
+    training.seed(recipe.seed)
+    backbone = model.load_backbone(
+        recipe.model.backbone,
+        kind=task.BACKBONES,
+        revision=recipe.model.revision,
+        weights=recipe.model.weights,
+        match=recipe.model.match,
+        preprocessing=recipe.model.preprocessing,
+        pretrained=pretrained,
+    )
+    train_targets = task.targets(splits.train["label"], len(splits.labels))
+    classifier = fresh_classifier(job, backbone, splits.labels, train_targets)
+    with training.main_first():
+        if processes.is_main():
+            classifier.save_inputs(folder / "inputs", backbone)
+        encoder = inputs.load(task.INPUT, folder / "inputs")
+    return backbone, classifier, encoder
+
+
+def learning(job: Job) -> Callable[..., tuple[list[Fitted], int]]:
+    """What trains a classifier in place as the recipe's strategy says; the arguments are those of `_in_phases`."""
+    return _few_shot.learn if job.recipe.finetune.strategy == "few_shot" else _in_phases
+
+
 def _in_phases(
-    job: Job, classifier: Any, encoder: Input, train: Rows, validation: Rows, folder: Path, cache: Path
+    job: Job,
+    classifier: Any,
+    encoder: Input,
+    train: Rows,
+    validation: Rows,
+    folder: Path,
+    cache: Path,
+    *,
+    source: Source | None = None,
 ) -> tuple[list[Fitted], int]:
-    """Train a classifier in place, step by step, through the phases of the strategy; as `_few_shot.learn`."""
+    """Train a classifier in place, step by step, through the phases of the strategy; gives what each gave.
+
+    Args:
+        job: the run.
+        classifier: with a fresh head.
+        encoder: of its inputs.
+        train: rows that train.
+        validation: rows that are scored after each epoch, and pick it.
+        folder: takes what training resumes from.
+        cache: keeps features and decoded images.
+        source: where batches come from; by default the model's own.
+    """
     from tledge import data, model
     from tledge import train as training
 
@@ -163,6 +203,7 @@ def _in_phases(
         seed=recipe.seed,
         cache=cache,
         progress=job.progress,
+        source=source,
     )
     score = training.Scoring(scoring(task, validation), job.metric, job.lower_is_better)
     return fit_phases(job, phases, objective, score, folder, model=classifier, mix=mix)
