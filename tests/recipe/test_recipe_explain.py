@@ -11,7 +11,8 @@ FINETUNE_KEYS = (
     "augmentation, batch_size, cache, class_weights, compile, early_stopping_patience, epochs, few_shot, freeze, "
     "gradient_accumulation_steps, head_learning_rate, label_smoothing, layer_decay, learning_rate, lora, loss, "
     "max_grad_norm, optimizer, precision, probe_epochs, report_to, schedule, score_range, strategy, tagged_tokens, "
-    "tf32, unfreeze, warmup_ratio, weight_decay, workers"
+    "tf32, unfreeze, warmup_ratio, weight_decay, workers, "
+    "zero_shot"
 )
 TOP_KEYS = "baseline, bench, budget, bundle, data, distill, export, finetune, metric, model, name, quantize, seed, task"
 
@@ -62,7 +63,7 @@ def complaint(path: str, *overrides: str) -> str:
         (
             "finetune:\n  strategy: Probe",
             "8: finetune.strategy: expected one of probe, partial, full, probe_then_full, gradual, lora, few_shot, "
-            "none, got 'Probe' (text); "
+            "zero_shot, none, got 'Probe' (text); "
             "did you mean 'probe'?",
         ),
         ("finetune: 3", f"7: finetune: expected a section of keys ({FINETUNE_KEYS}), got 3"),
@@ -140,6 +141,16 @@ def test_a_mistake_is_one_line_with_its_place(write, more: str, line: str) -> No
             "5: data.test: expected text, a number above 0 and below 1, or a whole number of 1 or more, got a list",
         ),
         ("  labels: [no, 1]\n", "5: data.labels.1: expected text, got 1; write it in quotes: '1'"),
+        ("  labels: {a: 1}\n", "5: data.labels.a: expected text, or a list, each item text, got 1"),
+        (
+            "  labels: {a: [b, 2]}\n",
+            "5: data.labels.a: expected text, or a list, each item text, got a list",
+        ),
+        ("  labels: []\n", "5: data.labels: it is empty; name the labels, or remove the key"),
+        (
+            "  labels: {a: ' '}\n",
+            "5: data.labels: 'a' has no description; write one, such as {Sports: games and athletes}",
+        ),
         ("  labels: [a, b, a]\n", "5: data.labels: 'a' is there twice; name it once"),
         (
             "  label_separator: ''\n",

@@ -95,6 +95,14 @@ def test_what_changes_images_is_known(load, setting: str) -> None:
          "model.detector: fcos"),
         (["model.weights=DEFAULT"], "text_classification", "model.weights: is for images, and the task is "
          "text_classification; remove the key"),
+        (["finetune.strategy=zero_shot"], "text_classification", "data.labels: strategy zero_shot knows labels by "
+         "their descriptions alone; write a mapping, such as {Sports: games and athletes, Business: companies and "
+         "markets}"),
+        (["finetune.strategy=zero_shot", "data.labels={a: one}", "finetune.zero_shot.templates=[about]"],
+         "text_classification", "finetune.zero_shot.templates: 'about' has no {}, where the description goes"),
+        (["finetune.strategy=zero_shot", "data.labels={a: one}"], "text_regression", "finetune.strategy: got "
+         "'zero_shot', but text_regression is trained by one of probe, partial, full, probe_then_full, gradual, none, "
+         "lora"),
         (["finetune.few_shot.tune=none"], "text_classification", "finetune.few_shot: only for strategy few_shot, but "
          "the strategy is 'probe'; remove it"),
         (["finetune.strategy=few_shot", "model.head.hidden_size=8"], "text_classification", "model.head.hidden_size: "

@@ -170,8 +170,8 @@ def _read(settings: Data, task: Task, scratch: Path, base: Path, progress: Progr
         source = open_source(reference, f"data.{name}", replace(options, part=name), base=base)
         return read(source, settings, task, known_labels=known, path=scratch / f"{name}.arrow", progress=progress)
 
-    train = table("train", settings.train, settings.labels)
-    labels = _labels(settings.labels, train, task)
+    train = table("train", settings.train, settings.label_list)
+    labels = _labels(settings.label_list, train, task)
     tables = {"train": train.ordered(labels)}
     for name, reference in (("validation", settings.validation), ("test", settings.test)):
         if isinstance(reference, str):

@@ -98,6 +98,12 @@ class TextClassifier(PreTrainedModel):
         )
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What the checkpoint's config.json says for tledge; may be added to."""
+        found: dict[str, Any] = self.config.tledge
+        return found
+
+    @property
     def backbone(self) -> nn.Module:
         """The pretrained body."""
         body: nn.Module = getattr(self, self.base_model_prefix)

@@ -108,6 +108,12 @@ class ImageClassifier(nn.Module):
             )
         self._blocks: list[Block] | None = None
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the checkpoint's config.json says for tledge; may be added to."""
+        found: dict[str, Any] = self.checkpoint_config["tledge"]
+        return found
+
     def train(self, mode: bool = True) -> ImageClassifier:
         """Set the mode of what trains; what is frozen stays in eval mode."""
         super().train(mode)

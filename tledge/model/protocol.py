@@ -31,6 +31,7 @@ class Classifier(Protocol):
     `learning_rate`        the usual one of the backbone
     `source`               where its training takes its batches from
     `another`              the same model on another backbone, with random weights
+    `facts`                what config.json says for tledge
     `save`                 writes a checkpoint; `save_inputs` what `tledge.inputs` reads of it alone
     =====================  =========================================================================================
     """
@@ -47,6 +48,8 @@ class Classifier(Protocol):
     def classifier(self) -> Any: ...
     @property
     def dropout(self) -> Any: ...
+    @property
+    def facts(self) -> dict[str, Any]: ...
     @property
     def features(self) -> Callable[..., Tensor]: ...
     @property

@@ -23,7 +23,7 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
     """One line for each contradiction in a recipe."""
     yield from _in_strategy(recipe.finetune)
     yield from _in_data(recipe)
-    lists = {"data.labels": recipe.data.labels or [], "quantize.schemes": recipe.quantize.schemes or []}
+    lists = {"data.labels": recipe.data.label_list or [], "quantize.schemes": recipe.quantize.schemes or []}
     lists["data.label_columns"] = recipe.data.label_columns or []
     for key, values in lists.items():
         twice = next((value for i, value in enumerate(values) if value in values[:i]), None)
@@ -36,6 +36,11 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
 
 
 def _in_data(recipe: Recipe) -> Iterator[str]:
+    if recipe.data.labels is not None and not recipe.data.labels:
+        yield "data.labels: it is empty; name the labels, or remove the key"
+    for name, texts in recipe.data.descriptions.items():
+        if not texts or not all(text.strip() for text in texts):
+            yield f"data.labels: {name!r} has no description; write one, such as {{Sports: games and athletes}}"
     test, validation = recipe.data.test, recipe.data.validation
     if sum(part for part in (test, validation) if isinstance(part, float)) >= 1:
         yield (
@@ -82,6 +87,7 @@ def _in_task(recipe: Recipe, task: tasks.Task) -> Iterator[str]:
     yield from _meaningless(recipe, task)
     yield from _in_fresh_weights(recipe)
     yield from _in_few_shot(recipe)
+    yield from _in_zero_shot(recipe)
     two_stages = recipe.model.detector == "faster_rcnn" or recipe.model.backbone.startswith("torchvision:fasterrcnn")
     if recipe.export.nms == "device" and two_stages:
         yield (
@@ -170,6 +176,25 @@ def _in_few_shot(recipe: Recipe) -> Iterator[str]:
         yield "model.head.hidden_size: strategy few_shot solves a head of one linear layer; remove the key"
     if settings.augmentation.mixes_images:
         yield "finetune.augmentation: strategy few_shot learns from pairs of whole images; set mixup and cutmix to 0"
+
+
+def _in_zero_shot(recipe: Recipe) -> Iterator[str]:
+    """What strategy `zero_shot` needs, and what it alone may have."""
+    settings = recipe.finetune
+    if settings.strategy != "zero_shot":
+        if settings.zero_shot != type(settings.zero_shot)():
+            yield f"finetune.zero_shot: only for strategy zero_shot, but the strategy is {settings.strategy!r}; drop it"
+        return
+    if not recipe.data.descriptions:
+        yield (
+            "data.labels: strategy zero_shot knows labels by their descriptions alone; write a mapping, such as "
+            "{Sports: games and athletes, Business: companies and markets}"
+        )
+    for template in settings.zero_shot.templates:
+        if "{}" not in template:
+            yield f"finetune.zero_shot.templates: {template!r} has no {{}}, where the description goes"
+    if recipe.model.head.hidden_size is not None:
+        yield "model.head.hidden_size: strategy zero_shot makes a head of one linear layer; remove the key"
 
 
 def _in_augmentation(section: str, settings: Training, task: tasks.Task, *, cached: bool) -> Iterator[str]:

@@ -37,9 +37,11 @@ def _lines(error: ErrorDetails, values: Mapping[str, Any], place: Place) -> Iter
     if error["type"] == "missing":
         yield f"{place(path)}: {keys.dotted(path)}: missing key; add it: {node['description']}"
         return
-    value, entries = _at(values, path), keys.mapping_among_others(node)
-    if entries and isinstance(value, dict):  # then pydantic's `loc` goes on with its name of the shape and a key
-        if len(loc) < len(path) + 2:
+    value = _at(values, path)
+    shape = "object" if isinstance(value, dict) else "array" if isinstance(value, list) else ""
+    entries = keys.among_others(node, shape)
+    if entries:  # then pydantic's `loc` goes on with its name of the shape, and a key or place
+        if len(loc) < len(path) + 2 or isinstance(loc[len(path) + 1], int) != isinstance(value, list):
             return  # what the other shapes say does not help
         path, node = (*path, loc[len(path) + 1]), entries
         value = _at(values, path)

@@ -86,10 +86,10 @@ def alternatives(node: Node) -> list[Node]:
     return [choice for choice in node.get("anyOf", [node]) if choice.get("type") != "null"]
 
 
-def mapping_among_others(node: Node) -> Node | None:
-    """The schema of a mapping's values, where a mapping is one of several shapes; else None."""
-    shapes = alternatives(node)
-    found = [shape["additionalProperties"] for shape in shapes if shape.get("type") == "object"]
+def among_others(node: Node, shape: str) -> Node | None:
+    """The schema of what is in a mapping (`object`) or a list (`array`) that is one of several shapes; else None."""
+    shapes, inside = alternatives(node), {"object": "additionalProperties", "array": "items"}
+    found = [each[inside[shape]] for each in shapes if shape in inside and each.get("type") == shape]
     return found[0] if found and len(shapes) > 1 else None
 
 

@@ -70,8 +70,9 @@ class Data(Section):
     group: Annotated[str, Field(min_length=1)] | None = None
     """A column whose equal values stay together, such as `patient`: no two splits have rows of the same one. Labels
     have about the same shares in each split, as far as whole groups allow."""
-    labels: Annotated[list[str], Field(min_length=1)] | None = None
-    """The labels in the order of the outputs; by default every label of the training rows, sorted."""
+    labels: list[str] | dict[str, str | list[str]] | None = None
+    """The labels in the order of the outputs; by default every label of the training rows, sorted. As a mapping each
+    label has a description, or a list of them, which strategy `zero_shot` compares rows with."""
     label_names: dict[str, str] = {}
     """A name for raw label values, such as `0: negative`; a value without an entry is its own name."""
     label_separator: Annotated[str, Field(min_length=1)] = "|"
@@ -91,6 +92,18 @@ class Data(Section):
     on_overlap: Literal["fail", "drop"] = "fail"
     """What happens when a row of your own test or validation file is also in the training file: stop, or drop
     it from the training rows."""
+
+    @property
+    def label_list(self) -> list[str] | None:
+        """The names of `labels` in their order."""
+        return None if self.labels is None else list(self.labels)
+
+    @property
+    def descriptions(self) -> dict[str, list[str]]:
+        """The descriptions of each label; none where `labels` has names alone."""
+        if not isinstance(self.labels, dict):
+            return {}
+        return {name: [each] if isinstance(each, str) else each for name, each in self.labels.items()}
 
 
 class Preprocessing(Section):

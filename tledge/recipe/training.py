@@ -128,15 +128,27 @@ class FewShot(Section):
     """For `logistic`: how freely weights may grow, the inverse of their penalty (scikit-learn's `C`)."""
 
 
+class ZeroShot(Section):
+    """How strategy `zero_shot` makes a head of what labels are called, without a labelled row."""
+
+    method: Literal["similarity"] = "similarity"
+    """`similarity` compares the vector of a text with the mean vector of each label's descriptions."""
+    templates: Annotated[list[str], Field(min_length=1)] = ["{}"]
+    """Sentences around a description, `{}`, whose vectors are averaged, such as `This text is about {}.`"""
+
+
 class _Strategy(Section):
     """What trains."""
 
-    strategy: Literal["probe", "partial", "full", "probe_then_full", "gradual", "lora", "few_shot", "none"] = "probe"
+    strategy: Literal[
+        "probe", "partial", "full", "probe_then_full", "gradual", "lora", "few_shot", "zero_shot", "none"
+    ] = "probe"
     """`probe` trains the head on cached features of the frozen backbone; `partial` also the last blocks
     (`unfreeze` or `freeze`); `full` everything; `probe_then_full` the head first and then everything (LP-FT, Kumar
     et al. 2022); `gradual` the head first and then one block more at a time, from the top down (ULMFiT, Howard and
     Ruder 2018); `lora` the head and small adapters (`lora`), for texts; `few_shot` learns from a few rows of each
-    label (`few_shot`), and chooses nothing by validation rows; `none` takes a checkpoint as it is, its head
+    label (`few_shot`), and chooses nothing by validation rows; `zero_shot` makes a head of the
+    labels' descriptions (`data.labels`, `zero_shot`); `none` takes a checkpoint as it is, its head
     included. A language model has its head already: for `causal_lm` it is `full`, `partial`, `lora` or `none`."""
     unfreeze: Annotated[int, Field(ge=1)] | str | None = None
     """For `partial`: how many of the last blocks train, the name of the first block that trains (`layer4`: it and all
@@ -147,6 +159,7 @@ class _Strategy(Section):
     does."""
     lora: Lora = Lora()
     few_shot: FewShot = FewShot()
+    zero_shot: ZeroShot = ZeroShot()
     cache: bool = True
     """Keep features (`probe`), activations at the freeze boundary (`partial` with a number) and decoded images on disk
     and reuse them."""

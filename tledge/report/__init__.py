@@ -1,7 +1,7 @@
 """Reports: the only place that knows Markdown or HTML."""
 
 from tledge.report.benchmark import machine_facts
-from tledge.report.card import model_card
+from tledge.report.card import model_card, relabelled_card
 from tledge.report.facts import (
     BoxedPicture,
     BoxScore,
@@ -56,5 +56,6 @@ __all__ = [
     "machine_facts",
     "markdown",
     "model_card",
+    "relabelled_card",
     "verdict",
 ]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from tledge.bundle import Manifest
 from tledge.report import format as fmt
 from tledge.report import images, processors, summary
 from tledge.report.facts import Facts
@@ -125,6 +126,30 @@ def model_card(
         f"Made with tledge {escape(facts.version)}, {escape(fmt.moment(facts.created))}.",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def relabelled_card(manifest: Manifest, described: Mapping[str, Sequence[str]]) -> str:
+    """The README.md of a bundle that got other labels, of which nothing is measured.
+
+    Args:
+        manifest: of the bundle that it was made of.
+        described: the labels with their descriptions.
+    """
+    listed = (f"{code(name)}: {'; '.join(escape(text) for text in texts)}" for name, texts in described.items())
+    example, another = (_literal(each) for each in _EXAMPLES[manifest.input.kind][:2])
+    usage = _USAGE.format(path=json.dumps("bundle"), example=example, another=another, answer='each["label"]')
+    blocks = [
+        f"# {escape(manifest.name)}",
+        "Relabelled without training: the head is made of what the labels are described by. Nothing was measured with "
+        f"these labels; what was measured with the old ones ({', '.join(map(code, manifest.labels[:20]))}) says little "
+        "about them.",
+        "## Labels",
+        bullets(listed),
+        "## Usage",
+        "Install the package with `pip install tledge`, or open a graph in `onnx/` with any ONNX runtime.",
+        usage,
+    ]
+    return "\n\n".join(blocks) + "\n"
 
 
 def _front_matter(facts: Facts, license_id: str | None, base_model: str | None) -> str:

@@ -33,7 +33,5 @@ def stage(job: Job, folder: Path) -> str:
     last = made.fitted[-1]
     total = sum(last.time.values())
     waited = f", {last.time['data'] / total:.0%} of the time waiting for data" if total else ""
-    return (
-        f"{job.recipe.finetune.strategy}, validation {job.metric} {last.best_metric:.3f} at epoch {last.best_epoch:g}, "
-        f"{last.rows_per_second:,.0f} rows/s{waited}"
-    )
+    pace = f" at epoch {last.best_epoch:g}, {last.rows_per_second:,.0f} rows/s" if last.rows_per_second else ""
+    return f"{job.recipe.finetune.strategy}, validation {job.metric} {last.best_metric:.3f}{pace}{waited}"

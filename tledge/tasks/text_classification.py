@@ -4,4 +4,4 @@ from tledge.tasks._single_label import *
 from tledge.tasks._text import *
 from tledge.tasks._text import STRATEGIES as _STRATEGIES
 
-STRATEGIES = (*_STRATEGIES, "few_shot")
+STRATEGIES = (*_STRATEGIES, "few_shot", "zero_shot")

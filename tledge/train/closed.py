@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from tledge import metrics
 from tledge.train.fit import Fitted
 from tledge.train.plan import Epoch, Score
 
@@ -17,6 +18,10 @@ Array = npt.NDArray[Any]
 
 SCALE = 20.0
 """What cosines are multiplied by where they become logits: a temperature of 0.05, as sentence-transformers has it."""
+LOG_SCALES = (-5.0, 8.0)
+"""Between which the logarithm of a scale is looked for."""
+KEPT = 0.95
+"""The share of right answers that are to stay known."""
 STEPS = 1000
 """The most steps of the solver."""
 
@@ -74,6 +79,45 @@ def prototypes(features: Array, targets: Array, n_labels: int) -> Linear:
     return Linear((SCALE * means).astype(np.float32), bias.astype(np.float32))
 
 
+def descriptions(vectors: Sequence[Array], scale: float) -> Linear:
+    """The similarity to each label's descriptions as a linear layer, `scale` times the cosine to their mean vector.
+
+    Args:
+        vectors: for each label those of its descriptions, `(descriptions, n_features) float32`, of length 1.
+        scale: what cosines are multiplied by, one divided by the temperature.
+    """
+    weight = unit(np.stack([each.mean(axis=0) for each in vectors])) * scale
+    return Linear(weight.astype(np.float32), np.zeros(len(vectors), dtype=np.float32))
+
+
+def calibrated(head: Linear, features: Array, targets: Array) -> float:
+    """By what the logits of a head are to be multiplied for probabilities that fit some rows best (Guo et al. 2017).
+
+    Args:
+        head: whose scale is not known.
+        features: `(rows, n_features)`, of length 1.
+        targets: label numbers, `(rows,) int64`.
+    """
+    from scipy.optimize import minimize_scalar
+
+    logits = head(features).astype(np.float64)
+    found = minimize_scalar(
+        lambda x: metrics.log_loss(np.exp(x) * logits, targets), bounds=LOG_SCALES, method="bounded"
+    )
+    return float(np.exp(found.x))
+
+
+def unknown_below(head: Linear, features: Array, targets: Array) -> float:
+    """The score below which an answer is to count as unknown: `KEPT` of the right answers on some rows are above it.
+
+    0 where no answer is right.
+    """
+    probabilities = metrics.softmax(head(features))
+    right = probabilities.argmax(axis=1) == targets
+    scores = probabilities.max(axis=1)[right]
+    return float(np.quantile(scores, 1 - KEPT)) if len(scores) else 0.0
+
+
 def solved(
     phase: str,
     note: str,
@@ -89,7 +133,7 @@ def solved(
         note: a line about it.
         solve: makes the head.
         score: of logits.
-        sets: features and targets by `train` and `validation`.
+        sets: features and targets by `validation`, and by `train` where rows trained.
         metric: the one that is told.
     """
     started = time.monotonic()
@@ -98,8 +142,5 @@ def solved(
     scores = {name: score({"logits": head(features)}, targets) for name, (features, targets) in sets.items()}
     losses = {name: found.get("log_loss", float("nan")) for name, found in scores.items()}
     best = scores["validation"].get(metric, float("nan"))
-    point = Epoch(1.0, losses["train"], losses["validation"], best)
-    rows = len(sets["train"][1])
-    return head, Fitted(
-        phase, note, head.steps, 1.0, best, (point,), seconds, "cpu", rows_per_second=rows / max(seconds, 1e-9)
-    )
+    point = Epoch(1.0, losses.get("train"), losses["validation"], best)
+    return head, Fitted(phase, note, head.steps, 1.0, best, (point,), seconds, "cpu")

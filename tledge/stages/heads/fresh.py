@@ -13,7 +13,7 @@ from tledge.errors import StorageError
 from tledge.inputs import Input
 from tledge.stages import inputs as stage_inputs
 from tledge.stages import vocabulary
-from tledge.stages.heads import Trained, _few_shot
+from tledge.stages.heads import Trained, _few_shot, _zero_shot
 from tledge.stages.job import Job
 from tledge.tasks import Outputs, Task
 
@@ -150,7 +150,8 @@ def begun(job: Job, splits: Splits, folder: Path, *, pretrained: bool = True) ->
 
 def learning(job: Job) -> Callable[..., tuple[list[Fitted], int]]:
     """What trains a classifier in place as the recipe's strategy says; the arguments are those of `_in_phases`."""
-    return _few_shot.learn if job.recipe.finetune.strategy == "few_shot" else _in_phases
+    ways = {"few_shot": _few_shot.learn, "zero_shot": _zero_shot.learn}
+    return ways.get(job.recipe.finetune.strategy, _in_phases)
 
 
 def _in_phases(
