@@ -34,7 +34,7 @@ from tledge.stages import Job
 # The recipe's sections that each stage depends on, beside the stage before it.
 _SECTIONS: Mapping[str, tuple[str, ...]] = {
     "data": ("task", "seed", "data"),
-    "train": ("metric", "model", "finetune"),
+    "train": ("metric", "model", "finetune", "adapt"),
     "distill": ("distill",),
     "export": ("export",),
     "quantize": ("quantize", "budget", "bench"),

@@ -14,7 +14,9 @@ FINETUNE_KEYS = (
     "tf32, unfreeze, warmup_ratio, weight_decay, workers, "
     "zero_shot"
 )
-TOP_KEYS = "baseline, bench, budget, bundle, data, distill, export, finetune, metric, model, name, quantize, seed, task"
+TOP_KEYS = (
+    "adapt, baseline, bench, budget, bundle, data, distill, export, finetune, metric, model, name, quantize, seed, task"
+)
 
 
 def complaint(path: str, *overrides: str) -> str:

@@ -34,7 +34,7 @@ def test_it_loads_with_what_was_found(tmp_path: Path, task: str) -> None:
 @pytest.mark.parametrize("task", ["text_classification", "image_classification"])
 def test_with_every_key_uncommented_it_means_the_same(tmp_path: Path, task: str) -> None:
     text = starter(task, FACTS, name="mine", data_path_text="rows.csv", backbone="./model", full=True)
-    start, end = text.index("#distill:"), text.index("\nexport:")
+    start, end = text.index("#adapt:"), text.index("\nexport:")
     whole, uncommented = re.subn(r"(?m)^(\s*)#(?=\w)", r"\1", text[:start] + text[end:])
     assert uncommented > 20
     assert load(tmp_path, whole) == load(tmp_path, text)

@@ -1,5 +1,6 @@
 """Labelled rows from the user's files to four disjoint splits on disk."""
 
+from tledge.data.domain import Domain, open_domain
 from tledge.data.language import Blocks, open_blocks, pack, tokenizer_digest
 from tledge.data.load import columns_of, documents, load
 from tledge.data.preview import Preview, preview
@@ -11,6 +12,7 @@ from tledge.data.unlabelled import open_documents, open_unlabelled
 __all__ = [
     "Blocks",
     "DataReport",
+    "Domain",
     "Preview",
     "Splits",
     "columns_of",
@@ -21,6 +23,7 @@ __all__ = [
     "named_files",
     "open_blocks",
     "open_documents",
+    "open_domain",
     "open_splits",
     "open_unlabelled",
     "pack",

@@ -16,16 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tledge.artifacts import write_json
-from tledge.data import inputs, partition, splits, stored, unlabelled
+from tledge.data import domain, inputs, partition, splits, stored, unlabelled
 from tledge.data.labels import listed
 from tledge.data.labels import load as load_labels
-from tledge.data.sources import Options, Source, open_source
+from tledge.data.sources import Options, Source, only, open_source
 from tledge.data.stored import SPLITS, DataReport, Splits, open_splits
 from tledge.data.table import EXAMPLES, Table, read
 from tledge.digest import sha256
 from tledge.errors import DataError, did_you_mean
 from tledge.progress import Progress, silent
-from tledge.recipe.schema import Data
+from tledge.recipe.schema import Adapt, Data
 from tledge.tasks import Task
 
 N = TypeVar("N", int, float)
@@ -41,6 +41,7 @@ def load(
     folder: Path,
     base: Path,
     calibration: int | None = None,
+    adapt: Adapt | None = None,
     progress: Progress = silent,
 ) -> Splits:
     """Read the sources of a recipe, split them, and write the splits to a folder.
@@ -58,6 +59,7 @@ def load(
         calibration: how many calibration rows there are when `settings` does not say, `None` for none. They are at most
             a tenth of the training rows (or 8, where half of these are more), and fewer, or none, where a label would
             be left without any.
+        adapt: the recipe's `adapt`, whose rows are read too.
         progress: shown while reading.
 
     Raises:
@@ -86,6 +88,7 @@ def load(
         stored.write(tables, parts, task.INPUT_COLUMNS, folder)
         n_unlabelled = _unlabelled(settings, task, tables, folder, base, progress)
         n_unlabelled += int((parts["train"] == stored.UNLABELLED).sum())
+        of_domain = _domain(settings, adapt, task, tables, seed, folder, Path(scratch), base, progress) if adapt else {}
         rows_by_split, label_counts = _counted(tables, parts)
         sizes = _quantiles(train.sizes[parts["train"] == SPLITS.index("train")], int)
         skipped = sum((Counter(table.skipped) for table in tables.values()), Counter[str]())
@@ -106,6 +109,7 @@ def load(
             fingerprint=stored.fingerprint(tables, parts, train.names),
             target_quantiles=_target_quantiles(tables, parts) if train.labels.are_values else {},
             unlabelled=n_unlabelled,
+            domain=of_domain,
             columns={
                 name: settings.columns.get(name, name) for name in (*task.INPUT_COLUMNS, task.LABEL_COLUMN) if name
             },
@@ -168,6 +172,7 @@ def _read(settings: Data, task: Task, scratch: Path, base: Path, progress: Progr
 
     def table(name: str, reference: str, known: Sequence[str] | None) -> Table:
         source = open_source(reference, f"data.{name}", replace(options, part=name), base=base)
+        source = only(source, settings.where, "data.where")
         return read(source, settings, task, known_labels=known, path=scratch / f"{name}.arrow", progress=progress)
 
     train = table("train", settings.train, settings.label_list)
@@ -189,8 +194,40 @@ def _unlabelled(
     if settings.unlabelled is None:
         return 0
     source = _beside(settings, settings.unlabelled, "data.unlabelled", base)
-    known = {digest.tobytes() for table in tables.values() for digest in table.digests}
-    return unlabelled.write(source, settings, task, known, folder, progress)
+    return unlabelled.write(source, settings, task, _known(tables), folder, progress)
+
+
+def _domain(
+    settings: Data,
+    adapt: Adapt,
+    task: Task,
+    tables: Mapping[str, Table],
+    seed: int,
+    folder: Path,
+    scratch: Path,
+    base: Path,
+    progress: Progress,
+) -> dict[str, int]:
+    target = only(_beside(settings, adapt.target, "adapt.target", base), adapt.where, "adapt.where")
+    judge = _beside(settings, adapt.judge, "adapt.judge", base) if isinstance(adapt.judge, str) else None
+    return domain.write(
+        target,
+        judge,
+        settings,
+        adapt,
+        task,
+        known=_known(tables),
+        labels=tables["train"].names,
+        seed=seed,
+        folder=folder,
+        scratch=scratch,
+        progress=progress,
+    )
+
+
+def _known(tables: Mapping[str, Table]) -> set[bytes]:
+    """16 bytes of each input."""
+    return {digest.tobytes() for table in tables.values() for digest in table.digests}
 
 
 def documents(settings: Data, task: Task, *, folder: Path, base: Path, progress: Progress) -> int:

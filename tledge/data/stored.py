@@ -44,7 +44,8 @@ class DataReport:
     `groups` counts in each split the values of the column `group`, which stayed together. `n_moved` counts rows with a
     label that stood elsewhere in its text than was said, and was taken for that; `notes` counts what else of labels or
     files was mended or left out, in words. `label_ids` are the numbers that the training source has for the labels.
-    `fingerprint` is the same for the same inputs and labels in the same splits.
+    `fingerprint` is the same for the same inputs and labels in the same splits. `domain` counts the rows of another
+    domain: those to adapt to (`target`), those that `judge`, and those `left_out` because labelled rows have them.
     """
 
     labels: tuple[str, ...]
@@ -61,6 +62,7 @@ class DataReport:
     overlap_dropped: int
     repeated: Mapping[str, int]
     fingerprint: str
+    domain: Mapping[str, int] = field(default_factory=dict)
     text_lengths: Mapping[str, int] = field(default_factory=dict)
     image_sides: Mapping[str, int] = field(default_factory=dict)
     target_quantiles: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -130,10 +132,10 @@ def open_splits(folder: Path) -> Splits:
 
 
 def named_files(folder: Path) -> list[str]:
-    """The local files that the rows of the splits in a folder name, sorted: images that are not stored themselves."""
+    """The local files that the rows in a folder name, sorted: images that are not stored themselves."""
     found: set[str] = set()
-    for name in SPLITS:
-        rows = datasets.Dataset.from_file(str(folder / f"{name}.arrow")).data.table
+    for path in sorted(folder.glob("*.arrow")):
+        rows = datasets.Dataset.from_file(str(path)).data.table
         for column in rows.columns:
             if pa.types.is_struct(column.type) and column.type.get_field_index("path") >= 0:
                 found.update(path for path in pc.struct_field(column, "path").to_pylist() if path)
@@ -152,10 +154,7 @@ def write(
         columns: the task's input columns.
         folder: takes `train.arrow` and so on.
     """
-    train = tables["train"]
-    of_labels = pa.list_(pa.float64() if train.labels.flat.dtype.kind == "f" else pa.int64())
-    types = [(column, train.rows.data.schema.field(column).type) for column in columns]
-    schema = pa.schema([*types, ("label", of_labels), ("row", pa.string())])
+    schema = _schema(tables["train"], columns)
     with ExitStack() as stack:
         streams = []
         kept = [f"{name}.arrow" for name in SPLITS]
@@ -171,13 +170,49 @@ def write(
                 places = parts[name][start : start + len(batch)]
                 for split in np.unique(places[places >= 0]):
                     chosen = np.flatnonzero(places == split)
-                    *stored, names = (batch.column(c).take(pa.array(chosen)) for c in (*columns, "row"))
-                    labels = _label_column(table.labels.take(chosen + start), of_labels)
-                    if split == UNLABELLED:
-                        labels = pa.array([[]] * len(chosen), of_labels)
-                    arrays = [*stored, labels, names]
-                    streams[split].write_batch(pa.record_batch(arrays, schema=schema))
+                    streams[split].write_batch(
+                        _batch(table, batch, chosen, start, schema, labelled=split != UNLABELLED)
+                    )
                 start += len(batch)
+
+
+def write_rows(
+    table: Table, rows: npt.NDArray[np.int64], columns: Sequence[str], path: Path, *, labelled: bool = True
+) -> None:
+    """Write some rows of a table to a file as those of a split are written; without `label` where not `labelled`."""
+    schema = _schema(table, columns)
+    kept = schema if labelled else schema.remove(schema.get_field_index("label"))
+    start = 0
+    path.unlink(missing_ok=True)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, kept) as stream:
+        for batch in table.rows.data.to_batches():
+            chosen = rows[(rows >= start) & (rows < start + len(batch))] - start
+            stream.write_batch(_batch(table, batch, chosen, start, schema).select(kept.names))
+            start += len(batch)
+
+
+def _schema(table: Table, columns: Sequence[str]) -> pa.Schema:
+    of_labels = pa.list_(pa.float64() if table.labels.flat.dtype.kind == "f" else pa.int64())
+    types = [(column, table.rows.data.schema.field(column).type) for column in columns]
+    return pa.schema([*types, ("label", of_labels), ("row", pa.string())])
+
+
+def _batch(
+    table: Table,
+    batch: Any,
+    chosen: npt.NDArray[np.int64],
+    start: int,
+    schema: pa.Schema,
+    *,
+    labelled: bool = True,
+) -> pa.RecordBatch:
+    """Some rows of a batch of a table's inputs, that begins at row `start`, with their labels, or with none."""
+    names = [name for name in schema.names if name != "label"]
+    arrays = {name: batch.column(name).take(pa.array(chosen)) for name in names}
+    of_labels = schema.field("label").type
+    labels = _label_column(table.labels.take(chosen + start), of_labels)
+    arrays["label"] = labels if labelled else pa.array([[]] * len(chosen), of_labels)
+    return pa.record_batch([arrays[name] for name in schema.names], schema=schema)
 
 
 def _label_column(labels: Labels, of_type: Any) -> pa.ListArray:

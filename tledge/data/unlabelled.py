@@ -37,6 +37,20 @@ def write(source: Source, settings: Data, task: Task, known: set[bytes], folder:
     Raises:
         DataError: the column is missing, no new row is left, or a row is broken and `on_error` is `fail`.
     """
+    count = write_new(source, settings, task, known, folder / FILE, progress)
+    if not count:
+        raise DataError(
+            f"data.unlabelled: {source.name} has no row that the training, validation and test rows do not have"
+        )
+    return count
+
+
+def write_new(source: Source, settings: Data, task: Task, known: set[bytes], path: Path, progress: Progress) -> int:
+    """The same to a file, which may be left with no row: that is for who asks to tell.
+
+    Raises:
+        DataError: the column is missing, or a row is broken and `on_error` is `fail`.
+    """
     columns = {name: settings.columns.get(name, name) for name in task.INPUT_COLUMNS}
     for name, column in columns.items():
         if source.columns and column not in source.columns:
@@ -44,12 +58,7 @@ def write(source: Source, settings: Data, task: Task, known: set[bytes], folder:
                 f"{source.name} has no column {column!r}; its columns are {', '.join(source.columns)}"
                 f"{did_you_mean(column, source.columns)}; set data.columns.{name}"
             )
-    count = _write(source, list(columns.values()), settings, task, known, folder / FILE, progress)
-    if not count:
-        raise DataError(
-            f"data.unlabelled: {source.name} has no row that the training, validation and test rows do not have"
-        )
-    return count
+    return _write(source, list(columns.values()), settings, task, known, path, progress)
 
 
 def write_documents(source: Source, settings: Data, task: Task, folder: Path, progress: Progress) -> int:

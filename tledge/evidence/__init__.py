@@ -13,7 +13,7 @@ import tledge
 from tledge import artifacts, tasks
 from tledge.artifacts import BenchResult, ParityCase, Variant, read_json
 from tledge.bench import setting
-from tledge.evidence import labels, students
+from tledge.evidence import adapted, labels, students
 from tledge.evidence.curves import curve
 from tledge.evidence.images import data_uri
 from tledge.inputs import files as input_files
@@ -64,6 +64,7 @@ def facts(recipe: Recipe, folder: Path) -> Facts:
         data=_data(rows, read_json(scored) if scored.exists() else {}),
         training=_training(recipe, folder),
         distillation=students.read(folder),
+        adaptation=adapted.read(folder),
         variants=made,
         candidates=_candidates(folder / "quantize" / "candidates.json"),
         preprocessing=_preprocessing(folder / "export" / "preprocessing.json"),

@@ -5,7 +5,7 @@ from tledge.model.backbones import Backbone, ImageBackbone, kind_of
 from tledge.model.backbones import load as load_backbone
 from tledge.model.backbones.transformers import weights_digest
 from tledge.model.backbones.vocabulary import vocabulary_size
-from tledge.model.batch_norms import update_batch_norms
+from tledge.model.batch_norms import count_batch_norms, update_batch_norms
 from tledge.model.blocks import Block, block_list, levels
 from tledge.model.boxed_rows import boxed, boxed_sheet, with_boxes
 from tledge.model.checkpoint import build, load, save_beside, whole
@@ -14,7 +14,7 @@ from tledge.model.distillation_sets import DistillationSets, distillation_sets, 
 from tledge.model.embedder import TextEmbedder, build_embedder
 from tledge.model.few_shot import KnownFeatures, Twins, draw_pairs, features_of, logits_of, paired
 from tledge.model.freeze import Freeze, Part, describe, freeze
-from tledge.model.head import new_head, set_linear
+from tledge.model.head import new_head, put_before_head, set_linear
 from tledge.model.image_classifier import ImageClassifier
 from tledge.model.language import Language, check_length, context_length, load_language, save_language
 from tledge.model.language_phase import LanguagePhase, language_phase
@@ -30,7 +30,7 @@ from tledge.model.masked import (
 )
 from tledge.model.parameter_groups import groups_by_block, groups_of
 from tledge.model.pictures import contact_sheet
-from tledge.model.rows import Rows, Source, read
+from tledge.model.rows import KeptRows, Rows, Source, read
 from tledge.model.saved import check_saved, check_saved_detector, check_saved_language, check_saved_masked
 from tledge.model.several_texts import EachText
 from tledge.model.strategies import Phase, phases
@@ -46,6 +46,7 @@ __all__ = [
     "Freeze",
     "ImageBackbone",
     "ImageClassifier",
+    "KeptRows",
     "KnownFeatures",
     "Language",
     "LanguagePhase",
@@ -72,6 +73,7 @@ __all__ = [
     "choose_layers",
     "contact_sheet",
     "context_length",
+    "count_batch_norms",
     "describe",
     "detectors",
     "distillation_sets",
@@ -97,6 +99,7 @@ __all__ = [
     "of_shape",
     "paired",
     "phases",
+    "put_before_head",
     "read",
     "save_beside",
     "save_language",

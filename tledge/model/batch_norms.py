@@ -23,7 +23,7 @@ def update_batch_norms(
         batches: its inputs, tensors or arrays, such as `pixel_values`, `(batch, 3, height, width) float32`.
         device: where it runs; by default where it is.
     """
-    norms = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = _found(module)
     module.eval()
     if not norms:
         return 0
@@ -44,3 +44,12 @@ def update_batch_norms(
             norm.momentum = momentum
         module.to(home).eval()
     return len(norms)
+
+
+def count_batch_norms(module: nn.Module) -> int:
+    """How many batch norms of a module keep statistics."""
+    return len(_found(module))
+
+
+def _found(module: nn.Module) -> list[_BatchNorm]:
+    return [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]

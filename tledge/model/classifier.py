@@ -151,12 +151,13 @@ class TextClassifier(PreTrainedModel):
         *,
         cache: Path,
         progress: Progress,
+        others: Mapping[str, Rows],
         **_of_images: Any,
     ) -> Source:
         """The rows of a training, in batches."""
         from tledge.model.rows import Texts
 
-        return Texts(train, validation, encoder, self.n_features, cache, progress)
+        return Texts(train, validation, encoder, self.n_features, cache, progress, others)
 
     def another(self, name: str, preprocessing: Any = None) -> TextClassifier:  # noqa: ARG002
         """The same classifier on another backbone, with random weights."""

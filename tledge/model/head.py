@@ -99,3 +99,19 @@ def folded(head: nn.Module) -> nn.Module:
         last.weight.mul_(scale.std)
         last.bias.mul_(scale.std).add_(scale.mean)
     return layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+
+
+def put_before_head(classifier: nn.Module, linear: nn.Linear) -> None:
+    """Let a head give for features what it gave for their image in a linear map, which is folded into it.
+
+    Args:
+        classifier: whose `classifier` is a linear layer, or a sequence that begins with one.
+        linear: `(n_features, n_features)`.
+    """
+    head = classifier.classifier
+    first = head[0] if isinstance(head, nn.Sequential) else head
+    assert isinstance(first, nn.Linear)
+    linear = copy.deepcopy(linear).to(first.weight.device)
+    with torch.no_grad():
+        first.bias.add_(first.weight @ linear.bias)
+        first.weight.copy_(first.weight @ linear.weight)

@@ -185,11 +185,12 @@ class ImageClassifier(nn.Module):
         progress: Progress,
         settings: Finetune,
         seed: int,
+        others: Mapping[str, Rows],
     ) -> Source:
         """The rows of a training, in batches."""
         from tledge.model.rows import Photos
 
-        return Photos(train, validation, encoder, settings, seed, cache, progress)
+        return Photos(train, validation, encoder, settings, seed, cache, progress, others)
 
     def another(self, name: str, preprocessing: Any = None) -> ImageClassifier:
         """The same classifier on another backbone, with random weights whose features are of a usual size."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -55,6 +55,19 @@ class Rows:
         return dict(outputs)
 
 
+@dataclass(frozen=True)
+class KeptRows(Rows):
+    """Rows of several trainings: texts are tokenized once for all of them."""
+
+    made: dict[str, Columns] = field(default_factory=dict)
+
+    def columns(self, encoder: Any, **settings: Any) -> Columns:
+        """What a model reads of the values, made where it was not before."""
+        if encoder.identity not in self.made:
+            self.made[encoder.identity] = super().columns(encoder, **settings)
+        return self.made[encoder.identity]
+
+
 def read(
     encoder: Any,
     values: Sequence[Any],
@@ -88,11 +101,15 @@ def read(
 
 @dataclass(frozen=True, slots=True)
 class Sets:
-    """Rows that train and rows that are scored, with `labels`, and a line about them for the report."""
+    """Rows that train and rows that are scored, with `labels`, and a line about them for the report.
+
+    `others` are further rows by name, in the same form and without `labels`.
+    """
 
     train: Columns
     validation: Columns
     note: str
+    others: Mapping[str, Columns] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -118,45 +135,45 @@ class Texts:
     n_features: int
     cache: Path
     progress: Progress
+    others: Mapping[str, Rows] = field(default_factory=dict)
 
     def whole(self) -> Sets:
         """Tensors of texts, padded to the longest of their batch."""
-        train, validation = (Beside(tokens, rows.labels()) for rows, _, tokens in self._sides)
-        return Sets(train, validation, "")
+        return self._sets([tokens for _, _, tokens in self._sides], "")
 
     def pooled(self, compute: Compute, identity: str, device: torch.device) -> Sets:
         """One feature vector for each text, or token; rows meet in the same batches as the texts themselves."""
-        train, validation = (
-            Beside(
-                TokenVectors("features", each.vectors, each.offsets, tokens.pads_left)
-                if rows.per_token
-                else Values({"features": each.vectors}, tokens.lengths),
-                rows.labels(),
-            )
+        found: list[Columns] = [
+            TokenVectors("features", each.vectors, each.offsets, tokens.pads_left)
+            if rows.per_token
+            else Values({"features": each.vectors}, tokens.lengths)
             for (rows, each), (_, _, tokens) in zip(
                 self._cached(compute, identity, "Backbone", self.train.per_token, device), self._sides, strict=True
             )
-        )
-        return Sets(train, validation, "features kept in the cache")
+        ]
+        return self._sets(found, "features kept in the cache")
 
     def activated(self, compute: Compute, identity: str, device: torch.device) -> Sets:
         """One vector for each token, and the texts' own tensors."""
-        train, validation = (
-            Beside(TokenVectors("activations", each.vectors, each.offsets, tokens.pads_left), tokens, rows.labels())
-            for (rows, each), (_, _, tokens) in zip(
+        found = [
+            Beside(TokenVectors("activations", each.vectors, each.offsets, tokens.pads_left), tokens)
+            for (_, each), (_, _, tokens) in zip(
                 self._cached(compute, identity, "Frozen blocks", True, device), self._sides, strict=True
             )
-        )
-        return Sets(train, validation, "")
+        ]
+        return self._sets(found, "")
+
+    def _sets(self, columns: Sequence[Columns], note: str) -> Sets:
+        """The columns of all sides, those that train and are scored with their labels."""
+        return sets_of(columns, self.train, self.validation, self.others, note)
 
     @cached_property
-    def _sides(self) -> tuple[tuple[Rows, str, Any], tuple[Rows, str, Any]]:
-        """Rows that train and rows that are scored, each with their name and tokens."""
-        train, validation = (
-            (rows, name, rows.columns(self.encoder, progress=self.progress, name=name))
-            for rows, name in ((self.train, TRAINING), (self.validation, VALIDATION))
+    def _sides(self) -> tuple[tuple[Rows, str, Any], ...]:
+        """Rows that train, rows that are scored, and others, each with their name and tokens."""
+        named = {TRAINING: self.train, VALIDATION: self.validation, **self.others}
+        return tuple(
+            (rows, name, rows.columns(self.encoder, progress=self.progress, name=name)) for name, rows in named.items()
         )
-        return train, validation
 
     def _cached(
         self, compute: Compute, identity: str, who: str, per_token: bool, device: torch.device
@@ -195,14 +212,12 @@ class Photos:
     seed: int
     cache: Path
     progress: Progress
+    others: Mapping[str, Rows] = field(default_factory=dict)
 
     def whole(self) -> Sets:
         """Pixels, changed anew for each batch."""
-        train, validation = (
-            Beside(pictures, rows.labels())
-            for pictures, rows in zip(self._kept, (self.train, self.validation), strict=True)
-        )
-        return Sets(train, validation, "; ".join(dict.fromkeys(each.note for each in self._kept)))
+        note = "; ".join(dict.fromkeys(each.note for each in self._kept))
+        return sets_of(self._kept, self.train, self.validation, self.others, note)
 
     def pooled(self, compute: Compute, identity: str, device: torch.device) -> Sets:
         """One feature vector for each image: each time that of one of its views."""
@@ -215,7 +230,7 @@ class Photos:
     def _cached(self, compute: Compute, identity: str, who: str, what: str, device: torch.device) -> Sets:
         views = self.settings.augmentation.views
         sides = []
-        for number, (pictures, rows, name) in enumerate(self._sides):
+        for number, (pictures, _, name) in enumerate(self._sides):
             found = image_features.cached(
                 compute,
                 pictures,
@@ -229,9 +244,10 @@ class Photos:
                 description=f"{who} over the {name} images",
                 device=device,
             )
-            sides.append(Beside(Views(what, found.vectors), rows.labels()))
+            sides.append(Views(what, found.vectors))
         of_views = "" if self._sides[0][0].augment is None else f" of {views} views of each training image"
-        return Sets(sides[0], sides[1], f"{what}{of_views} kept in the cache")
+        note = f"{what}{of_views} kept in the cache"
+        return sets_of(sides, self.train, self.validation, self.others, note)
 
     def _opened(self, number: int) -> Pictures:
         """Images of which features are made: read while the backbone runs, unless their pixels are needed later too."""
@@ -239,11 +255,15 @@ class Photos:
 
     @cached_property
     def _sides(self) -> tuple[tuple[Pictures, Rows, str], ...]:
-        """Images that train and images that are scored, not kept yet, each with their rows and their name."""
+        """Images that train, that are scored, and others, not kept yet, each with their rows and their name."""
         n_threads, changes = threads(self.settings.workers), Augment.of(self.settings.augmentation)
         return (
             (Pictures(self.train.values, self.encoder, changes, threads=n_threads), self.train, TRAINING),
             (Pictures(self.validation.values, self.encoder, threads=n_threads), self.validation, VALIDATION),
+            *(
+                (Pictures(rows.values, self.encoder, threads=n_threads), rows, name)
+                for name, rows in self.others.items()
+            ),
         )
 
     @cached_property
@@ -255,3 +275,13 @@ class Photos:
             pictures.keep(self.cache, progress=self.progress, description=f"Decoding the {name} images")
             for pictures, _, name in self._sides
         )
+
+
+def sets_of(columns: Sequence[Columns], train: Rows, validation: Rows, others: Mapping[str, Rows], note: str) -> Sets:
+    """The columns of rows that train, rows that are scored and others, in this order, the first two with `labels`."""
+    return Sets(
+        Beside(columns[0], train.labels()),
+        Beside(columns[1], validation.labels()),
+        note,
+        dict(zip(others, columns[2:], strict=True)),
+    )

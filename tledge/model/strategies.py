@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,7 +36,8 @@ class Phase:
 
     `train` and `validation` hold the module's inputs and `labels`. `groups` are optimizer parameter groups with their
     learning rates. `base_rate` is the learning rate that they are made for where a range test shall find it
-    (`learning_rate: auto`), else `None`.
+    (`learning_rate: auto`), else `None`. `others` holds the inputs of further rows, by name, and `moves` tells whether
+    the features that the head takes change in this phase, and `last` whether it is the last one.
     """
 
     name: str
@@ -47,6 +48,9 @@ class Phase:
     groups: list[dict[str, Any]]
     note: str
     base_rate: float | None = None
+    others: Mapping[str, Columns] = field(default_factory=dict)
+    moves: bool = True
+    last: bool = True
 
 
 class _Probe(nn.Module):
@@ -72,6 +76,7 @@ def phases(
     progress: Progress,
     seed: int = 0,
     source: Source | None = None,
+    others: Mapping[str, Rows] | None = None,
 ) -> Iterator[Phase]:
     """The phases of a strategy, each prepared when the one before it has been trained.
 
@@ -85,6 +90,7 @@ def phases(
         progress: shown while the backbone runs over the rows.
         seed: of the changed copies of images that the cache holds, and of adapters.
         source: where batches come from; by default the model's own.
+        others: further rows, by name, whose inputs each phase has in the form that its module takes.
 
     Raises:
         ModelError: the freeze setting names nothing in this backbone.
@@ -97,12 +103,13 @@ def phases(
         progress=progress,
         settings=settings,
         seed=seed,
+        others=others or {},
     )
     run = _Strategy(model, source, settings, seed)
     if settings.strategy == "probe":
         yield run.probe(settings.epochs or PROBE_EPOCHS)
     elif settings.strategy == "probe_then_full":
-        yield run.probe(settings.probe_epochs)
+        yield replace(run.probe(settings.probe_epochs), last=False)
         yield run.finetune("full")
     elif settings.strategy == "gradual":
         yield from run.gradual()
@@ -134,11 +141,15 @@ class _Strategy:
         groups = groups_of(self.model.classifier.parameters(), rate, settings.weight_decay)
         base_rate = rate if find else None
         if not settings.cache or not self.model.pools:
-            return self._whole("probe", epochs, groups, "the frozen backbone runs in every epoch", base_rate)
+            phase = self._whole("probe", epochs, groups, "the frozen backbone runs in every epoch", base_rate)
+            return replace(phase, moves=False)
         self.model.eval()
         identity = f"{weights_digest(self.model.backbone)} {getattr(self.model, 'pooling', '')}"
         sets = self.source.pooled(lambda x: self.model.features(**x), identity, self._device())
-        return Phase("probe", _Probe(self.model), sets.train, sets.validation, epochs, groups, sets.note, base_rate)
+        probe = _Probe(self.model)
+        return Phase(
+            "probe", probe, sets.train, sets.validation, epochs, groups, sets.note, base_rate, sets.others, moves=False
+        )
 
     def partial(self) -> Iterator[Phase]:
         """The last blocks; on cached activations where whole blocks are frozen and the recipe allows it."""
@@ -158,7 +169,15 @@ class _Strategy:
         note = f"activations of the {level} frozen blocks are cached"
         try:
             yield Phase(
-                "partial", above, sets.train, sets.validation, self._epochs(), groups, sets.note or note, base_rate
+                "partial",
+                above,
+                sets.train,
+                sets.validation,
+                self._epochs(),
+                groups,
+                sets.note or note,
+                base_rate,
+                sets.others,
             )
         finally:
             above.restore()
@@ -184,7 +203,7 @@ class _Strategy:
         count = self.settings.unfreeze or len(self.model.blocks())
         assert isinstance(count, int)
         self._freeze("partial", count)  # refuses too large a number before anything trains
-        yield self.probe(self.settings.probe_epochs)
+        yield replace(self.probe(self.settings.probe_epochs), last=False)
         factor = 1.0
         for k in range(1, count + 1):
             last = k == count
@@ -196,6 +215,7 @@ class _Strategy:
                 name=f"gradual_{k}",
                 epochs=phase.epochs if last else GRADUAL_EPOCHS,
                 base_rate=phase.base_rate if k == 1 else None,
+                last=last,
             )
             factor *= phase.groups[0]["lr"] / before  # what a range test in the first of these phases found
 
@@ -212,7 +232,8 @@ class _Strategy:
     ) -> Phase:
         sets = self.source.whole()
         note = f"{note}; {sets.note}" if sets.note else note
-        return Phase(name, cast("nn.Module", self.model), sets.train, sets.validation, epochs, groups, note, base_rate)
+        model = cast("nn.Module", self.model)
+        return Phase(name, model, sets.train, sets.validation, epochs, groups, note, base_rate, sets.others)
 
     def _freeze(self, strategy: str, unfreeze: int | str | None) -> int | None:
         """Freeze as a strategy says; the boundary below which nothing trains, if there is one."""

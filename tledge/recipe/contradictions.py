@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tledge import plugins, tasks
 from tledge.errors import did_you_mean
+from tledge.recipe.adaptation import Adapt
 from tledge.recipe.distillation import Distill, Student
 from tledge.recipe.meaningless import MEANINGLESS
 from tledge.recipe.section import Section
@@ -33,6 +34,33 @@ def contradictions(recipe: Recipe) -> Iterator[str]:
         yield from _in_task(recipe, tasks.load(recipe.task))
     if recipe.distill is not None:
         yield from _in_distillation(recipe.distill)
+    if recipe.adapt is not None:
+        yield from _in_adaptation(recipe, recipe.adapt)
+
+
+def _in_adaptation(recipe: Recipe, adapt: Adapt) -> Iterator[str]:
+    if recipe.finetune.strategy in ("none", "few_shot", "zero_shot"):
+        yield f"adapt: no epochs train with finetune.strategy {recipe.finetune.strategy!r}; take another, such as probe"
+    if recipe.finetune.strategy == "probe" and not recipe.finetune.cache:
+        yield "finetune.cache: adapt works on the cached features of a probe; set it to true, or let blocks train"
+    if recipe.baseline is not None:
+        yield "baseline: adapt has a comparison of its own (adapt.compare); remove the key"
+    if adapt.target == recipe.data.train and adapt.where == recipe.data.where:
+        yield "adapt.target: got the rows of data.train; expected rows of another domain (or adapt.where)"
+    named = [adapt.method, *(adapt.compare or [])]
+    if adapt.method == "auto" and adapt.compare is not None and len(set(adapt.compare)) < 2:
+        yield f"adapt.compare: got {adapt.compare}, and auto has nothing to choose from; name two methods or more"
+    if recipe.task in plugins.names("tledge.tasks") and not tasks.has_distributions(tasks.load(recipe.task)):
+        if "self_training" in named:
+            yield "adapt.method: self_training learns sure answers, and numbers are never sure; take coral"
+        if adapt.method == "auto" and adapt.choose == "information":
+            yield (
+                f"adapt.choose: information is about labels, and {recipe.task} has none; expected source_validation or "
+                "importance"
+            )
+    mixed = recipe.finetune.augmentation.mixes_images
+    if mixed:
+        yield "finetune.augmentation: mixup and cutmix blend rows of one domain; remove them, or adapt"
 
 
 def _in_data(recipe: Recipe) -> Iterator[str]:

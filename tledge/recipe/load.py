@@ -23,6 +23,8 @@ SOURCES: tuple[KeyPath, ...] = (
     ("data", "test"),
     ("data", "unlabelled"),
     ("data", "documents"),
+    ("adapt", "target"),
+    ("adapt", "judge"),
 )
 BACKBONES: tuple[KeyPath, ...] = (
     ("model", "backbone"),

@@ -50,6 +50,7 @@ _IN_WORDS: Mapping[KeyPath, str] = {
 _IN_BLOCKS: Mapping[KeyPath, str] = {
     ("data", "group"): "is for rows that belong together",
     ("data", "shots"): "",
+    ("data", "where"): "is for rows of columns",
     ("data", "labels"): "",
     ("data", "label_names"): "",
     ("data", "label_separator"): "",
@@ -77,9 +78,12 @@ _IN_DETECTION: Mapping[KeyPath, str] = {
     ("finetune", "augmentation", "epochs_without_mosaic"): "",
 }
 
+_ONE_ANSWER: Mapping[KeyPath, str] = {("adapt",): "is for tasks with one answer a text or image"}
+
 MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
     "text": {**_IN_DETECTION, **_IN_IMAGES, **_IN_LANGUAGE_MODELS, **_IN_WORDS, **_IN_EMBEDDING},
     "embedding": {
+        **_ONE_ANSWER,
         **_IN_DETECTION,
         **_IN_IMAGES,
         **_IN_LANGUAGE_MODELS,
@@ -94,6 +98,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         ("distill",): "is for tasks with a head of their own",
     },
     "words": {
+        **_ONE_ANSWER,
         **_IN_DETECTION,
         ("model", "pooling"): "is for tasks that answer a whole text",
         ("data", "shots"): "",
@@ -107,6 +112,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         **_IN_EMBEDDING,
     },
     "question": {
+        **_ONE_ANSWER,
         **_IN_DETECTION,
         ("model", "pooling"): "is for tasks that answer a whole text",
         ("model", "aggregation"): "is for tasks that answer words",
@@ -127,6 +133,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         **_IN_EMBEDDING,
     },
     "masked": {
+        **_ONE_ANSWER,
         **_IN_DETECTION,
         **_IN_IMAGES,
         **_IN_LANGUAGE_MODELS,
@@ -151,6 +158,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         **_IN_EMBEDDING,
     },
     "boxed_image": {
+        **_ONE_ANSWER,
         ("data", "unlabelled"): "is for tasks with a label for each image",
         ("finetune", "few_shot"): "",
         ("finetune", "zero_shot"): "",
@@ -175,6 +183,7 @@ MEANINGLESS: Mapping[str, Mapping[KeyPath, str]] = {
         **_IN_EMBEDDING,
     },
     "language": {
+        **_ONE_ANSWER,
         **_IN_DETECTION,
         **_IN_IMAGES,
         **_IN_WORDS,

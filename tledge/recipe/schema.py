@@ -7,12 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from tledge import tasks
+from tledge.recipe.adaptation import Adapt
 from tledge.recipe.contradictions import contradictions
 from tledge.recipe.distillation import Distill, Shape, Student, StudentBudget
 from tledge.recipe.section import Fraction, Rows, Section
 from tledge.recipe.training import Augmentation, Finetune, Lora, Training
 
 __all__ = [
+    "Adapt",
     "Augmentation",
     "Bench",
     "Budget",
@@ -65,6 +67,9 @@ class Data(Section):
     columns: dict[str, str] = {}
     """The file's column for each of the task's columns, such as `text: review`; a column of the same name
     needs no entry."""
+    where: dict[str, str] = {}
+    """Only those rows of `train`, and of `validation` and `test` where these are sources: a value for each column
+    named, such as `site: north`."""
     label_columns: Annotated[list[str], Field(min_length=2)] | None = None
     """For tasks with several labels a row: a column of 0 and 1 for each label, instead of one column of labels."""
     group: Annotated[str, Field(min_length=1)] | None = None
@@ -320,6 +325,7 @@ class Recipe(Section):
     data: Data
     model: Model
     finetune: Finetune = Finetune()
+    adapt: Adapt | None = None
     distill: Distill | None = None
     export: Export = Export()
     quantize: Quantize = Quantize()

@@ -3,6 +3,8 @@
 from tledge.report.benchmark import machine_facts
 from tledge.report.card import model_card, relabelled_card
 from tledge.report.facts import (
+    Adaptation,
+    AdaptedRow,
     BoxedPicture,
     BoxScore,
     Candidate,
@@ -30,6 +32,8 @@ from tledge.report.text import bench_markdown, markdown
 from tledge.report.web import html
 
 __all__ = [
+    "Adaptation",
+    "AdaptedRow",
     "BoxScore",
     "BoxedPicture",
     "Candidate",

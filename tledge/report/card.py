@@ -12,6 +12,7 @@ from tledge.report import format as fmt
 from tledge.report import images, processors, summary
 from tledge.report.facts import Facts
 from tledge.report.text import (
+    adaptation_section,
     bench_markdown,
     bullets,
     code,
@@ -113,6 +114,7 @@ def model_card(
         _how_measured(facts),
         bench_markdown(facts.bench, heading=False) if facts.bench else "",
         distillation_section(facts, "##"),
+        adaptation_section(facts, "##"),
         transfer_section(facts, "##"),
         *(("## Input", _input(facts)) if facts.training.image else ()),
         "## Usage",

@@ -106,7 +106,10 @@ class Dots:
 
 @dataclass(frozen=True, slots=True)
 class Scatter:
-    """Estimates over truth; where both are of one unit the axes are too, and on the `diagonal` they are equal."""
+    """Estimates over truth; where both are of one unit the axes are too, and on the `diagonal` they are equal.
+
+    `others` are points of another kind.
+    """
 
     description: str
     x_title: str
@@ -115,6 +118,7 @@ class Scatter:
     y_ticks: tuple[Tick, ...]
     points: tuple[Point, ...]
     diagonal: tuple[float, float, float, float] | None
+    others: tuple[Point, ...] = ()
 
 
 def learning_curves(facts: Facts) -> tuple[Lines, ...]:
@@ -211,6 +215,32 @@ def cosines(facts: Facts) -> Scatter | None:
         y_ticks=y_scale.ticks(5),
         points=tuple((x_scale(x), y_scale(y)) for x, y in points),
         diagonal=None,
+    )
+
+
+def domains(facts: Facts) -> tuple[Scatter, ...]:
+    """Source and target rows in projections of their features, before and after an adaptation."""
+    found = facts.adaptation
+    if found is None:
+        return ()
+    drawn = (("Features with source only", found.before), ("Features of what ships", found.after))
+    return tuple(_projection(title, *each) for title, each in drawn if len(each) == 2)
+
+
+def _projection(title: str, source: Sequence[Point], target: Sequence[Point]) -> Scatter:
+    (x_low, x_high), (y_low, y_high) = ((min(of), max(of)) for of in zip(*source, *target, strict=True))
+    x_margin, y_margin = (x_high - x_low) * 0.05 or 0.5, (y_high - y_low) * 0.05 or 0.5
+    x_scale = Scale(x_low - x_margin, x_high + x_margin, _LEFT, _RIGHT)
+    y_scale = Scale(y_low - y_margin, y_high + y_margin, _BOTTOM, _TOP)
+    return Scatter(
+        description=f"{fmt.count(len(source))} rows of the source domain and {fmt.count(len(target))} of the target",
+        x_title="first direction, standard deviations",
+        y_title=f"{title}: source (filled) and target (rings)",
+        x_ticks=x_scale.ticks(6),
+        y_ticks=y_scale.ticks(5),
+        points=tuple((x_scale(x), y_scale(y)) for x, y in source),
+        diagonal=None,
+        others=tuple((x_scale(x), y_scale(y)) for x, y in target),
     )
 
 

@@ -185,6 +185,44 @@ class Distillation:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptedRow:
+    """One method of an adaptation, trained once for each seed.
+
+    `contender` has the metrics of the rows that judge, where there are some, and `gain` and `p_value` what the method
+    gave over source only: over seeds, and of the first seed row by row. `apart` is the share of rows whose domain a
+    linear probe tells by their features, 0.5 for chance. `scores` are those that need no label of the other domain, and
+    `candidate` tells whether they could choose this one.
+    """
+
+    name: str
+    candidate: bool
+    apart: float
+    scores: Mapping[str, float] = field(default_factory=dict)
+    contender: Contender | None = None
+    gain: Gain | None = None
+    p_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """What came of adapting to another domain.
+
+    `method` is the recipe's, `taken` the one that ships, and `choose` the score that `auto` goes by. `n_target` rows
+    had no label, and `n_judge` judged. `before` and `after` are places of some source and target rows in a projection
+    of the features that the head takes, with source only and as it ships; `after` is empty where that is the same.
+    """
+
+    method: str
+    taken: str
+    choose: str
+    n_target: int
+    n_judge: int | None
+    rows: tuple[AdaptedRow, ...]
+    before: tuple[tuple[tuple[float, float], ...], ...] = ()
+    after: tuple[tuple[tuple[float, float], ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """How the chosen variant of a language model went on with a prompt, one most likely token after another."""
 
@@ -355,6 +393,7 @@ class Facts:
             their mean where numbers are estimated.
         transfer: What the pretrained weights gave.
         distillation: What the student learnt from its teacher, where there is one.
+        adaptation: What came of adapting to another domain, where the recipe asks for that.
         samples: How a language model goes on with a few prompts, or what it finds in the place of hidden words.
         candidates: What schemes with a choice of settings tried.
         preprocessing: What became of images before the model.
@@ -397,6 +436,7 @@ class Facts:
     bounds: tuple[float, float] | None = None
     transfer: Transfer | None = None
     distillation: Distillation | None = None
+    adaptation: Adaptation | None = None
     samples: tuple[Sample, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     preprocessing: PreprocessingFacts | None = None

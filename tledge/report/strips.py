@@ -6,9 +6,11 @@ Units and theme are those of `charts`.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from tledge.artifacts import Contender
+from tledge.report import adaptation
 from tledge.report import format as fmt
 from tledge.report.charts import WIDTH, Scale, Tick
 from tledge.report.facts import Facts
@@ -48,7 +50,19 @@ class Strips:
 
 def contenders(facts: Facts) -> Strips | None:
     """Teacher and students in the metric; `None` where fewer than two of them have it."""
-    found = [each for each in (facts.distillation.contenders if facts.distillation else ()) if _known(each, facts)]
+    found = facts.distillation.contenders if facts.distillation else ()
+    return _strips(facts, found, "teacher", f"test {unit(facts)}")
+
+
+def adapted(facts: Facts) -> Strips | None:
+    """The methods of an adaptation in the metric; `None` where fewer than two of them were judged."""
+    rows = facts.adaptation.rows if facts.adaptation else ()
+    found = [replace(row.contender, name=adaptation.name_of(row)) for row in rows if row.contender]
+    return _strips(facts, found, adaptation.NAMES["none"], "rows that judge")
+
+
+def _strips(facts: Facts, contenders: Sequence[Contender], reference: str, on: str) -> Strips | None:
+    found = [each for each in contenders if _known(each, facts)]
     if len(found) < 2:
         return None
     metric = facts.metric
@@ -56,16 +70,16 @@ def contenders(facts: Facts) -> Strips | None:
     margin = (max(every) - min(every)) * 0.06 or 0.01
     scale = Scale(min(every) - margin, max(every) + margin, _LEFT, _RIGHT)
     bottom = _TOP + _STRIP * len(found)
-    teacher = next((each for each in found if each.name == "teacher"), None)
+    beside = next((each for each in found if each.name == reference), None)
     name = fmt.metric_name(metric)
     return Strips(
-        title=f"{fmt.capital(name)} on test {unit(facts)}, a dot for each seed",
+        title=f"{fmt.capital(name)} on {on}, a dot for each seed",
         description="; ".join(f"{each.name}: {name} {_told(each, metric)}" for each in found),
         frame=Frame(_LEFT, _RIGHT, _TOP, bottom),
         height=bottom + _BELOW,
         x_ticks=scale.ticks(6),
         strips=tuple(_strip(each, metric, scale, _TOP + i * _STRIP) for i, each in enumerate(found)),
-        reference=None if teacher is None else scale(teacher.mean[metric]),
+        reference=None if beside is None else scale(beside.mean[metric]),
     )
 
 

@@ -8,7 +8,7 @@ import operator
 from dataclasses import dataclass
 
 from tledge.artifacts import Footprint, Latency, LatencyRatio, Variant
-from tledge.report import distillation, language, processors
+from tledge.report import adaptation, distillation, language, processors
 from tledge.report import format as fmt
 from tledge.report.facts import Facts, MarkedText
 from tledge.report.figure import Figure
@@ -207,6 +207,7 @@ def warnings(facts: Facts) -> tuple[str, ...]:
         found.append("The pretrained weights are not clearly better than random ones on these rows.")
     if facts.distillation is not None and not distillation.helped(facts):
         found.append(distillation.gain_sentence(facts, facts.distillation))
+    found.extend(adaptation.warnings(facts))
     failed = sum(not case.passed for case in facts.parity)
     if failed:
         found.append(f"{failed} of {len(facts.parity)} parity cases failed: the graph differs from torch.")

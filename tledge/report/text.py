@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 from tledge.artifacts import BenchResult, Variant
-from tledge.report import benchmark, images, language, processors, quantized, sections, summary, transfer
+from tledge.report import adaptation, benchmark, images, language, processors, quantized, sections, summary, transfer
 from tledge.report import distillation as learnt
 from tledge.report import format as fmt
 from tledge.report.facts import Detections, Facts, LabelScore, WrongPrediction
@@ -29,6 +29,7 @@ def markdown(facts: Facts) -> str:
         bullets(escape(sentence) for sentence in processors.sentences(facts)),
         *(_candidates(facts, group) for group in quantized.groups(facts)),
         distillation_section(facts, "###"),
+        adaptation_section(facts, "###"),
         transfer_section(facts, "###"),
         "### Latency",
         bench_markdown(facts.bench, heading=False) if facts.bench else "Not measured.",
@@ -93,6 +94,22 @@ def transfer_section(facts: Facts, level: str) -> str:
         return ""
     rows = [(escape(name), *cells) for name, cells in found.rows]
     blocks = (f"{level} What transfer gave", escape(found.sentence), table(("model, test rows", *found.header), rows))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def adaptation_section(facts: Facts, level: str) -> str:
+    """What adapting to another domain gave, under a heading of that level; empty where nothing was adapted."""
+    found = adaptation.table(facts)
+    if found is None:
+        return ""
+    rows = [(f"**{escape(name)}**" if ships else escape(name), *cells) for name, cells, ships in found.rows]
+    judging = facts.adaptation is not None and facts.adaptation.n_judge is not None
+    head = "method, rows that judge" if judging else "method"
+    blocks = (
+        f"{level} Another domain",
+        escape(" ".join(adaptation.sentences(facts))),
+        table((head, *found.header), rows),
+    )
     return "\n\n".join(block for block in blocks if block)
 
 

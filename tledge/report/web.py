@@ -6,6 +6,7 @@ import functools
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from tledge.report import adaptation as adapted
 from tledge.report import (
     benchmark,
     charts,
@@ -58,6 +59,7 @@ def html(facts: Facts) -> str:
             targets=summary.targets(facts),
             transfer=transfer.table(facts),
             distillation=_distillation(facts),
+            adaptation=_adaptation(facts),
             predictions=language.table(facts) if facts.language else None,
             generated=bool(facts.bench and facts.bench.generations),
             unit=summary.unit(facts),
@@ -100,6 +102,18 @@ def _distillation(facts: Facts) -> dict[str, Any] | None:
         "ladder_header": learnt.ladder_header(facts),
         "ladder_numbers": learnt.ladder_header(facts)[1:4] + learnt.ladder_header(facts)[-1:],
         "measured_at": learnt.measured_at(facts),
+    }
+
+
+def _adaptation(facts: Facts) -> dict[str, Any] | None:
+    """What the section about another domain shows; `None` where nothing was adapted."""
+    if facts.adaptation is None:
+        return None
+    return {
+        "sentences": adapted.sentences(facts),
+        "table": adapted.table(facts),
+        "strips": strips.adapted(facts),
+        "plots": charts.domains(facts),
     }
 
 

@@ -164,7 +164,7 @@ class _Work:
         folder = job.folder / "work"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        _, classifier, encoder = fresh.begun(job, splits, folder)
+        _, classifier, encoder = fresh.begun(job, splits, folder, seed=job.recipe.seed)
         parts = (splits.train.select(numbers), splits.validation, splits.test)
         rows = [fresh.rows_of(job, each, encoder) for each in parts]
         features = None

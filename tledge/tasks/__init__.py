@@ -52,10 +52,10 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 ======================  ===============================================================================================
 
 A few more names are for tasks that need them: `ONE_LABEL`, true where each row has exactly one label; `OPTIONS`, the
-options of a prediction, with `narrowed`, which makes an answer as they want it; `BESIDE`, the columns that complete a
-label; `require_outputs`, which refuses outputs of a model that are no answers, where those are not one row of floats
-for each value or token; and `KEEP_FLOAT`, the layers that static quantization leaves in float unless the recipe says,
-likely ones first.
+options of a prediction, with `narrowed`, which makes an answer as they want it; `distributions`, the probabilities of
+answers, where they have some; `BESIDE`, the columns that complete a label; `require_outputs`, which refuses outputs of
+a model that are no answers, where those are not one row of floats for each value or token; and `KEEP_FLOAT`, the layers
+that static quantization leaves in float unless the recipe says, likely ones first.
 
 What several tasks share stands in the modules that begin with `_`, and a task is the sum of its parts.
 """
@@ -180,6 +180,21 @@ def narrowed(task: Task, answer: dict[str, Any], settings: Mapping[str, Any]) ->
         return answer
     result: dict[str, Any] = cast("Any", task).narrowed(answer, **settings)
     return result
+
+
+def has_distributions(task: Task) -> bool:
+    """Whether a task's answers have probabilities, which its `distributions` gives."""
+    return hasattr(task, "distributions")
+
+
+def distributions(task: Task, outputs: Outputs) -> npt.NDArray[np.float64]:
+    """How sure each answer is, `(rows, questions, answers)`: probabilities that sum to one over the answers.
+
+    A row of one label has one question, whose answers are the labels; one of several has one for each label, whose
+    answers are no and yes.
+    """
+    found: npt.NDArray[np.float64] = cast("Any", task).distributions(outputs)
+    return found
 
 
 def beside(task: Task) -> tuple[str, ...]:

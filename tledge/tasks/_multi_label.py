@@ -29,6 +29,7 @@ __all__ = [
     "TAKES_FLAGS",
     "agree",
     "decode",
+    "distributions",
     "label_names",
     "most_frequent",
     "numbered",
@@ -116,6 +117,12 @@ def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
 def predictions(records: Outputs) -> npt.NDArray[np.int64]:
     """A one for each label that a row got, `(rows, labels) int64`."""
     return np.asarray(metrics.sigmoid(records["logits"]) >= THRESHOLD, dtype=np.int64)
+
+
+def distributions(outputs: Outputs) -> npt.NDArray[np.float64]:
+    """The probabilities that a row does not have a label, and that it has, `(rows, labels, 2)`."""
+    found = metrics.sigmoid(outputs["logits"])
+    return np.stack([1 - found, found], axis=-1)
 
 
 def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_]:

@@ -28,6 +28,7 @@ __all__ = [
     "TAKES_FLAGS",
     "agree",
     "decode",
+    "distributions",
     "label_names",
     "most_frequent",
     "numbered",
@@ -97,6 +98,11 @@ def decode(outputs: Outputs, labels: Sequence[str]) -> list[dict[str, Any]]:
 def predictions(records: Outputs) -> npt.NDArray[np.int64]:
     """The label index of each row, `(rows,) int64`."""
     return np.asarray(records["logits"].argmax(axis=-1), dtype=np.int64)
+
+
+def distributions(outputs: Outputs) -> npt.NDArray[np.float64]:
+    """The probability of each label, `(rows, 1, labels)`."""
+    return metrics.softmax(outputs["logits"])[:, None]
 
 
 def agree(ours: Outputs, theirs: Outputs) -> npt.NDArray[np.bool_]:

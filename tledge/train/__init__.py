@@ -1,5 +1,7 @@
 """Training: one loop for all tasks, with tledge's losses, scores and resume."""
 
+from tledge.train.alignment import ALIGNING, Aligned, Alongside, aligning, recoloured
+from tledge.train.answering import Answers, answers, labelled, row_losses
 from tledge.train.distill import DEFAULT_WEIGHTS, distill, has_hidden, weights_for
 from tledge.train.fit import Fitted, fit, main_first, seed
 from tledge.train.intermediate import Pairing
@@ -14,8 +16,12 @@ from tledge.train.token_distillation import TokenTargets, token_loss
 from tledge.train.weights import label_weights
 
 __all__ = [
+    "ALIGNING",
     "DEFAULT_WEIGHTS",
     "JUDGED",
+    "Aligned",
+    "Alongside",
+    "Answers",
     "Epoch",
     "Fitted",
     "HiddenTokens",
@@ -32,14 +38,19 @@ __all__ = [
     "Sets",
     "TokenBlocks",
     "TokenTargets",
+    "aligning",
+    "answers",
     "detecting",
     "distill",
     "fit",
     "has_hidden",
     "hidden_loss",
     "label_weights",
+    "labelled",
     "main_first",
+    "recoloured",
     "relating",
+    "row_losses",
     "seed",
     "supervised",
     "token_loss",

@@ -43,19 +43,19 @@ class Epoch:
 class Scoring:
     """How epochs are scored: `score` takes outputs by name and targets, and its `metric` picks the best epoch.
 
-    `output` is the key of the module's outputs in eval mode, and of what `score` takes. With `keeps_last` nothing is
-    picked: the last epoch counts as the best.
+    `output` is the key of the module's outputs in eval mode, and of what `score` takes. With `last` the last epoch
+    counts as the best, whatever its metric.
     """
 
     score: Score
     metric: str
     lower_is_better: bool
     output: str = "logits"
-    keeps_last: bool = False
+    last: bool = False
 
     def best(self, values: Sequence[float]) -> int:
         """Which of some values of the metric is the best, the first of equal ones."""
-        if self.keeps_last:
+        if self.last:
             return len(values) - 1
         return values.index(min(values) if self.lower_is_better else max(values))
 

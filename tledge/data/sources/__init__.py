@@ -7,7 +7,8 @@ something else `PREFIX`, how a reference to it starts, and `open_reference(refer
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tledge import lfs, package_files, plugins
@@ -17,7 +18,9 @@ from tledge.tables import annotated
 from tledge.tables.source import Options, Problem, Row, Source
 from tledge.text_file import plain_suffix
 
-__all__ = ["Options", "Problem", "Row", "Source", "open_source", "split_places"]
+__all__ = ["Options", "Problem", "Row", "Source", "only", "open_source", "split_places"]
+
+SHOWN = 10  # values that a message lists
 
 # A web address, also where it was taken for a relative path and put behind a folder.
 _URL = re.compile(r"(?:^|[/\\])([A-Za-z][A-Za-z0-9+.-]+):[/\\]")
@@ -66,6 +69,40 @@ def open_source(reference: str, key: str, options: Options, *, base: Path) -> So
         )
     source = plugins.load(__name__, formats[suffix]).open_file(path, options)
     return source
+
+
+def only(source: Source, where: Mapping[str, str], key: str) -> Source:
+    """The rows of a source whose cells are those named, as text; broken rows stay.
+
+    Raises:
+        DataError: a column is missing, or where the rows are read to their end, no row is left.
+    """
+    if not where:
+        return source
+    for column in where:
+        if source.columns and column not in source.columns:
+            raise DataError(
+                f"{key}: {source.name} has no column {column!r}; its columns are {', '.join(source.columns)}"
+                f"{did_you_mean(column, source.columns)}"
+            )
+
+    def read(wanted: Collection[str] | None) -> Iterator[Row]:
+        seen: dict[str, set[str]] = {column: set() for column in where}
+        found = False
+        for row in source.read(None if wanted is None else {*wanted, *where}):
+            cells = {column: str(row.cells.get(column)).strip() for column in where}
+            if row.problem is not None or cells == dict(where):
+                found = found or row.problem is None
+                yield row
+                continue
+            for column, cell in cells.items():
+                if len(seen[column]) < SHOWN:
+                    seen[column].add(cell)
+        if not found:
+            told = "; ".join(f"{column!r} has {', '.join(sorted(values))}" for column, values in seen.items())
+            raise DataError(f"{key}: {source.name} has no such row: {told}")
+
+    return replace(source, read=read)
 
 
 def split_places(path: Path) -> dict[str, Path] | None:

@@ -94,7 +94,7 @@ def _tuned(job: Job, classifier: Any, encoder: Any, train: Rows, validation: Row
         model.Twins(classifier),
         training.Sets(pairs.train, pairs.validation),
         training.relating(plugins.load("tledge.losses.embedding", CONTRASTIVE_LOSS).loss),
-        training.Scoring(_squared_error, LEARNT, lower_is_better=True, output="sentence_embedding", keeps_last=True),
+        training.Scoring(_squared_error, LEARNT, lower_is_better=True, output="sentence_embedding", last=True),
         training.Plan(
             CONTRASTIVE,
             "",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from tledge.data import Splits
     from tledge.model import Phase, Rows, Source
     from tledge.stages.heads._classifier_students import ClassifierStudents
-    from tledge.train import Fitted, Objective, Scoring
+    from tledge.train import Fitted, Objective, Scoring, Sets
 
 BATCH_NORM_IMAGES = 256
 """Training images from which a random network's normalisation statistics are taken."""
@@ -79,57 +80,125 @@ def _copy(source: Path, checkpoint: Path) -> None:
 
 
 def _trained(job: Job, folder: Path, *, pretrained: bool) -> Trained:
+    if job.recipe.adapt is not None:
+        from tledge.stages.heads import _adapted
+
+        return _adapted.train(job, folder)
+    made = prepared(job, folder, seed=job.recipe.seed, pretrained=pretrained)
+    learn, cache = learning(job), kept_in(job, folder)
+    fitted, trained = learn(job, made.classifier, made.encoder, made.train, made.validation, folder, cache)
+    return made.trained(job, folder, fitted, trained)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A classifier that is to be trained, with its rows, its loss and what mixes its rows."""
+
+    classifier: Any
+    backbone: Any
+    encoder: Input
+    train: Any
+    validation: Any
+    objective: Objective
+    digest: str
+    unknown_tokens: float | None
+    mix: Any
+
+    def scoring(self, job: Job, *, last: bool = False) -> Scoring:
+        """How epochs are scored; the `last` one may count as the best."""
+        from tledge import train as training
+
+        score = scoring(job.task, self.validation)
+        return training.Scoring(score, job.metric, job.lower_is_better, last=last)
+
+    def phases(self, job: Job, folder: Path, seed: int, others: Mapping[str, Any] | None = None) -> Iterator[Phase]:
+        """The phases of the recipe's strategy."""
+        from tledge import model
+
+        return model.phases(
+            self.classifier,
+            self.encoder,
+            self.train,
+            self.validation,
+            job.recipe.finetune,
+            seed=seed,
+            cache=kept_in(job, folder),
+            progress=job.progress,
+            others=others,
+        )
+
+    def trained(self, job: Job, folder: Path, fitted: Sequence[Fitted], trained: int) -> Trained:
+        """The classifier after its phases; `trained` counts the parameters that were."""
+        from tledge import model
+
+        def save(checkpoint: Path) -> None:
+            self.classifier.save(checkpoint, self.backbone)
+            model.check_saved(self.classifier, checkpoint, _sample(job, self.encoder))
+            forget_inputs(folder)
+
+        return Trained(
+            self.classifier,
+            self.digest,
+            parameters=sum(p.numel() for p in self.classifier.parameters()),
+            trained_parameters=trained,
+            unknown_tokens=self.unknown_tokens,
+            save=save,
+            fitted=fitted,
+            notes=(*getattr(self.backbone, "notes", ()), *getattr(self.backbone, "unfollowed", ())),
+            pooling=getattr(self.classifier, "pooling", ""),
+            input=stage_inputs.load(job.task.INPUT).facts(self.encoder),
+        )
+
+
+def prepared(job: Job, folder: Path, *, seed: int, pretrained: bool = True) -> Prepared:
+    """A fresh head on the recipe's backbone, and the rows that it learns."""
     from tledge import batches, data, model
     from tledge.precision import training_device
 
     recipe = job.recipe
     splits = data.open_splits(job.stage("data"))
-    backbone, classifier, encoder = begun(job, splits, folder, pretrained=pretrained)
+    backbone, classifier, encoder = begun(job, splits, folder, seed=seed, pretrained=pretrained)
     train_rows, validation_rows = (rows_of(job, split, encoder) for split in (splits.train, splits.validation))
     unknown_tokens = vocabulary.unknown_share(job, encoder, train_rows.values) if pretrained else None
     if not pretrained or recipe.model.weights == "none":
-        model.update_batch_norms(classifier.backbone, _batches(encoder, train_rows.values), training_device())
+        model.update_batch_norms(
+            classifier.backbone, batches_of(encoder, train_rows.values, BATCH_NORM_IMAGES), training_device()
+        )
     digest = model.weights_digest(classifier.backbone)
     augmentation = recipe.finetune.augmentation
     augment = batches.Augment.of(augmentation)
     if augment is not None and pretrained and processes.is_main():
         sheet = model.contact_sheet(list(train_rows.values[:6]), encoder, augment)
         sheet.save(folder / "contact_sheet.jpg", quality=85)
-    fitted, trained = learning(job)(job, classifier, encoder, train_rows, validation_rows, folder, kept_in(job, folder))
-
-    def save(checkpoint: Path) -> None:
-        classifier.save(checkpoint, backbone)
-        model.check_saved(classifier, checkpoint, _sample(job, encoder))
-        forget_inputs(folder)
-
-    return Trained(
+    objective, mix = objective_of(job, train_rows)
+    return Prepared(
         classifier,
+        backbone,
+        encoder,
+        train_rows,
+        validation_rows,
+        objective,
         digest,
-        parameters=sum(p.numel() for p in classifier.parameters()),
-        trained_parameters=trained,
-        unknown_tokens=unknown_tokens,
-        save=save,
-        fitted=fitted,
-        notes=(*getattr(backbone, "notes", ()), *getattr(backbone, "unfollowed", ())),
-        pooling=getattr(classifier, "pooling", ""),
-        input=stage_inputs.load(job.task.INPUT).facts(encoder),
+        unknown_tokens,
+        mix,
     )
 
 
-def begun(job: Job, splits: Splits, folder: Path, *, pretrained: bool = True) -> tuple[Any, Any, Input]:
+def begun(job: Job, splits: Splits, folder: Path, *, seed: int, pretrained: bool = True) -> tuple[Any, Any, Input]:
     """The backbone that a recipe names, the classifier on it before any training, and the encoder of its inputs.
 
     Args:
         job: the run.
         splits: its rows.
         folder: takes what the preprocessing is read from, in `inputs`.
+        seed: of the head.
         pretrained: `False` for the same architecture with random weights.
     """
     from tledge import model
     from tledge import train as training
 
     recipe, task = job.recipe, job.task
-    training.seed(recipe.seed)
+    training.seed(seed)
     backbone = model.load_backbone(
         recipe.model.backbone,
         kind=task.BACKBONES,
@@ -177,7 +246,28 @@ def _in_phases(
         cache: keeps features and decoded images.
         source: where batches come from; by default the model's own.
     """
-    from tledge import data, model
+    from tledge import model
+    from tledge import train as training
+
+    objective, mix = objective_of(job, train)
+    phases = model.phases(
+        classifier,
+        encoder,
+        train,
+        validation,
+        job.recipe.finetune,
+        seed=job.recipe.seed,
+        cache=cache,
+        progress=job.progress,
+        source=source,
+    )
+    score = training.Scoring(scoring(job.task, validation), job.metric, job.lower_is_better)
+    return fit_phases(job, phases, objective, score, folder, model=classifier, mix=mix)
+
+
+def objective_of(job: Job, train: Rows) -> tuple[Objective, Any]:
+    """The recipe's loss for some rows, and what mixes them, if anything."""
+    from tledge import data
     from tledge import train as training
 
     recipe, task = job.recipe, job.task
@@ -194,20 +284,7 @@ def _in_phases(
         label_smoothing=recipe.finetune.label_smoothing,
         mixed=augmentation.mixes_images,
     )
-    mix = training.Mix(augmentation, len(labels)) if augmentation.mixes_images else None
-    phases = model.phases(
-        classifier,
-        encoder,
-        train,
-        validation,
-        recipe.finetune,
-        seed=recipe.seed,
-        cache=cache,
-        progress=job.progress,
-        source=source,
-    )
-    score = training.Scoring(scoring(task, validation), job.metric, job.lower_is_better)
-    return fit_phases(job, phases, objective, score, folder, model=classifier, mix=mix)
+    return objective, training.Mix(augmentation, len(labels)) if augmentation.mixes_images else None
 
 
 def rows_of(job: Job, split: Any, encoder: Input) -> Any:
@@ -255,34 +332,55 @@ def fit_phases(
     from tledge import train as training
 
     fitted, trained = [], 0
+    for phase in prepared_phases(phases):
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        sets = training.Sets(phase.train, phase.validation, mix)
+        fitted.append(fit_phase(job, phase, as_rows(phase.module), sets, objective, scoring, folder / phase.name))
+    forget_kept(folder)
+    return fitted, trained
+
+
+def prepared_phases(phases: Iterator[Phase]) -> Iterator[Phase]:
+    """The phases, each prepared by one of several processes, which fills the cache, before the others read it."""
+    from tledge import train as training
+
     while True:
-        with training.main_first():  # of several processes, one fills the cache and the others read it
+        with training.main_first():
             phase = next(phases, None)
         if phase is None:
-            break
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        fitted.append(
-            training.fit(
-                as_rows(phase.module),
-                training.Sets(phase.train, phase.validation, mix),
-                objective,
-                scoring,
-                training.Plan(
-                    phase.name,
-                    phase.note,
-                    folder / phase.name,
-                    phase.groups,
-                    phase.epochs,
-                    job.recipe.seed,
-                    phase.base_rate,
-                ),
-                job.recipe.finetune,
-                progress=job.progress,
-            )
-        )
+            return
+        yield phase
+
+
+def fit_phase(
+    job: Job,
+    phase: Phase,
+    module: Any,
+    sets: Sets,
+    objective: Objective,
+    scoring: Scoring,
+    folder: Path,
+    seed: int | None = None,
+) -> Fitted:
+    """Train a module as a phase says, in a folder of its own; the seed is the recipe's unless there is another."""
+    from tledge import train as training
+
+    plan = training.Plan(
+        phase.name,
+        phase.note,
+        folder,
+        phase.groups,
+        phase.epochs,
+        job.recipe.seed if seed is None else seed,
+        phase.base_rate,
+    )
+    return training.fit(module, sets, objective, scoring, plan, job.recipe.finetune, progress=job.progress)
+
+
+def forget_kept(folder: Path) -> None:
+    """Remove the features that were kept for this training alone."""
     if processes.is_main():
         shutil.rmtree(folder / KEPT, ignore_errors=True)
-    return fitted, trained
 
 
 def forget_inputs(folder: Path) -> None:
@@ -321,11 +419,11 @@ def fresh_classifier(job: Job, backbone: Any, labels: tuple[str, ...], targets: 
     )
 
 
-def _batches(encoder: Input, values: Any) -> Any:
-    """Training images in batches, in the order of the rows."""
+def batches_of(encoder: Input, values: Any, most: int) -> Any:
+    """Some images in batches, in the order of the rows."""
     from tledge import model
 
-    count = min(BATCH_NORM_IMAGES, len(values))
+    count = min(most, len(values))
     columns = model.read(encoder, [values[i] for i in range(count)])
     for start in range(0, count, 32):
         yield columns.batch(range(start, min(start + 32, count)))

@@ -35,6 +35,7 @@ def read_as(job: Job, task: Task, folder: Path) -> str:
         folder=folder,
         base=Path.cwd(),
         calibration=job.task.CALIBRATION_ROWS,
+        adapt=job.recipe.adapt,
         progress=job.progress,
     )
     counts = {name: len(getattr(splits, name)) for name in ("train", "validation", "calibration", "test")}
@@ -47,8 +48,11 @@ def read_as(job: Job, task: Task, folder: Path) -> str:
     told = [what] if splits.labels else []
     n_groups = sum(splits.report.groups.values())
     grouped = [f"{n_groups} groups of {splits.report.group!r} kept whole"] if n_groups else []
+    domain = splits.report.domain
+    judging = f" and {domain['judge']} that judge" if "judge" in domain else ""
+    adapting = [f"{domain['target']} rows of another domain{judging}"] if domain else []
     left_out = _left_out(splits.report, task.INPUT_COLUMNS[-1].replace("_", " "))
-    return ", ".join([*told, rows, *grouped, *left_out, *splits.report.read_as.values()])
+    return ", ".join([*told, rows, *grouped, *adapting, *left_out, *splits.report.read_as.values()])
 
 
 def _left_out(report: DataReport, kind: str) -> Iterator[str]:
@@ -83,11 +87,16 @@ def scored(job: Job, split: str, inputs_folder: Path) -> Scored:
 
 
 def depends_on(recipe: Recipe) -> Iterable[tuple[Sequence[object], Sequence[str | None]]]:
-    """The files of boxes behind a list of pictures, or behind the file that names their folders."""
-    rows = recipe.data
+    """The files of boxes behind a list of pictures, or behind the file that names their folders; rows to adapt to."""
+    rows, adapt = recipe.data, recipe.adapt
     references = [each for each in (rows.train, rows.validation, rows.test) if isinstance(each, str)]
     roots = {root for each in references if (root := annotated.root_of(each)) is not None}
-    return [((), [str(root) for root in sorted(roots)])] if roots else ()
+    if roots:
+        yield (), [str(root) for root in sorted(roots)]
+    if adapt is not None:
+        judge = adapt.judge if isinstance(adapt.judge, str) else None
+        settings = [adapt.target, adapt.judge, adapt.supervised, sorted(adapt.where.items())]
+        yield settings, [adapt.target, judge]
 
 
 def hashes(scored: Scored) -> Array:
