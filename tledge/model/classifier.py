@@ -151,13 +151,13 @@ class TextClassifier(PreTrainedModel):
         *,
         cache: Path,
         progress: Progress,
-        others: Mapping[str, Rows],
+        others: Mapping[str, Rows] | None = None,
         **_of_images: Any,
     ) -> Source:
         """The rows of a training, in batches."""
         from tledge.model.rows import Texts
 
-        return Texts(train, validation, encoder, self.n_features, cache, progress, others)
+        return Texts(train, validation, encoder, self.n_features, cache, progress, others or {})
 
     def another(self, name: str, preprocessing: Any = None) -> TextClassifier:  # noqa: ARG002
         """The same classifier on another backbone, with random weights."""

@@ -185,12 +185,12 @@ class ImageClassifier(nn.Module):
         progress: Progress,
         settings: Finetune,
         seed: int,
-        others: Mapping[str, Rows],
+        others: Mapping[str, Rows] | None = None,
     ) -> Source:
         """The rows of a training, in batches."""
         from tledge.model.rows import Photos
 
-        return Photos(train, validation, encoder, settings, seed, cache, progress, others)
+        return Photos(train, validation, encoder, settings, seed, cache, progress, others or {})
 
     def another(self, name: str, preprocessing: Any = None) -> ImageClassifier:
         """The same classifier on another backbone, with random weights whose features are of a usual size."""
