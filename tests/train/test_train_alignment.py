@@ -114,7 +114,7 @@ def test_a_map_learns_from_both_domains_and_changes_nothing_before_it_did(method
         outputs = aligned.train()(**{name: each for name, each in batch.items() if name != "labels"})
         loss = objective(outputs, batch["labels"], None)
     loss.backward()
-    assert loss.item() > float(objective({"logits": outputs["logits"]}, batch["labels"], None))
+    assert loss.item() > objective({"logits": outputs["logits"]}, batch["labels"], None).item()
     assert aligned.maps.weight.grad.abs().sum() > 0
     assert float(aligned.progress) == pytest.approx(0.2 if method == "dann" else 0)
     aligned.restore()
