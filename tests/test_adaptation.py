@@ -160,7 +160,7 @@ def test_target_rows_that_judge_are_not_learnt(project, tmp_path):
         (["adapt.where={colour: red}"], r"adapt\.where: target\.csv has no column 'colour'"),
         (["adapt.where={label: noise}"], r"adapt\.where: target\.csv has no such row: 'label' has heat, light, music"),
         (["adapt.method=adabn"], r"adapt\.method: adabn cannot be done here: .* has no batch norms"),
-        (["finetune.strategy=none"], r"adapt: nothing trains with finetune\.strategy 'none'"),
+        (["finetune.strategy=none"], r"adapt: no epochs train with finetune\.strategy 'none'"),
         (["baseline=random_backbone"], r"baseline: adapt has a comparison of its own"),
     ],
 )
