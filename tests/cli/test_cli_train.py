@@ -159,10 +159,12 @@ def test_init(tmp_path, monkeypatch, capfd):
     done = call(capfd, "init", "rows/my films.csv", "--out", "recipes/films.yaml", "--backbone", "./rows")
     assert (done.code, done.err) == (0, "")
     assert "20 rows" in done.out
+    assert "strategy few_shot: the rarest label, bad, has 10 rows: below 20, few_shot learns more" in done.out
     recipe = load_recipe(tmp_path / "recipes" / "films.yaml")
     assert recipe.data.columns == {"text": "review", "label": "stars"}
     assert recipe.data.train == str(tmp_path / "rows" / "my films.csv")
     assert recipe.task == "text_classification"
+    assert recipe.finetune.strategy == "few_shot"
     assert recipe.model.backbone == str(tmp_path / "rows"), "as seen from where the command was given"
     first = (tmp_path / "recipes" / "films.yaml").read_text(encoding="utf-8").splitlines()[0]
     named = tmp_path / "recipes" / first.partition("$schema=")[2]

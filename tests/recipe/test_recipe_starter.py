@@ -122,3 +122,24 @@ def test_the_short_one_has_what_one_changes_first_and_means_the_same(tmp_path: P
     assert "#" not in re.sub(r"# .*", "", short), "nothing is commented out"
     assert not re.search(r":\n(?! )", short), "no section is empty"
     assert load(tmp_path, short) == load(tmp_path, full)
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "strategy"),
+    [
+        ("text_classification", {"yes": 19, "off": 500}, "few_shot"),
+        ("image_classification", {"yes": 3, "off": 3}, "few_shot"),
+        ("text_classification", {"yes": 20, "off": 20}, "probe"),
+        ("text_multilabel", {"yes": 3, "off": 3}, "probe"),
+        ("text_classification", {}, "probe"),
+    ],
+)
+@pytest.mark.parametrize("full", [False, True])
+def test_few_rows_of_a_label_propose_few_shot_and_say_why(tmp_path, task, labels, strategy, full) -> None:
+    text = starter(task, Facts({}, labels), name="mine", data_path_text="rows.csv", full=full)
+    assert load(tmp_path, text).finetune.strategy == strategy
+    why = " ".join(text.replace("#", "").split())
+    told = (
+        f"The rarest label, yes, has {min(labels.values(), default=0)} rows: below 20, few_shot learns more from pairs"
+    )
+    assert (told in why) == (strategy == "few_shot")

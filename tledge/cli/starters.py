@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def write(
     data: str, path: Path, *, name: str, task: str | None, backbone: str | None, full: bool = False
 ) -> tuple[Preview, str]:
-    """Look at labelled data and write a commented recipe for it; gives what was seen, and a line on the backbone.
+    """Look at labelled data and write a commented recipe for it; gives what was seen, and a line on what was chosen.
 
     Args:
         data: a file, a folder of photos, or a reference with a prefix.
@@ -59,6 +59,8 @@ def write(
         here = Path(backbone).expanduser()
         is_here = here.exists() and not backbone.startswith(PREFIXES)
         chosen["model", "backbone"] = _local(here, path.parent) if is_here else backbone
+    few = starter.few_rows(seen.task, facts)
+    told = "; ".join(filter(None, (told, few and f"strategy few_shot: {few[0].lower()}{few[1:].rstrip('.')}")))
     text = starter.starter(
         seen.task,
         facts,

@@ -33,6 +33,8 @@ USUAL: Mapping[str, Mapping[KeyPath, Any]] = {
 }
 """Settings that a starter writes out for a kind of task, since the defaults are those of others."""
 
+FEW = 20
+"""Rows of the rarest label below which a starter proposes the strategy `few_shot`."""
 WIDTH = 100
 LABELS_SHOWN = 20
 
@@ -80,6 +82,19 @@ class Facts:
     n_rows: int = 0
 
 
+def few_rows(task: str, facts: Facts) -> str:
+    """Why a first recipe is to learn from few rows, as a sentence; empty where it is not."""
+    if not facts.labels or "few_shot" not in tasks.load(task).STRATEGIES:
+        return ""
+    name, count = min(facts.labels.items(), key=lambda item: item[1])
+    if count >= FEW:
+        return ""
+    return (
+        f"The rarest label, {name[:60]}, has {count} rows: below {FEW}, few_shot learns more from pairs of rows than "
+        "a head does that is trained on them."
+    )
+
+
 def starter(
     task: str,
     facts: Facts,
@@ -112,9 +127,10 @@ def starter(
         **({("data", "columns"): dict(facts.columns)} if facts.columns else {}),
         **({} if usual in module.STRATEGIES else {("finetune", "strategy"): module.STRATEGIES[0]}),
         **USUAL.get(kind, {}),
+        **({("finetune", "strategy"): "few_shot"} if few_rows(task, facts) else {}),
         **(settings or {}),
     }
-    notes: dict[KeyPath, str] = {("data",): _found(facts)}
+    notes: dict[KeyPath, str] = {("data",): _found(facts), ("finetune",): few_rows(task, facts)}
     left_out = MEANINGLESS[kind]
     entry = _entry if full else _short_entry
     shown = None if full else {*values, *_SHORT}
