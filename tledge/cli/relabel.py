@@ -16,12 +16,18 @@ def command(
     bundle: Annotated[Path, typer.Argument(help="A bundle of the strategy zero_shot, or its run folder.")],
     labels: Annotated[Path, typer.Argument(help="A YAML file: for each label its description, or a list of them.")],
     out: Annotated[Path, typer.Option("--out", help="The folder of the new bundle.")],
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone", help="Of images: the model that reads the descriptions, where it lies elsewhere now."
+        ),
+    ] = None,
     as_json: screen.JsonOption = False,
 ) -> None:
     """Give a bundle other labels: a new head is made of their descriptions, in every variant.
 
-    The bundle's own graph reads the descriptions, so that nothing is downloaded or trained. Metrics are left out:
-    nobody has measured them with these labels.
+    A bundle of texts reads the descriptions itself, so that nothing is downloaded or trained; those of images are read
+    by the tower of texts that their backbone has. Metrics are left out: nobody has measured them with these labels.
     """
     from tledge.stages import relabel
 
@@ -29,7 +35,7 @@ def command(
     source = bundle_of(bundle)
     if out.exists() and any(out.iterdir() if out.is_dir() else [out]):
         raise InputError(f"--out: {out} is already there; name a new folder")
-    made = relabel.relabel(source, described, out)
+    made = relabel.relabel(source, described, out, backbone=backbone)
     if as_json:
         screen.as_json({"bundle": str(out), "labels": list(made.labels), "variants": [v.name for v in made.variants]})
         return

@@ -3,6 +3,7 @@
 from tledge.model import detectors, student
 from tledge.model.backbones import Backbone, ImageBackbone, kind_of
 from tledge.model.backbones import load as load_backbone
+from tledge.model.backbones.image_text import text_vectors
 from tledge.model.backbones.transformers import weights_digest
 from tledge.model.backbones.vocabulary import vocabulary_size
 from tledge.model.batch_norms import count_batch_norms, update_batch_norms
@@ -107,6 +108,7 @@ __all__ = [
     "save_masked_tokenizer",
     "set_linear",
     "student",
+    "text_vectors",
     "update_batch_norms",
     "vocabulary_size",
     "weights_digest",

@@ -218,6 +218,12 @@ def _in_zero_shot(recipe: Recipe) -> Iterator[str]:
             "data.labels: strategy zero_shot knows labels by their descriptions alone; write a mapping, such as "
             "{Sports: games and athletes, Business: companies and markets}"
         )
+    methods = tasks.zero_shot_methods(tasks.load(recipe.task))
+    if settings.zero_shot.method not in (None, *methods) and methods:
+        yield (
+            f"finetune.zero_shot.method: got {settings.zero_shot.method}, but for {recipe.task} it is "
+            f"{' or '.join(methods)}; change it, or remove the key"
+        )
     for template in settings.zero_shot.templates:
         if "{}" not in template:
             yield f"finetune.zero_shot.templates: {template!r} has no {{}}, where the description goes"

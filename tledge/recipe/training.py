@@ -131,10 +131,13 @@ class FewShot(Section):
 class ZeroShot(Section):
     """How strategy `zero_shot` makes a head of what labels are called, without a labelled row."""
 
-    method: Literal["similarity"] = "similarity"
-    """`similarity` compares the vector of a text with the mean vector of each label's descriptions."""
+    method: Literal["similarity", "clip"] | None = None
+    """`similarity` compares the vector of a text with the mean vector of each label's descriptions, and `clip` that of
+    an image, by a model of images and texts together (CLIP, Radford et al. 2021; SigLIP); by default what fits the
+    task."""
     templates: Annotated[list[str], Field(min_length=1)] = ["{}"]
-    """Sentences around a description, `{}`, whose vectors are averaged, such as `This text is about {}.`"""
+    """Sentences around a description, `{}`, whose vectors are averaged, such as `This text is about {}.` or `a photo of
+    {}`."""
 
 
 class _Strategy(Section):

@@ -43,7 +43,9 @@ def descriptions_in(path: Path) -> dict[str, list[str]]:
     return {name: value if isinstance(value, list) else [value] for name, value in found.items()}
 
 
-def relabel(source: Path, described: Mapping[str, Sequence[str]], out: Path) -> Manifest:
+def relabel(
+    source: Path, described: Mapping[str, Sequence[str]], out: Path, *, backbone: str | None = None
+) -> Manifest:
     """Write a bundle that tells other labels apart, and give its manifest.
 
     Every variant gets the new head in float32; what stood before it is as it was. Metrics are left out, since nobody
@@ -53,6 +55,7 @@ def relabel(source: Path, described: Mapping[str, Sequence[str]], out: Path) -> 
         source: a bundle of the strategy `zero_shot`.
         described: the labels in the order of the outputs, with their descriptions.
         out: the new bundle.
+        backbone: for images: the model whose tower of texts reads the descriptions; by default the bundle's own.
 
     Raises:
         BundleError: the bundle is damaged, or has another head.
@@ -70,7 +73,7 @@ def relabel(source: Path, described: Mapping[str, Sequence[str]], out: Path) -> 
         raise RecipeError(f"{len(described)} label is too few to tell rows apart; give {least} or more")
     config = read_json(source / "config.json")
     facts = _facts(config, source)
-    weight = facts["scale"] * label_vectors(source, manifest, facts, described)
+    weight = facts["scale"] * label_vectors(source, manifest, facts, described, backbone=backbone)
     labels = tuple(described)
     with tempfile.TemporaryDirectory() as scratch:
         home = Path(scratch)
@@ -104,28 +107,43 @@ def relabel(source: Path, described: Mapping[str, Sequence[str]], out: Path) -> 
 
 
 def label_vectors(
-    source: Path, manifest: Manifest, facts: Mapping[str, Any], described: Mapping[str, Sequence[str]]
+    source: Path,
+    manifest: Manifest,
+    facts: Mapping[str, Any],
+    described: Mapping[str, Sequence[str]],
+    *,
+    backbone: str | None = None,
 ) -> Array:
     """The mean vector of each label's descriptions, `(labels, n_features) float32`, of length 1.
 
-    The bundle's own fp32 graph reads them, or where it ships without one the graph that was chosen.
+    The bundle's own fp32 graph reads them, or where it ships without one the graph that was chosen. Those of images are
+    read by the tower of texts of their backbone, which needs torch.
     """
     from tledge.quantize.relabel import FEATURES, features_graph
     from tledge.runtime import open_session, session_run
     from tledge.stages.heads._zero_shot import said
 
+    texts_of = {name: said(list(texts), facts["templates"]) for name, texts in described.items()}
+    if facts["method"] == "clip":
+        from tledge import model
+
+        reference = backbone or manifest.provenance.backbone
+        return _means([model.text_vectors(reference, texts) for texts in texts_of.values()])
     encoder = inputs.load(manifest.input.kind, source)
     plain = next((each for each in manifest.variants if each.scheme == "fp32"), manifest.variant(manifest.chosen))
     with tempfile.TemporaryDirectory() as scratch:
         graph = Path(scratch) / "features.onnx"
         features_graph(source / plain.graph.path, graph)
         run = session_run(open_session(graph))
-        means = []
-        for texts in described.values():
-            vectors = [run(encoder.encode([text]))[FEATURES][0] for text in said(list(texts), facts["templates"])]
-            means.append(np.mean(vectors, axis=0))
-    found = np.stack(means)
-    return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), dtype=np.float32)
+        vectors = [np.stack([run(encoder.encode([text]))[FEATURES][0] for text in each]) for each in texts_of.values()]
+    return _means(vectors)
+
+
+def _means(vectors: Sequence[Array]) -> Array:
+    """The mean of each label's vectors after each is made of length 1, also of length 1, `(labels, n_features)`."""
+    units = [each / np.linalg.norm(each, axis=1, keepdims=True) for each in vectors]
+    means = np.stack([each.mean(axis=0) for each in units])
+    return np.asarray(means / np.linalg.norm(means, axis=1, keepdims=True), dtype=np.float32)
 
 
 def _facts(config: Mapping[str, Any], source: Path) -> dict[str, Any]:

@@ -51,11 +51,12 @@ A task module holds these names, and `tests/contracts/test_tasks.py` puts each t
 `form`                  what rows with these columns are, where that is not the same for all; else `None`
 ======================  ===============================================================================================
 
-A few more names are for tasks that need them: `ONE_LABEL`, true where each row has exactly one label; `OPTIONS`, the
-options of a prediction, with `narrowed`, which makes an answer as they want it; `distributions`, the probabilities of
-answers, where they have some; `BESIDE`, the columns that complete a label; `require_outputs`, which refuses outputs of
-a model that are no answers, where those are not one row of floats for each value or token; and `KEEP_FLOAT`, the layers
-that static quantization leaves in float unless the recipe says, likely ones first.
+A few more names are for tasks that need them: `ONE_LABEL`, true where each row has exactly one label; `ZERO_SHOT`, how
+its inputs are compared with descriptions of labels; `OPTIONS`, the options of a prediction, with `narrowed`, which
+makes an answer as they want it; `distributions`, the probabilities of answers, where they have some; `BESIDE`, the
+columns that complete a label; `require_outputs`, which refuses outputs of a model that are no answers, where those are
+not one row of floats for each value or token; and `KEEP_FLOAT`, the layers that static quantization leaves in float
+unless the recipe says, likely ones first.
 
 What several tasks share stands in the modules that begin with `_`, and a task is the sum of its parts.
 """
@@ -160,6 +161,12 @@ def lower_is_better(task: Task, metric: str) -> bool:
 def has_one_label(task: Task) -> bool:
     """Whether each row has exactly one label, so that rows can be counted by it: a task's `ONE_LABEL`."""
     return bool(getattr(task, "ONE_LABEL", False))
+
+
+def zero_shot_methods(task: Task) -> tuple[str, ...]:
+    """How its inputs are compared with descriptions of labels, the usual way first: a task's `ZERO_SHOT`."""
+    found: tuple[str, ...] = getattr(task, "ZERO_SHOT", ())
+    return found
 
 
 def options(task: Task) -> tuple[str, ...]:

@@ -5,3 +5,4 @@ from tledge.tasks._text import *
 from tledge.tasks._text import STRATEGIES as _STRATEGIES
 
 STRATEGIES = (*_STRATEGIES, "few_shot", "zero_shot")
+ZERO_SHOT = ("similarity",)

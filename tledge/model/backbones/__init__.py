@@ -8,7 +8,7 @@ from typing import Any
 from transformers import AutoModelForImageClassification
 
 from tledge.errors import ModelError
-from tledge.model.backbones import image, transformers
+from tledge.model.backbones import image, image_text, transformers
 from tledge.model.backbones.image import ImageBackbone
 from tledge.model.backbones.transformers import Backbone
 from tledge.model.weights import Match
@@ -63,7 +63,8 @@ def kind_of(reference: str) -> str:
     if reference.startswith(("torchvision:", "timm:")) or image.is_checkpoint(reference):
         return "image"
     config = transformers.config_of(reference)
-    return "image" if type(config) in AutoModelForImageClassification._model_mapping else "text"
+    both = config.model_type in image_text.MODEL_TYPES
+    return "image" if both or type(config) in AutoModelForImageClassification._model_mapping else "text"
 
 
 __all__ = ["Backbone", "ImageBackbone", "kind_of", "load"]

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForImageClassification
+from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
 from tledge.errors import BundleError, ModelError
 from tledge.inputs.image import FILE, from_config
+from tledge.model.backbones import image_text
 from tledge.model.backbones.folder import check_not_quantized
 from tledge.model.backbones.loading import pretrained
 from tledge.model.backbones.source import Source
@@ -35,7 +36,8 @@ def find(reference: str, revision: str | None) -> Source:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(explain(reference, error)) from error
     check_not_quantized(config, reference)
-    if type(config) not in AutoModelForImageClassification._model_mapping:
+    both = config.model_type in image_text.MODEL_TYPES
+    if not both and type(config) not in AutoModelForImageClassification._model_mapping:
         raise ModelError(
             f"model.backbone: {reference!r} is a {config.model_type!r}, for which transformers has no image classifier"
         )
@@ -49,6 +51,9 @@ def find(reference: str, revision: str | None) -> Source:
 
     def state(_size: tuple[int, int]) -> Mapping[str, Tensor]:
         try:
+            if both:
+                whole = AutoModel.from_pretrained(place, config=config, dtype=torch.float32, **options)
+                return image_text.image_state(whole.state_dict())
             loaded = pretrained(
                 AutoModelForImageClassification, place, reference=reference, config=config, free=None, **options
             )
@@ -67,6 +72,8 @@ def of_config(own_config: Mapping[str, Any]) -> partial[nn.Module]:
 
 def build(config: Any, _size: tuple[int, int]) -> nn.Module:
     """The network of a config with random weights, in eval mode; its config says the sizes that it takes."""
+    if config.model_type in image_text.MODEL_TYPES:
+        return image_text.ImageTower(config).eval()
     module: nn.Module = AutoModelForImageClassification.from_config(config, dtype=torch.float32)
     return module.eval()
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tledge import tasks
+from tledge.evaluate import Array
 from tledge.stages.heads._few_shot import features_of
 from tledge.stages.job import Job
 
@@ -48,15 +50,15 @@ def learn(
     described = {name: job.recipe.data.descriptions[name] for name in labels}
     texts = {name: said(each, settings.templates) for name, each in described.items()}
     every = [text for each in texts.values() for text in each]
-    rows = model.Rows(every, np.zeros(len(every), dtype=np.int64))
-    vectors = closed.unit(features_of(job, classifier, encoder, rows, folder / "features"))
+    method = settings.method or tasks.zero_shot_methods(job.task)[0]
+    vectors = closed.unit(_vectors(job, classifier, encoder, every, folder, method))
     parts = np.split(vectors, np.cumsum([len(each) for each in texts.values()])[:-1])
     features = closed.unit(features_of(job, classifier, encoder, validation, cache))
     scale = closed.calibrated(closed.descriptions(parts, 1.0), features, validation.targets)
     head = closed.descriptions(parts, scale)
     threshold = closed.unknown_below(head, features, validation.targets)
     _, fitted = closed.solved(
-        settings.method,
+        method,
         f"the head is made of {len(every)} descriptions of {len(described)} labels, and no labelled row trains; "
         f"cosines are multiplied by {scale:.3g}, and a score below {threshold:.3f} may count as unknown: "
         f"{closed.KEPT:.0%} of the right answers on {len(features)} validation rows are above it",
@@ -68,13 +70,23 @@ def learn(
     model.set_linear(classifier.classifier, head.weight, head.bias)
     classifier.cpu().eval()
     classifier.facts["zero_shot"] = {
-        "method": settings.method,
+        "method": method,
         "templates": list(settings.templates),
         "descriptions": described,
         "scale": scale,
         "unknown_below": threshold,
     }
     return [fitted], 0
+
+
+def _vectors(job: Job, classifier: Any, encoder: Any, texts: list[str], folder: Path, method: str) -> Array:
+    """The vectors of descriptions, `(texts, n_features)`: by the classifier itself, or by the tower of texts beside."""
+    from tledge import model
+
+    if method == "clip":
+        return model.text_vectors(job.recipe.model.backbone, texts, revision=job.recipe.model.revision)
+    rows = model.Rows(texts, np.zeros(len(texts), dtype=np.int64))
+    return features_of(job, classifier, encoder, rows, folder / "features")
 
 
 def said(descriptions: list[str], templates: list[str]) -> list[str]:
