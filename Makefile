@@ -9,6 +9,7 @@
 
 PYTHON ?= python3
 # Of what is installed most is never imported, and what is gets compiled then.
+unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := -m pip install --quiet --no-compile --constraint constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin

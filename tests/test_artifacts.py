@@ -9,6 +9,7 @@ from tledge.artifacts import (
     Candidate,
     Comparison,
     Contender,
+    CurvePoint,
     EndToEnd,
     Exactness,
     Fastest,
@@ -17,6 +18,7 @@ from tledge.artifacts import (
     Gain,
     Generation,
     Graph,
+    LabelCurve,
     Latency,
     LatencyRatio,
     Machine,
@@ -66,8 +68,11 @@ PROCESSOR = Processor("a cpu", "x86_64", ("avx2",), "x86_64 AVX2 without VNNI")
 ON_MACHINE = OnMachine("ssh://board", BENCH, None, "gone", 14)
 FASTEST = Fastest("batch 1", {"a": ("fp32", "int8")}, "fp32 and int8 are not told apart")
 DROP = MetricDrop("fp32", 0.9, 0.01, -0.002, None, 0.2, "exact McNemar test", 500)
+POINT = CurvePoint(8, (1, 2), (0.7, 0.8), 0.75, 0.1, 1.0, 0.05, -0.1, 0.2)
 EXAMPLES = [
     DROP,
+    POINT,
+    LabelCurve("news", "here", "probe", "accuracy", False, 4, 100, 60, (POINT,), "ab12"),
     OVERFLOW,
     EXACTNESS,
     PROCESSOR,

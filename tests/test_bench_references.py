@@ -15,7 +15,7 @@ from tledge.stages.runs.one_pass import references
 
 KEYS = [
     "distill={}", "distill.epochs=2", "distill.batch_size=8", "distill.learning_rate=0.001", "distill.report_to=[]",
-    "bench.duration_s=2",
+    "bench.duration_s=0.5",
 ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def recipe(tmp_path, backbone, **changes):
         "finetune": {"strategy": "full", "epochs": 8, "batch_size": 8, "learning_rate": 0.003, "report_to": []},
         "quantize": {"schemes": ["int8_dynamic"]},
         "budget": {"max_metric_drop": 0.9},
-        "bench": {"length": [8], "percentile": 50, "duration_s": 2},
+        "bench": {"length": [8], "percentile": 50, "duration_s": 0.5},
     }
     (tmp_path / "recipe.yaml").write_text(json.dumps(settings | changes, ensure_ascii=False), encoding="utf-8")
     return load_recipe(tmp_path / "recipe.yaml")

@@ -34,7 +34,7 @@ def make_job(folder, **sections):
         "finetune": {"strategy": "none"},
         "quantize": {"schemes": ["int8_dynamic", "int4_weight_only", "fp16"]},
         "budget": {"max_metric_drop": 0.5},
-        "bench": {"length": [12], "percentile": 50, "duration_s": 5},
+        "bench": {"length": [12], "percentile": 50, "duration_s": 2},
     }
     for name, value in sections.items():
         settings[name] = {**settings[name], **value}

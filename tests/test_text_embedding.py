@@ -56,7 +56,7 @@ def recipe(folder, form="scored", **changed):
         "finetune": {"strategy": "full", "epochs": 1, "batch_size": 8, "report_to": []},
         "quantize": {"schemes": ["int8_dynamic"]},
         "budget": {"max_metric_drop": 0.9},
-        "bench": {"length": [8], "percentile": 50, "duration_s": 2},
+        "bench": {"length": [8], "percentile": 50, "duration_s": 0.5},
     }
     for section, keys in changed.items():
         whole[section] = whole[section] | keys if isinstance(keys, dict) else keys

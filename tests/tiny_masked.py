@@ -87,7 +87,7 @@ def write_project(folder, backbone, **changes):
         },
         "quantize": {"schemes": ["int8_dynamic"]},
         "budget": {"max_metric_drop": 0.5},
-        "bench": {"length": [16], "percentile": 50, "duration_s": 2},
+        "bench": {"length": [16], "percentile": 50, "duration_s": 0.5},
     }  # fmt: skip
     for key, value in changes.items():
         recipe[key] = {**recipe.get(key, {}), **value} if isinstance(value, dict) else value

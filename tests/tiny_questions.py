@@ -65,5 +65,5 @@ RECIPE = {
     "finetune": {"strategy": "full", "epochs": 8, "batch_size": 16, "learning_rate": 0.003, "report_to": []},
     "quantize": {"schemes": ["int8_dynamic"]},
     "budget": {"max_metric_drop": 0.9},
-    "bench": {"length": [16], "percentile": 50, "duration_s": 2},
+    "bench": {"length": [16], "percentile": 50, "duration_s": 0.5},
 }

@@ -122,7 +122,7 @@ def write_recipe(name: str, folder: Path) -> Path:
         "finetune": {"strategy": strategy, "epochs": 1, "batch_size": 8, "report_to": []},
         "quantize": {"schemes": [task.SCHEMES[0]]},
         "budget": {"max_metric_drop": 0.9},
-        "bench": {"percentile": 50, "duration_s": 2},
+        "bench": {"percentile": 50, "duration_s": 0.5},
     }
     if task.CALIBRATION_ROWS:
         recipe["data"]["calibration"] = 8

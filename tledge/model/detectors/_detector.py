@@ -143,6 +143,7 @@ class Detector(nn.Module):
         progress: Progress,
         settings: Finetune,
         seed: int,
+        **_of_others: Any,
     ) -> Source:
         """The rows of a training, in batches."""
         from tledge.model.boxed_rows import BoxedPhotos
