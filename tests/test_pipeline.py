@@ -374,7 +374,7 @@ def test_an_older_bundle_is_refused_and_an_older_report_put_aside(run_copy):
         ("export/model.onnx", "emptied"),
         ("quantize/variants.json", "another"),
         ("bundle/bundle.json", "missing"),
-        ("stages/export.json", "cut"),
+        pytest.param("stages/export.json", "cut", marks=pytest.mark.slow),
     ],
 )
 def test_a_damaged_file_is_made_again(name, damage, run_copy):

@@ -145,7 +145,7 @@ def test_images_are_timed_at_their_own_size(tmp_path):
     assert 4e-6 * found.parameters < found.size_mb < 4e-6 * found.parameters + 1
 
 
-@pytest.mark.parametrize("family", ["bert", "gpt2"])
+@pytest.mark.parametrize("family", ["bert", pytest.param("gpt2", marks=pytest.mark.slow)])
 def test_the_graph_of_a_candidate_computes_what_it_does(family, pretrained, tmp_path):
     made = student.from_layers(families.classifier(pretrained(family))[0], [0, 2])
     graph = student_costs.write_graph(made, tmp_path / "model.onnx")

@@ -24,6 +24,7 @@ def result(capfd, *arguments):
     return json.loads(done.out)
 
 
+@pytest.mark.slow
 def test_variants_write_side_by_side(capfd):
     found = result(capfd, "--length", "5,9", "--new-tokens", "4")
     rows = found["generations"]

@@ -90,6 +90,7 @@ def test_mistakes_in_rows(rows, parts, project, capfd):
     assert done.out == ""
 
 
+@pytest.mark.slow
 def test_a_parity_failure_in_the_shell(run_copy):
     failed = tledge("export", run_copy, "--set", "export.atol=1e-30", "--set", "export.rtol=0")
     assert failed.returncode == 6
