@@ -43,6 +43,7 @@ def sized(model, path, kept):
     return graph
 
 
+@pytest.mark.slow
 def test_candidates_are_exported_quantized_timed_and_judged(teacher, tmp_path):
     first, *_, last = student.candidates(teacher, StudentBudget(size_mb=1))
     plans, kept = [first, last], {}

@@ -283,6 +283,7 @@ def test_each_form_of_rows_trains_as_asked(form, strategy, metric, loss, project
         assert all(".layer.1." in name for name in moved)
 
 
+@pytest.mark.slow
 def test_documents_of_a_file_make_the_right_one_harder_to_find(project):
     lines = [json.dumps({"text_pair": f"{text} {i}"}) for i, (text, *_) in enumerate(cells(40))]
     lines += [lines[0], json.dumps({"text_pair": next(cells())[1]})]  # one again, and one that a row has
