@@ -352,7 +352,6 @@ def test_what_changed_is_said(run_copy):
     assert again[0].endswith(", is 0.4")
 
 
-@pytest.mark.slow
 def test_an_older_bundle_is_refused_and_an_older_report_put_aside(run_copy):
     lines = []
     recipe = load_recipe(run_copy / "recipe.yaml", ["finetune.epochs=1"])

@@ -90,7 +90,6 @@ def test_mistakes_in_rows(rows, parts, project, capfd):
     assert done.out == ""
 
 
-@pytest.mark.slow
 def test_a_parity_failure_in_the_shell(run_copy):
     failed = tledge("export", run_copy, "--set", "export.atol=1e-30", "--set", "export.rtol=0")
     assert failed.returncode == 6
@@ -101,7 +100,6 @@ def test_a_parity_failure_in_the_shell(run_copy):
     assert str(run_copy / "logs" / "parity.json") in line
 
 
-@pytest.mark.slow
 def test_the_verbs_one_after_another(project, capfd):
     run = project.parent / "elsewhere"
     done = call(capfd, "finetune", project, "--out", run, "--set", "finetune.epochs=1", "--json")
