@@ -35,12 +35,8 @@ def with_head(source: Path, target: Path, weight: npt.NDArray[np.float32]) -> Gr
     Raises:
         BundleError: the graph has no such head.
     """
-    model = onnx.load(source)
+    model = _without_head(source)
     graph = model.graph
-    unit = _unit(graph, source)
-    _cut(graph, OUTPUT, unit)
-    # What halves the weights leaves the vectors in float16; of vectors in float32 nothing becomes of a cast.
-    graph.node.append(helper.make_node("Cast", [unit], [FEATURES], name="relabelled_cast", to=TensorProto.FLOAT))
     graph.node.append(helper.make_node("MatMul", [FEATURES, WEIGHT], [OUTPUT], name="relabelled"))
     graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(weight.T), WEIGHT))
     [output] = [value for value in graph.output if value.name == OUTPUT]
@@ -55,14 +51,20 @@ def features_graph(source: Path, target: Path) -> None:
     Raises:
         BundleError: the graph has no such head.
     """
-    model = onnx.load(source)
-    graph = model.graph
-    unit = _unit(graph, source)
-    _cut(graph, OUTPUT, unit)
-    graph.node.append(helper.make_node("Cast", [unit], [FEATURES], name="unit_cast", to=TensorProto.FLOAT))
-    del graph.output[:]
-    graph.output.append(helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["batch_size", None]))
+    model = _without_head(source)
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["batch_size", None]))
     onnx.save(model, target)
+
+
+def _without_head(source: Path) -> onnx.ModelProto:
+    """The graph of a file whose last vectors are those of length 1, in float32, under the name `unit_features`."""
+    model = onnx.load(source)
+    unit = _unit(model.graph, source)
+    _cut(model.graph, OUTPUT, unit)
+    # What halves the weights leaves the vectors in float16; of vectors in float32 nothing becomes of a cast.
+    model.graph.node.append(helper.make_node("Cast", [unit], [FEATURES], name="unit_cast", to=TensorProto.FLOAT))
+    return model
 
 
 def _unit(graph: onnx.GraphProto, path: Path) -> str:
