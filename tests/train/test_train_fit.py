@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from tledge import losses, plugins
+from tledge.artifacts import read_json
 from tledge.batches import Columns
 from tledge.errors import TrainError
 from tledge.recipe.schema import Augmentation
@@ -98,6 +99,9 @@ def test_interrupted_after_the_last_epoch(fit, toys, tmp_path):
 
     with pytest.raises(toys.Interrupted):
         fit(parted, folder="parted", progress=Progress)
+    kept = read_json(tmp_path / "parted" / "resume.json")
+    assert kept["of"] == 32
+    assert 0 < kept["step"] < 32, "what the last epoch gives is written as the result"
     parted = toys.Net(seed=99)
     assert without_seconds(fit(parted, folder="parted")) == without_seconds(expected)
     assert same(whole, parted)
